@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT */
+/* The tensors of one component: safetensors on disk, converted on the way out, adapters merged in float32.
+ * A model's loader asks for each tensor once, by its diffusers (transformers) name and the shape that its config implies.
+ * Not thread-safe: one thread loads one component. */
+#ifndef SWD_WEIGHTS_WEIGHTS_H
+#define SWD_WEIGHTS_WEIGHTS_H
+#include "base/status.h"
+#include "tensor/tensor.h"
+#include <stdbool.h>
+
+typedef struct weights weights;
+struct lora;
+
+/* Opens the files of a component folder (or one file): basename is "model" (transformers) or "diffusion_pytorch_model" (diffusers). */
+swd_status weights_open(weights **out, const char *path, const char *basename, swd_err *err);
+void weights_close(weights **w);
+
+/* Merges scale * adapter into the tensors that it names, when they are asked for. The adapter is borrowed until weights_close.
+ * Every tensor that it names must be here with a fitting shape: else SWD_ERR_FILE with the list. */
+swd_status weights_add_lora(weights *w, const struct lora *adapter, float scale, swd_err *err);
+
+bool weights_has(const weights *w, const char *name);
+/* Asking for alias gives name, unless alias itself is in the file (tied weights: T5's shared.weight). Both are copied. */
+swd_status weights_alias(weights *w, const char *alias, const char *name, swd_err *err);
+
+/* Copies the tensor to dst (host, contiguous, dtype SWD_F32 or SWD_BF16), adapters merged, and releases its file pages. A tensor that
+ * is missing, of another shape, or holds NaN or infinity is SWD_ERR_FILE naming file and tensor. */
+swd_status weights_read(weights *w, const char *name, const int64_t *shape, int ndim, void *dst, swd_dtype dtype, swd_err *err);
+swd_status weights_get_f32(weights *w, const char *name, const int64_t *shape, int ndim, float *dst, swd_err *err);
+/* The same into memory that w owns until the next weights_get or weights_close; *out is its view. dtype: what is wanted. */
+swd_status weights_get(weights *w, swd_tensor *out, const char *name, const int64_t *shape, int ndim, swd_dtype dtype, swd_err *err);
+/* The same, a fresh block that the caller frees with free(out->data). */
+swd_status weights_take(weights *w, swd_tensor *out, const char *name, const int64_t *shape, int ndim, swd_dtype dtype, swd_err *err);
+
+/* The dtype that the file stores most of its elements in: what a loader should ask for to lose nothing and waste nothing
+ * (BF16 stays BF16; F16 has no packed form here and counts as F32). */
+swd_dtype weights_main_dtype(const weights *w);
+int64_t weights_parameters(const weights *w); /* elements in the files */
+int64_t weights_file_bytes(const weights *w); /* of all files */
+int weights_file_count(const weights *w);
+const char *weights_path(const weights *w); /* the folder or file it was opened from */
+
+/* Fails with SWD_ERR_FILE, listing them, if tensors of the files were never read; prefixes (may be NULL) is a NULL-ended list of name
+ * starts that may stay unread ("text_model.embeddings.position_ids", "encoder."). */
+swd_status weights_check_unused(const weights *w, const char *const *prefixes, swd_err *err);
+/* Calls fn for each tensor that was never read. */
+void weights_unused(const weights *w, void (*fn)(void *ctx, const char *name), void *ctx);
+#endif
