@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* JSON files through jansson, with getters whose errors name file and field. */
+/* JSON files through jansson, with getters whose errors name file and field. (json_str, not json_string: that is jansson's.) */
 #ifndef SWD_IO_JSON_H
 #define SWD_IO_JSON_H
 #include "base/status.h"
@@ -23,7 +23,12 @@ swd_status json_int(int64_t *out, const swd_json *j, const char *field, int64_t 
 swd_status json_float(double *out, const swd_json *j, const char *field, double dflt, double lo, double hi, swd_err *err);
 swd_status json_bool(bool *out, const swd_json *j, const char *field, bool dflt, swd_err *err);
 /* *out points into j (valid until json_close); dflt may be NULL. */
-swd_status json_string(const char **out, const swd_json *j, const char *field, const char *dflt, swd_err *err);
+swd_status json_str(const char **out, const swd_json *j, const char *field, const char *dflt, swd_err *err);
 /* A list of up to max integers; absent or null -> *n = -1. */
 swd_status json_ints(int64_t *out, int *n, int max, const swd_json *j, const char *field, int64_t lo, int64_t hi, swd_err *err);
+/* The same of numbers (an integer counts as one). */
+swd_status json_floats(double *out, int *n, int max, const swd_json *j, const char *field, double lo, double hi, swd_err *err);
+/* The object under a key of the root, as a swd_json of its own (close it; it outlives j); its messages name path and field.
+ * Absent or null -> out->root = NULL, which json_close accepts. */
+swd_status json_sub(swd_json *out, const swd_json *j, const char *field, swd_err *err);
 #endif
