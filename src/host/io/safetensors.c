@@ -199,7 +199,7 @@ static swd_status read_header(st_file *f, size_t *data_start, swd_err *err)
 static swd_status add_file(safetensors *s, swd_err *err)
 {
     st_file *f = &s->files[s->n_files++];
-    size_t data_start;
+    size_t data_start = 0;
     SWD_TRY(read_header(f, &data_start, err), err);
     const json_t *metadata = json_object_get(f->header.root, "__metadata__");
     if (metadata) SWD_TRY(check_metadata(metadata, f->mapping.path, err), err);
