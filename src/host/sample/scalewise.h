@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/* The sampling loops over a denoise callback; they know no model.
+ *
+ *     x_t = (1 - sigma) x0 + sigma eps      v = f(x_t, 1000 sigma)      x0 = x_t - sigma v
+ *     scale-wise, next step:   x = (1 - sigma') bicubic(x0) + sigma' eps', eps' fresh at the new size (upscale first, then noise)
+ *     euler, next step:        x = x + (sigma' - sigma) v
+ */
+#ifndef SWD_SAMPLE_SCALEWISE_H
+#define SWD_SAMPLE_SCALEWISE_H
+#include "backend/ops.h"
+#include "sample/noise.h"
+
+typedef struct sample_step {
+    int height, width; /* latent sides, never smaller than the step before */
+    float sigma;       /* in (0, 1], not increasing */
+} sample_step;
+
+typedef struct sample_args {
+    const sample_step *steps;
+    int n_steps;
+    swd_tensor init;     /* F32 [B, C, h, w] of step 0: the clean latents to start from; absent: noise alone */
+    noise_source *noise;
+    void *user;          /* of the callbacks; a status of theirs other than SWD_OK ends the loop with it */
+    /* velocity, latents F32 [B, C, h, w]; also called while measuring (dry) */
+    swd_status (*denoise)(void *user, swd_tensor velocity, swd_tensor latents, float sigma);
+    /* Before and after step k (from 0); x0 is this step's guess, valid during the call. May be NULL. */
+    swd_status (*before_step)(void *user, int step);
+    swd_status (*after_step)(void *user, int step, swd_tensor x0);
+} sample_args;
+
+/* x0 F32 [B, C, h, w] of the last step. Scratch comes from the slab and is returned. */
+swd_status scalewise_sample(swd_tensor x0, const sample_args *a, swd_exec *ex);
+/* All steps have the size of x0; only the start is noise. */
+swd_status euler_sample(swd_tensor x0, const sample_args *a, swd_exec *ex);
+#endif
