@@ -27,7 +27,8 @@ swd_status weights_alias(weights *w, const char *alias, const char *name, swd_er
  * is missing, of another shape, or holds NaN or infinity is SWD_ERR_FILE naming file and tensor. */
 swd_status weights_read(weights *w, const char *name, const int64_t *shape, int ndim, void *dst, swd_dtype dtype, swd_err *err);
 swd_status weights_get_f32(weights *w, const char *name, const int64_t *shape, int ndim, float *dst, swd_err *err);
-/* The same into memory that w owns until the next weights_get or weights_close; *out is its view. dtype: what is wanted. */
+/* The same without a copy where none is needed: memory of w, or of the file itself, to be read only and only until the next weights_get
+ * or weights_close. dtype: what is wanted. */
 swd_status weights_get(weights *w, swd_tensor *out, const char *name, const int64_t *shape, int ndim, swd_dtype dtype, swd_err *err);
 /* The same, a fresh block that the caller frees with free(out->data). */
 swd_status weights_take(weights *w, swd_tensor *out, const char *name, const int64_t *shape, int ndim, swd_dtype dtype, swd_err *err);
