@@ -49,7 +49,8 @@ static swd_status refuse_variants(const settings *s, swd_err *err)
 {
     static const char *const switches[] = {"use_rslora", "use_dora", "lora_bias", "fan_in_fan_out", "use_qalora"};
     static const char *const lists[] = {"layer_replication", "target_parameters", "trainable_token_indices",
-                                        "alora_invocation_tokens", "modules_to_save"};
+                                        "alora_invocation_tokens", "modules_to_save", "arrow_config",
+                                        "kasa_config", "monteclora_config", "velora_config", "use_bdlora"};
     static const char *const inits[] = {"pissa", "olora", "corda", "loftq", "lora_ga"};
     const char *path = s->json.path;
     for (size_t i = 0; i < sizeof switches / sizeof switches[0]; i++) {
