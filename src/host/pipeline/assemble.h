@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT */
+/* A model folder put together: tokenizers, text encoders, transformer, autoencoder, schedules. Opening looks at the small files;
+ * each network is loaded by the first call that needs it and stays. One thread at a time. */
+#ifndef SWD_PIPELINE_ASSEMBLE_H
+#define SWD_PIPELINE_ASSEMBLE_H
+#include "backend/ops.h"
+#include "io/config.h"
+#include "model/clip_text.h"
+#include "model/mmdit.h"
+#include "model/t5.h"
+#include "model/tiny_vae.h"
+#include "model/vae.h"
+#include "text/clip_bpe.h"
+#include "text/t5_unigram.h"
+#include "weights/lora.h"
+#include <swd/swd.h>
+
+typedef struct pipeline_adapter {
+    char *path;
+    float scale;
+    config_swd *swd; /* NULL: it has none */
+} pipeline_adapter;
+
+typedef struct pipeline {
+    char *dir, *device, *vae_tiny_dir; /* vae_tiny_dir NULL: none */
+    int threads;
+    swd_precision precision;
+    unsigned text_encoders; /* SWD_CLIP_L | ... */
+    pipeline_adapter adapters[SWD_LORAS_MAX];
+    int n_adapters;
+
+    bool has_index;
+    config_model_index index;
+    config_swd *swd; /* of the model; NULL: it has none */
+
+    swd_backend *backend; /* NULL until needed; so are the others */
+    swd_dtype compute;
+    clip_bpe *bpe[2];
+    t5_unigram *unigram;
+    bool tokenizers_loaded, text_loaded;
+    config_clip_text clip_config[2];
+    config_t5 t5_config;
+    config_sd3 transformer_config;
+    config_vae vae_config;
+    config_tiny_vae tiny_config;
+    clip_text *clip[2];
+    t5 *t5;
+    mmdit *transformer;
+    vae *decoder, *encoder;
+    tiny_vae *tiny;
+
+    void *slab; /* activations; grows, never shrinks */
+    size_t slab_bytes;
+
+    swd_progress_fn progress;
+    void *progress_user;
+    bool want_x0;
+} pipeline;
+
+swd_status pipeline_open(pipeline *p, const swd_open_params *params, swd_err *err); /* p zeroed; close it on failure too */
+void pipeline_close(pipeline *p);
+
+swd_status pipeline_load_backend(pipeline *p, swd_err *err);
+/* Those whose folder is there; the others stay NULL. */
+swd_status pipeline_load_tokenizers(pipeline *p, swd_err *err);
+/* The chosen encoders with their tokenizers, and the configs of all that are there. */
+swd_status pipeline_load_text(pipeline *p, swd_err *err);
+swd_status pipeline_load_transformer(pipeline *p, swd_err *err); /* adapters merged */
+swd_status pipeline_load_decoder(pipeline *p, swd_err *err);
+swd_status pipeline_load_encoder(pipeline *p, swd_err *err);
+/* The configurations of transformer and autoencoder alone. */
+swd_status pipeline_read_configs(pipeline *p, swd_err *err);
+swd_status pipeline_read_vae_config(pipeline *p, swd_err *err);
+/* SWD_ERR_UNSUPPORTED, by name, if the folder holds another kind of model. */
+swd_status pipeline_check_family(const pipeline *p, swd_err *err);
+
+int pipeline_vae_factor(const pipeline *p); /* pixels per latent */
+/* An exec over the slab, or one that measures. */
+swd_exec pipeline_exec(const pipeline *p, bool dry, swd_err *err);
+/* Room for bytes of activations. */
+swd_status pipeline_reserve(pipeline *p, size_t bytes, swd_err *err);
+#endif

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: MIT
+#include "pipeline/generate.h"
+#include "base/clock.h"
+#include "base/memory.h"
+#include "pipeline/request.h"
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
+
+static swd_status load(request *r, swd_err *err)
+{
+    pipeline *p = r->p;
+    r->ex = &(swd_exec){.err = err};
+    swd_status (*const parts[])(pipeline *, swd_err *) = {pipeline_load_text, pipeline_load_transformer, pipeline_load_decoder,
+                                                          pipeline_load_encoder};
+    int n = r->params->init ? 4 : 3;
+    for (int i = 0; i < n; i++) {
+        SWD_TRY(request_progress(r, SWD_STAGE_LOAD, i + 1, n), err);
+        SWD_TRY(parts[i](p, err), err);
+    }
+    return SWD_OK;
+}
+
+/* The story of a batch; while measuring (ex->dry) nothing is computed and the slab's size is found. */
+static swd_status run_batch(request *r, int first, swd_exec *ex)
+{
+    r->ex = ex;
+    r->first = first;
+    r->n = r->plan.n_images - first < r->plan.batch ? r->plan.n_images - first : r->plan.batch;
+    RUN(request_encode_prompts(r, ex));
+    if (r->plan.with_init && first == 0) RUN(request_encode_init(r, ex));
+    RUN(request_denoise(r, ex));
+    return request_decode_and_write(r, ex);
+}
+
+static swd_status measure(request *r, swd_err *err)
+{
+    swd_exec dry = pipeline_exec(r->p, true, err);
+    r->cond_prompt = -1;
+    SWD_TRY(request_allocate(r, &dry), err);
+    SWD_TRY(run_batch(r, 0, &dry), err);
+    return pipeline_reserve(r->p, dry.peak, err);
+}
+
+static swd_status run(request *r, swd_err *err)
+{
+    SWD_TRY(load(r, err), err);
+    r->result->pub.load_ms = (clock_now_s() - r->step_started_s) * 1e3;
+    SWD_TRY(measure(r, err), err);
+
+    swd_exec ex = pipeline_exec(r->p, false, err);
+    r->cond_prompt = -1;
+    SWD_TRY(request_allocate(r, &ex), err);
+    for (int first = 0; first < r->plan.n_images; first += r->plan.batch) SWD_TRY(run_batch(r, first, &ex), err);
+    if (!r->params->save_latents) return SWD_OK;
+    return latent_log_write(&r->latents, &r->plan, r->params->save_latents, err);
+}
+
+/* ---- around it ---- */
+
+static swd_status pick_seed(request *r, swd_err *err)
+{
+    r->seed = r->params->seed;
+    if (!r->params->random_seed) return SWD_OK;
+    uint32_t seed; /* 32 bits are easier to write down */
+    if (getrandom(&seed, sizeof(seed), 0) != (ssize_t)sizeof(seed))
+        return SWD_FAIL(err, SWD_ERR_DEVICE, "the system gives no random numbers; give a seed");
+    r->seed = seed;
+    return SWD_OK;
+}
+
+static swd_status make_result(request *r, swd_err *err)
+{
+    result *o = NULL;
+    const plan *plan = &r->plan;
+    SWD_TRY(swd_calloc(&o, 1, sizeof(*o), "the result", err), err);
+    r->result = o;
+    SWD_TRY(swd_calloc(&o->images, (size_t)plan->n_images, sizeof(*o->images), "the list of images", err), err);
+    SWD_TRY(swd_calloc(&o->steps, (size_t)plan->n_steps, sizeof(*o->steps), "the list of steps", err), err);
+    memcpy(o->preset, plan->preset, sizeof(o->preset));
+    memcpy(o->note, plan->note, sizeof(o->note));
+    o->pub = (swd_result){.size = sizeof(o->pub), .images = o->images, .preset = o->preset, .sampler = plan->sampler,
+                          .width = plan->width, .height = plan->height, .n_steps = plan->n_steps, .steps = o->steps,
+                          .guidance = plan->guidance, .shift = plan->shift, .max_tokens = plan->max_tokens, .seed = r->seed,
+                          .device = o->device, .precision = "", .note = o->note};
+    for (int k = 0; k < plan->n_steps; k++)
+        o->steps[k] = (swd_step){.latent_width = plan->steps[k].width, .latent_height = plan->steps[k].height, .sigma = plan->sigmas[k]};
+    return SWD_OK;
+}
+
+static void finish_result(request *r, double started_s)
+{
+    result *o = r->result;
+    struct rusage usage;
+    snprintf(o->device, sizeof(o->device), "%s: %s", r->p->backend->name, r->p->backend->device);
+    o->pub.precision = r->p->compute == SWD_BF16 ? "bf16" : "f32";
+    if (getrusage(RUSAGE_SELF, &usage) == 0) o->pub.peak_memory_bytes = (uint64_t)usage.ru_maxrss * 1024;
+    o->pub.total_ms = (clock_now_s() - started_s) * 1e3;
+}
+
+/* What can be known to fail is refused before any work. */
+static swd_status check_files(const swd_generate_params *a, swd_err *err)
+{
+    if (a->output) SWD_TRY(output_check(a->output, err), err);
+    if (a->init && !path_exists(a->init)) return SWD_FAIL(err, SWD_ERR_FILE, "init %s: no such file", a->init);
+    if (a->save_scales && !path_is_dir(a->save_scales) && mkdir(a->save_scales, 0777) != 0)
+        return SWD_FAIL(err, SWD_ERR_FILE, "save_scales %s: the folder cannot be made: %m", a->save_scales);
+    return SWD_OK;
+}
+
+swd_status generate(swd_result **out, const swd_generate_params *params, pipeline *p, swd_err *err)
+{
+    double started_s = clock_now_s();
+    request r = {.p = p, .params = params, .step_started_s = started_s};
+    swd_status s;
+    if (out) *out = NULL;
+    SWD_TRY_GOTO(s, pipeline_read_configs(p, err), err, done);
+    if (p->text_encoders) SWD_TRY_GOTO(s, pipeline_load_tokenizers(p, err), err, done);
+    SWD_TRY_GOTO(s, plan_make(&r.plan, params, p, err), err, done);
+    SWD_TRY_GOTO(s, check_files(params, err), err, done);
+    SWD_TRY_GOTO(s, pick_seed(&r, err), err, done);
+    SWD_TRY_GOTO(s, make_result(&r, err), err, done);
+    if (params->save_latents) SWD_TRY_GOTO(s, latent_log_create(&r.latents, &r.plan, err), err, done);
+    int64_t numbers = (int64_t)r.plan.channels * r.plan.latent_height * r.plan.latent_width;
+    SWD_TRY_GOTO(s, noise_create(&r.noise, params->rng == SWD_RNG_TORCH, r.plan.batch, numbers, err), err, done);
+    SWD_TRY_GOTO(s, run(&r, err), err, done);
+    finish_result(&r, started_s);
+    if (out) {
+        *out = &r.result->pub;
+        r.result = NULL;
+    }
+done:
+    noise_destroy(&r.noise);
+    latent_log_free(&r.latents);
+    if (r.result) {
+        swd_result *unused = &r.result->pub;
+        result_free(&unused);
+    }
+    return s;
+}
+
+void result_free(swd_result **pub)
+{
+    if (!*pub) return;
+    result *o = (result *)(void *)*pub; /* pub is its first member */
+    for (int i = 0; i < o->pub.n_images; i++) {
+        free((void *)(uintptr_t)o->images[i].rgb);
+        free((void *)(uintptr_t)o->images[i].file);
+    }
+    free(o->images);
+    free(o->steps);
+    free(o);
+    *pub = NULL;
+}
