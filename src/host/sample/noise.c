@@ -55,7 +55,7 @@ swd_status noise_draw(swd_tensor y, noise_source *n, swd_exec *ex)
     if (ex->dry) return SWD_OK;
     int64_t each = tensor_numel(y) / n->batch;
     assert(each <= n->elements_max);
-    for (int b = 0; b < n->batch; b++) torch_rng_randn(&n->engines[b], n->host + b * each, (size_t)each);
+    for (int b = 0; b < n->batch; b++) torch_rng_randn(&n->engines[b], n->host + b * each, each);
     return ex->backend->upload(ex->backend, y, n->host, ex->stream, ex->err);
 }
 
