@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: MIT
+// Row norms: layer norm (plain, modulated), RMS norm, RMS norm of q and k with RoPE; group norm over NHWC maps.
+#include "backend/cpu/cpu.h"
+#include <math.h>
+
+// Two passes, the sums in double: exact enough that the order does not matter.
+static void moments(const float *x, int64_t n, double *mean, double *var)
+{
+    double s = 0, q = 0;
+    for (int64_t i = 0; i < n; i++) s += x[i];
+    double m = s / (double)n;
+    for (int64_t i = 0; i < n; i++) {
+        double d = x[i] - m;
+        q += d * d;
+    }
+    *mean = m;
+    *var = q / (double)n;
+}
+
+static swd_status layernorm(swd_backend *b, const norm_args *a, swd_stream *s, swd_err *err)
+{
+    (void)b, (void)s, (void)err;
+    int64_t d = a->x.shape[a->x.ndim - 1], rows = cpu_rows(a->x);
+    const float *w = a->weight.data, *bias = a->bias.data;
+#pragma omp parallel for
+    for (int64_t r = 0; r < rows; r++) {
+        float tx[CPU_ROW_MAX];
+        double mean, var;
+        const float *x = cpu_row_load(tx, a->x.data, a->x.dtype, cpu_row_offset(a->x, r), d);
+        moments(x, d, &mean, &var);
+        float m = (float)mean, k = (float)(1.0 / sqrt(var + (double)a->eps));
+        for (int64_t i = 0; i < d; i++) tx[i] = (x[i] - m) * k * (w ? w[i] : 1.0f) + (bias ? bias[i] : 0.0f);
+        cpu_row_store(a->y.data, a->y.dtype, cpu_row_offset(a->y, r), tx, d);
+    }
+    return SWD_OK;
+}
+
+static swd_status layernorm_modulate(swd_backend *b, const norm_args *a, swd_stream *s, swd_err *err)
+{
+    (void)b, (void)s, (void)err;
+    int64_t d = a->x.shape[2], n = a->x.shape[1], rows = cpu_rows(a->x);
+#pragma omp parallel for
+    for (int64_t r = 0; r < rows; r++) {
+        float tx[CPU_ROW_MAX], ts[CPU_ROW_MAX], th[CPU_ROW_MAX];
+        double mean, var;
+        const float *x = cpu_row_load(tx, a->x.data, a->x.dtype, cpu_row_offset(a->x, r), d);
+        const float *scale = cpu_row_load(ts, a->weight.data, a->weight.dtype, r / n * a->weight.stride[0], d);
+        const float *shift = cpu_row_load(th, a->bias.data, a->bias.dtype, r / n * a->bias.stride[0], d);
+        moments(x, d, &mean, &var);
+        float m = (float)mean, k = (float)(1.0 / sqrt(var + (double)a->eps));
+        for (int64_t i = 0; i < d; i++) tx[i] = (x[i] - m) * k * (1.0f + scale[i]) + shift[i];
+        cpu_row_store(a->y.data, a->y.dtype, cpu_row_offset(a->y, r), tx, d);
+    }
+    return SWD_OK;
+}
+
+static float rms_scale(const float *x, int64_t d, float eps)
+{
+    double q = 0;
+    for (int64_t i = 0; i < d; i++) q += (double)x[i] * x[i];
+    return (float)(1.0 / sqrt(q / (double)d + (double)eps));
+}
+
+static swd_status rms_norm(swd_backend *b, const norm_args *a, swd_stream *s, swd_err *err)
+{
+    (void)b, (void)s, (void)err;
+    int64_t d = a->x.shape[a->x.ndim - 1], rows = cpu_rows(a->x);
+    const float *w = a->weight.data;
+#pragma omp parallel for
+    for (int64_t r = 0; r < rows; r++) {
+        float tx[CPU_ROW_MAX];
+        const float *x = cpu_row_load(tx, a->x.data, a->x.dtype, cpu_row_offset(a->x, r), d);
+        float k = rms_scale(x, d, a->eps);
+        for (int64_t i = 0; i < d; i++) tx[i] = x[i] * k * (w ? w[i] : 1.0f);
+        cpu_row_store(a->y.data, a->y.dtype, cpu_row_offset(a->y, r), tx, d);
+    }
+    return SWD_OK;
+}
+
+static swd_status qk_norm_rope(swd_backend *b, const qk_norm_args *a, swd_stream *s, swd_err *err)
+{
+    (void)b, (void)s, (void)err;
+    int64_t d = a->x.shape[3], heads = a->x.shape[2], n = a->x.shape[1], rows = cpu_rows(a->x);
+    const float *w = a->weight.data;
+#pragma omp parallel for
+    for (int64_t r = 0; r < rows; r++) {
+        float tx[CPU_ROW_MAX];
+        int64_t offset = cpu_row_offset(a->x, r);
+        const float *x = cpu_row_load(tx, a->x.data, a->x.dtype, offset, d);
+        float k = w ? rms_scale(x, d, a->eps) : 1.0f;
+        for (int64_t i = 0; i < d; i++) tx[i] = x[i] * k * (w ? w[i] : 1.0f);
+        if (tensor_present(a->cos)) {
+            int64_t row = r / heads % n * (d / 2);
+            const float *c = (const float *)a->cos.data + row, *sn = (const float *)a->sin.data + row;
+            for (int64_t i = 0; i < d / 2; i++) {
+                float x0 = tx[2 * i], x1 = tx[2 * i + 1];
+                tx[2 * i] = x0 * c[i] - x1 * sn[i];
+                tx[2 * i + 1] = x1 * c[i] + x0 * sn[i];
+            }
+        }
+        cpu_row_store(a->x.data, a->x.dtype, offset, tx, d);
+    }
+    return SWD_OK;
+}
+
+// Per image and chunk of pixels: sums of every channel; then scale and shift of every channel.
+enum { GN_CHUNKS = 64 };
+
+static size_t group_norm_workspace(swd_backend *b, const group_norm_args *a)
+{
+    (void)b;
+    return (size_t)(a->x.shape[0] * a->x.shape[3]) * (GN_CHUNKS * 2 * sizeof(double) + 2 * sizeof(float));
+}
+
+// sum[b][chunk][2][C]: sums and sums of squares of x - pivot (the channel's first pixel: no cancellation).
+static void group_norm_sums(const group_norm_args *a, double *sum)
+{
+    int64_t batch = a->x.shape[0], c = a->x.shape[3], pixels = a->x.shape[1] * a->x.shape[2];
+#pragma omp parallel for
+    for (int64_t t = 0; t < batch * GN_CHUNKS; t++) {
+        float tp[CPU_ROW_MAX], tx[CPU_ROW_MAX];
+        int64_t img = t / GN_CHUNKS, chunk = t % GN_CHUNKS;
+        double *s = sum + t * 2 * c, *q = s + c;
+        const float *pivot = cpu_row_load(tp, a->x.data, a->x.dtype, img * pixels * c, c);
+        for (int64_t i = 0; i < 2 * c; i++) s[i] = 0;
+        for (int64_t p = pixels * chunk / GN_CHUNKS; p < pixels * (chunk + 1) / GN_CHUNKS; p++) {
+            const float *x = cpu_row_load(tx, a->x.data, a->x.dtype, (img * pixels + p) * c, c);
+            for (int64_t i = 0; i < c; i++) {
+                double d = (double)x[i] - pivot[i];
+                s[i] += d;
+                q[i] += d * d;
+            }
+        }
+    }
+}
+
+// scale[b][2][C] from the sums: y = x * scale + shift.
+static void group_norm_factors(const group_norm_args *a, const double *sum, float *factors)
+{
+    int64_t batch = a->x.shape[0], c = a->x.shape[3], pixels = a->x.shape[1] * a->x.shape[2], per = c / a->groups;
+    const float *gamma = a->gamma.data, *beta = a->beta.data;
+    for (int64_t img = 0; img < batch; img++) {
+        float tp[CPU_ROW_MAX];
+        const float *pivot = cpu_row_load(tp, a->x.data, a->x.dtype, img * pixels * c, c);
+        for (int g = 0; g < a->groups; g++) {
+            double n = (double)pixels, total = 0, m2 = 0;
+            double channel_mean[CPU_ROW_MAX];
+            for (int64_t i = g * per; i < (g + 1) * per; i++) {
+                double s = 0, q = 0;
+                for (int k = 0; k < GN_CHUNKS; k++) {
+                    const double *at = sum + (img * GN_CHUNKS + k) * 2 * c;
+                    s += at[i];
+                    q += at[c + i];
+                }
+                channel_mean[i - g * per] = pivot[i] + s / n;
+                total += channel_mean[i - g * per];
+                m2 += q - s * s / n;
+            }
+            double mean = total / (double)per;
+            for (int64_t i = 0; i < per; i++) m2 += n * (channel_mean[i] - mean) * (channel_mean[i] - mean);
+            double k = 1.0 / sqrt(m2 / (n * (double)per) + (double)a->eps);
+            for (int64_t i = g * per; i < (g + 1) * per; i++) {
+                factors[img * 2 * c + i] = (float)(k * gamma[i]);
+                factors[img * 2 * c + c + i] = (float)(beta[i] - mean * k * gamma[i]);
+            }
+        }
+    }
+}
+
+static swd_status group_norm(swd_backend *b, const group_norm_args *a, void *ws, swd_stream *s, swd_err *err)
+{
+    (void)b, (void)s, (void)err;
+    int64_t batch = a->x.shape[0], c = a->x.shape[3], pixels = a->x.shape[1] * a->x.shape[2];
+    double *sum = ws;
+    float *factors = (float *)(sum + batch * GN_CHUNKS * 2 * c);
+    group_norm_sums(a, sum);
+    group_norm_factors(a, sum, factors);
+#pragma omp parallel for
+    for (int64_t p = 0; p < batch * pixels; p++) {
+        float tx[CPU_ROW_MAX];
+        const float *x = cpu_row_load(tx, a->x.data, a->x.dtype, p * c, c), *scale = factors + p / pixels * 2 * c, *shift = scale + c;
+        for (int64_t i = 0; i < c; i++) tx[i] = x[i] * scale[i] + shift[i];
+        if (a->silu) cpu_activate(tx, c, SWD_ACT_SILU);
+        cpu_row_store(a->y.data, a->y.dtype, p * c, tx, c);
+    }
+    return SWD_OK;
+}
+
+void cpu_norm_slots(swd_ops *ops)
+{
+    ops->layernorm = layernorm;
+    ops->layernorm_modulate = layernorm_modulate;
+    ops->rms_norm = rms_norm;
+    ops->qk_norm_rope = qk_norm_rope;
+    ops->group_norm_workspace = group_norm_workspace;
+    ops->group_norm = group_norm;
+}

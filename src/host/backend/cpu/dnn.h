@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+/* The narrow seam to oneDNN (2.6 and 3.x): products of a fixed weight with row matrices, convolutions of NHWC maps.
+ * A weight owns its packed memory and the primitives made for it so far, by shape. Not thread-safe. */
+#ifndef SWD_BACKEND_CPU_DNN_H
+#define SWD_BACKEND_CPU_DNN_H
+#include "backend/ops_types.h"
+#include "base/status.h"
+
+typedef struct dnn_engine dnn_engine;
+typedef struct dnn_weight dnn_weight;
+
+typedef struct dnn_conv_shape {
+    int64_t batch, in, h, w, out, ho, wo, kh, kw;
+    int stride, pad_top, pad_left, pad_bottom, pad_right;
+} dnn_conv_shape;
+
+swd_status dnn_engine_create(dnn_engine **out, swd_err *err);
+void dnn_engine_destroy(dnn_engine **e);
+/* Whether oneDNN multiplies bf16 on this processor at all. */
+bool dnn_has_bf16(void);
+
+/* Packs w [n, k] (F32 or BF16, copied) for products in dtype compute. w NULL: no memory, a plain float32 [n, k] is given to
+ * every dnn_matmul instead. */
+swd_status dnn_linear_create(dnn_weight **out, dnn_engine *e, int64_t n, int64_t k, const void *w, swd_dtype dtype,
+                             swd_dtype compute, swd_err *err);
+/* Packs w [out, in, kh, kw] for convolutions like `typical`. */
+swd_status dnn_conv_create(dnn_weight **out, dnn_engine *e, const dnn_conv_shape *typical, const void *w, swd_dtype dtype,
+                           swd_dtype compute, swd_err *err);
+void dnn_weight_destroy(dnn_weight **w);
+size_t dnn_weight_bytes(const dnn_weight *w);
+
+/* y[m, n] = act(x[m, k] w^T + bias): x in the compute dtype, y F32 or (compute BF16) BF16; strides in elements. bias may be NULL.
+ * plain: the float32 weight of one made without memory, else NULL. */
+swd_status dnn_matmul(dnn_weight *w, const float *plain, int64_t m, void *y, int64_t y_stride, swd_dtype y_dtype, const void *x,
+                      int64_t x_stride, const float *bias, swd_act act, swd_err *err);
+/* y = act(conv(x) + bias), both contiguous NHWC of shape s. */
+swd_status dnn_convolve(dnn_weight *w, const dnn_conv_shape *s, void *y, swd_dtype y_dtype, const void *x, const float *bias,
+                        swd_act act, swd_err *err);
+#endif

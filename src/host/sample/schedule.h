@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/* Schedules: which latent side and which noise level each step has.
+ *
+ * The sigmas of the SwD students are entries of the teacher's table of 28 steps: FlowMatchEulerDiscreteScheduler(shift = 3) of
+ * diffusers, whose shift acts twice at the low end:
+ *     sigma_min = 3 * 0.001 / (1 + 2 * 0.001)     s_i = 1 - (1 - sigma_min) i / 27     sigma_i = 3 s_i / (1 + 2 s_i) */
+#ifndef SWD_SAMPLE_SCHEDULE_H
+#define SWD_SAMPLE_SCHEDULE_H
+#include "base/status.h"
+
+enum {
+    SCHEDULE_PRESET_STEPS_MAX = 8,
+    SCHEDULE_STEPS_MAX = 256,
+    SCHEDULE_EULER_STEPS_MAX = 1000, /* as many as there are training timesteps */
+    SCHEDULE_SIDE_MAX = 4096         /* latent */
+};
+
+/* Constant data of the library. */
+typedef struct schedule_preset {
+    const char *name;
+    const char *family;  /* "sd3.5-medium", "sd3.5-large", "flux", "sdxl", "wan" */
+    const char *refused; /* why no model here can run it; NULL if one can */
+    int n_steps;
+    int scales[SCHEDULE_PRESET_STEPS_MAX];    /* latent sides (wan: heights), non-decreasing */
+    int widths[SCHEDULE_PRESET_STEPS_MAX];    /* where they differ from the heights, else 0 */
+    int frames[SCHEDULE_PRESET_STEPS_MAX];    /* of video, else 0 */
+    double sigmas[SCHEDULE_PRESET_STEPS_MAX]; /* float32 values where they come from the table; the final 0 is not listed */
+    int max_tokens;                           /* length of the T5 prompt the student was trained with; 0: it says nothing */
+} schedule_preset;
+
+/* In units of one evaluation at the last size: the sum of the token counts (linear layers), and of their squares (attention). */
+typedef struct schedule_cost { double linear, quadratic; } schedule_cost;
+
+const schedule_preset *schedule_find(const char *name); /* NULL if there is none */
+const schedule_preset *schedule_at(int i);              /* in the order of listing; NULL beyond the last */
+schedule_cost schedule_preset_cost(const schedule_preset *p);
+schedule_cost schedule_square_cost(const int *scales, int n); /* n >= 1, scales positive */
+
+/* An own schedule: 1 to SCHEDULE_STEPS_MAX steps; scales even, positive, non-decreasing, at most SCHEDULE_SIDE_MAX; sigmas strictly
+ * decreasing in (0, 1], the first 1 (sampling starts from pure noise; a start from a picture skips steps instead). sigmas has n
+ * entries, or n + 1 with a trailing 0 if n_sigmas says so. SWD_ERR_ARGUMENT names the entry. */
+swd_status schedule_check(const int *scales, const double *sigmas, int n, swd_err *err);
+swd_status schedule_check_lists(const int *scales, int n_scales, const double *sigmas, int n_sigmas, swd_err *err);
+
+/* "4,6,8" and "1,.95": comma-separated, blanks around entries allowed, nothing else. out has room for max entries; *n is written
+ * on success only. SWD_ERR_ARGUMENT. */
+swd_status schedule_parse_scales(int *out, int *n, int max, const char *text, swd_err *err);
+swd_status schedule_parse_sigmas(double *out, int *n, int max, const char *text, swd_err *err);
+
+/* The side of scale s_k of a schedule that ends at s_last, when the last side is `side`: 2 * floor(side * s_k / s_last / 2 + 1/2), at
+ * least 2; `side` itself at s_k = s_last. All positive, s_k <= s_last. */
+int schedule_side(int side, int s_k, int s_last);
+
+/* sigmas[steps + 1]: the float32 table of FlowMatchEulerDiscreteScheduler(shift).set_timesteps(steps), bit for bit, with its final 0.
+ * 1 <= steps <= SCHEDULE_EULER_STEPS_MAX, shift positive and finite as a float; else SWD_ERR_ARGUMENT. */
+swd_status schedule_euler(double *sigmas, int steps, double shift, swd_err *err);
+#endif
