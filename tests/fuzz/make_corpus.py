@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: MIT
+"""Small seeds for the fuzz targets of files: python tests/fuzz/make_corpus.py tests/fuzz/corpus"""
+import json
+import struct
+import sys
+from pathlib import Path
+
+out = Path(sys.argv[1])
+
+
+def tensors(entries, data=None, **extra):
+    """A safetensors file; entries: name -> (dtype, shape, begin, end)."""
+    header = dict(extra)
+    for name, (dtype, shape, begin, end) in entries.items():
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+    size = max([e[3] for e in entries.values()], default=0)
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + (data or bytes(size))
+
+
+def put(folder, name, data):
+    path = out / folder
+    path.mkdir(parents=True, exist_ok=True)
+    (path / name).write_bytes(data)
+
+
+put("safetensors", "two", tensors({"a": ("F32", [2, 3], 0, 24), "b": ("BF16", [3], 24, 30)}, __metadata__={"format": "pt"}))
+put("safetensors", "misaligned", tensors({"a": ("U8", [3], 0, 3), "b": ("F16", [2, 1], 3, 7), "c": ("I64", [], 7, 15)}))
+put("safetensors", "none", tensors({"a": ("F32", [0, 4], 0, 0)}))
+put("safetensors", "overlap", tensors({"a": ("F32", [2], 0, 8), "b": ("F32", [2], 4, 12)}))
+put("safetensors", "overflow", tensors({"a": ("F32", [2**62, 4], 0, 8)}))
+put("safetensors", "backwards", tensors({"a": ("F32", [1], 8, 4)}))
+put("safetensors", "long", struct.pack("<Q", 2**63) + b"{}")
+put("safetensors", "deep", struct.pack("<Q", 205) + b'{"a":' + b"[" * 200)
+
+configs = [
+    {"_class_name": "SD3Transformer2DModel", "num_layers": 2, "attention_head_dim": 8, "num_attention_heads": 3,
+     "caption_projection_dim": 24, "dual_attention_layers": [0], "qk_norm": "rms_norm", "out_channels": None},
+    {"block_out_channels": [32, 64], "down_block_types": ["DownEncoderBlock2D"] * 2,
+     "up_block_types": ["UpDecoderBlock2D"] * 2, "norm_num_groups": 8, "scaling_factor": 1.5, "shift_factor": None},
+    {"encoder_block_out_channels": [8, 8], "decoder_block_out_channels": [8, 8], "num_encoder_blocks": [1, 2],
+     "num_decoder_blocks": [2, 1], "act_fn": "relu"},
+    {"model_type": "clip", "text_config": {"hidden_size": 64, "hidden_act": "gelu"}, "architectures": ["CLIPTextModel"]},
+    {"feed_forward_proj": "gated-gelu", "dense_act_fn": "gelu_new", "is_gated_act": True, "d_kv": 8, "num_heads": 2},
+    {"shift": 3.0, "use_karras_sigmas": True, "shift_terminal": 0.1, "time_shift_type": "linear"},
+    {"_class_name": "P", "vae": ["diffusers", "AutoencoderKL"], "text_encoder_3": [None, None], "force_zeros": True},
+    {"presets": {"a": {"scales": [4, 8], "sigmas": [1, 0.5, 0]}}, "default": "a", "max_tokens": 16,
+     "baseline": {"steps": 28, "guidance": 4.0, "shift": 3.0}},
+]
+for kind, config in enumerate(configs):
+    put("config", str(kind), bytes([kind]) + json.dumps(config).encode())
+
+Q = "transformer_blocks.0.attn.to_q"
+
+
+def adapter(config, file):
+    text = json.dumps(config).encode() if config else b""
+    return struct.pack("<H", len(text)) + text + file
+
+
+pair = lambda a, b: {a: ("F32", [2, 4], 0, 32), b: ("F32", [3, 2], 32, 56)}
+peft = tensors(pair(f"base_model.model.{Q}.lora_A.weight", f"base_model.model.{Q}.lora_B.weight"))
+put("lora", "peft", adapter({"peft_type": "LORA", "r": 2, "lora_alpha": 4, "rank_pattern": {"to_k": 3},
+                             "alpha_pattern": {r"blocks\.\d+\.attn\.(?:to_q|to_k)": 8}}, peft))
+put("lora", "dora", adapter({"r": 2, "use_dora": True}, peft))
+put("lora", "plain", adapter(None, tensors({**pair(f"transformer.{Q}.lora.down.weight", f"transformer.{Q}.lora.up.weight"),
+                                            f"transformer.{Q}.alpha": ("F32", [], 56, 60)})))
+put("lora", "metadata", adapter(None, tensors(
+    pair(f"transformer.{Q}.lora_A.weight", f"transformer.{Q}.lora_B.weight"),
+    __metadata__={"lora_adapter_metadata": json.dumps({"transformer.r": 2, "transformer.lora_alpha": 1})})))
