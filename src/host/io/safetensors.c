@@ -432,7 +432,8 @@ static json_t *make_header(const st_write_tensor *t, int n, const st_metadata *m
     bool ok = root != NULL;
     if (n_metadata > 0) {
         json_t *m = json_object();
-        for (int i = 0; i < n_metadata; i++) ok = json_object_set_new(m, metadata[i].key, json_string(metadata[i].value)) == 0 && ok;
+        for (int i = 0; i < n_metadata; i++)
+            ok = json_object_set_new(m, metadata[i].key, json_string(metadata[i].value)) == 0 && ok;
         ok = json_object_set_new(root, "__metadata__", m) == 0 && ok;
     }
     json_int_t at = 0;
@@ -440,7 +441,8 @@ static json_t *make_header(const st_write_tensor *t, int n, const st_metadata *m
         json_t *shape = json_array();
         for (int k = 0; k < t[i].ndim; k++) json_array_append_new(shape, json_integer(t[i].shape[k]));
         json_int_t end = at + write_numel(&t[i]) * (json_int_t)dtype_size(t[i].dtype);
-        json_t *entry = json_pack("{s:s, s:o, s:[I, I]}", "dtype", st_names[t[i].dtype], "shape", shape, "data_offsets", at, end);
+        json_t *entry = json_pack("{s:s, s:o, s:[I, I]}", "dtype", st_names[t[i].dtype], "shape", shape, "data_offsets", at,
+                                  end);
         ok = entry && json_object_set_new(root, t[i].name, entry) == 0;
         at = end;
     }

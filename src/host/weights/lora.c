@@ -135,7 +135,8 @@ static swd_status refuse_key(const char *path, const char *name, swd_err *err)
     if (strstr(name, "lora_magnitude_vector") || strstr(name, "dora_scale"))
         return SWD_FAIL(err, SWD_ERR_UNSUPPORTED, "%s: %s: DoRA adapters are not supported", path, name);
     if (str_starts(name, "lora_unet_") || str_starts(name, "lora_transformer_"))
-        return SWD_FAIL(err, SWD_ERR_UNSUPPORTED, "%s: %s: the kohya layout is not supported; convert it to PEFT's", path, name);
+        return SWD_FAIL(err, SWD_ERR_UNSUPPORTED, "%s: %s: the kohya layout is not supported; convert it to PEFT's", path,
+                        name);
     return SWD_OK;
 }
 
