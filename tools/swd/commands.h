@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+/* One function per subcommand: takes parsed options, returns the exit status. */
+#ifndef TOOLS_SWD_COMMANDS_H
+#define TOOLS_SWD_COMMANDS_H
+#include "options.h"
+#include <jansson.h>
+
+int command_generate(options *o);
+int command_tokenize(options *o);
+int command_encode(options *o);
+int command_decode(options *o);
+int command_info(options *o);
+int command_presets(options *o);
+
+void help_print(const char *command); /* NULL: of the program */
+
+/* Prompts of a file (- is stdin): one a line, verbatim; an empty line is the empty prompt. */
+typedef struct prompt_list { char **items; int n; char *text; } prompt_list;
+/* Prints an error and returns false on failure; free it either way. */
+bool prompts_read(prompt_list *out, const char *path);
+void prompts_free(prompt_list *p);
+
+/* Prints and releases it, in one line if compact. */
+int json_print(json_t *j, bool compact);
+#endif

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: MIT
+/* swd COMMAND: the command line, on the public API alone. */
+#include "commands.h"
+#include <stdio.h>
+#include <string.h>
+
+static const struct { const char *name; int bit; int (*run)(options *); } commands[] = {
+    {"generate", CMD_GENERATE, command_generate}, {"tokenize", CMD_TOKENIZE, command_tokenize},
+    {"encode", CMD_ENCODE, command_encode}, {"decode", CMD_DECODE, command_decode},
+    {"info", CMD_INFO, command_info}, {"presets", CMD_PRESETS, command_presets}};
+enum { N_COMMANDS = sizeof(commands) / sizeof(commands[0]) };
+
+static int find_command(const char *name)
+{
+    int i = 0;
+    while (i < N_COMMANDS && strcmp(name, commands[i].name) != 0) i++;
+    return i;
+}
+
+static int unknown(const char *name)
+{
+    static const char *const later[] = {"train", "spectrum", "eval", "bench"};
+    for (int i = 0; i < 4; i++)
+        if (strcmp(name, later[i]) == 0) {
+            print_error("%s is not there yet in swd %s; swd help lists what is", name, swd_version());
+            return EXIT_USAGE;
+        }
+    print_error("%s: no such command; swd help lists them", name);
+    return EXIT_USAGE;
+}
+
+static int help(const char *about)
+{
+    if (about && find_command(about) == N_COMMANDS) return unknown(about);
+    help_print(about);
+    return EXIT_DONE;
+}
+
+int main(int argc, char **argv)
+{
+    const char *name = argc > 1 ? argv[1] : "";
+    if (argc < 2) {
+        print_error("no command; try: swd generate \"a red apple, 3d emoji\", or swd help");
+        return EXIT_USAGE;
+    }
+    if (strcmp(name, "--version") == 0) {
+        printf("swd %s\n", swd_version());
+        return EXIT_DONE;
+    }
+    if (strcmp(name, "help") == 0 || strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) return help(argc > 2 ? argv[2] : NULL);
+    int i = find_command(name);
+    if (i == N_COMMANDS) return unknown(name);
+    options o;
+    int status = options_parse(&o, commands[i].bit, name, argc, argv);
+    if (status == EXIT_DONE && o.help) help_print(name);
+    else if (status == EXIT_DONE) status = commands[i].run(&o);
+    options_free(&o);
+    return status;
+}
