@@ -45,7 +45,7 @@ extern "C" {
 /* Limits of one call; beyond them a call is SWD_ERR_ARGUMENT. */
 enum {
     SWD_IMAGES_MAX = 100000,        /* prompts times count */
-    SWD_PROMPT_BYTES_MAX = 1 << 20,
+    SWD_PROMPT_BYTES_MAX = 1 << 19,
     SWD_SIDE_MAX = 8192,            /* pixels */
     SWD_STEPS_MAX = 256,
     SWD_TOKENS_MAX = 4096,

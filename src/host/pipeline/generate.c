@@ -75,7 +75,7 @@ static swd_status pick_seed(request *r, swd_err *err)
 static swd_status make_result(request *r, swd_err *err)
 {
     result *o = NULL;
-    const plan *plan = &r->plan;
+    const request_plan *plan = &r->plan;
     SWD_TRY(swd_calloc(&o, 1, sizeof(*o), "the result", err), err);
     r->result = o;
     SWD_TRY(swd_calloc(&o->images, (size_t)plan->n_images, sizeof(*o->images), "the list of images", err), err);

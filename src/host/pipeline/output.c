@@ -59,7 +59,7 @@ swd_status output_write(const char *path, const uint8_t *rgb, int width, int hei
     return image_write(path, rgb, width, height, comment, err);
 }
 
-swd_status output_comment(char **out, const char *prompt, uint64_t seed, const plan *plan, const char *model_dir, swd_err *err)
+swd_status output_comment(char **out, const char *prompt, uint64_t seed, const request_plan *plan, const char *model_dir, swd_err *err)
 {
     char schedule[4096];
     size_t n = 0;
@@ -78,7 +78,7 @@ swd_status output_comment(char **out, const char *prompt, uint64_t seed, const p
                         (unsigned long long)seed, plan->width, plan->height, (int)(end - from), model_dir + from, schedule, SWD_VERSION);
 }
 
-swd_status latent_log_create(latent_log *l, const plan *plan, swd_err *err)
+swd_status latent_log_create(latent_log *l, const request_plan *plan, swd_err *err)
 {
     *l = (latent_log){.n_steps = plan->n_steps, .n_images = plan->n_images};
     for (int k = 0; k < l->n_steps; k++) {
@@ -91,7 +91,7 @@ swd_status latent_log_create(latent_log *l, const plan *plan, swd_err *err)
     return SWD_OK;
 }
 
-swd_status latent_log_write(const latent_log *l, const plan *plan, const char *path, swd_err *err)
+swd_status latent_log_write(const latent_log *l, const request_plan *plan, const char *path, swd_err *err)
 {
     st_write_tensor t[SWD_STEPS_MAX + 1];
     char name[SWD_STEPS_MAX][16];

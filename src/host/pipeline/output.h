@@ -11,7 +11,7 @@ swd_status output_name(char **out, const char *path, int i, int n, swd_err *err)
 /* rgb [h, w, 3]; comment is what the picture carries as metadata. Written to a temporary name, then renamed. */
 swd_status output_write(const char *path, const uint8_t *rgb, int width, int height, const char *comment, swd_err *err);
 /* Prompt, seed, model, schedule and version in words. Freed by the caller. */
-swd_status output_comment(char **out, const char *prompt, uint64_t seed, const plan *plan, const char *model_dir, swd_err *err);
+swd_status output_comment(char **out, const char *prompt, uint64_t seed, const request_plan *plan, const char *model_dir, swd_err *err);
 
 /* Latents of a call, gathered image by image: x0 of every step. */
 typedef struct latent_log {
@@ -19,7 +19,7 @@ typedef struct latent_log {
     int64_t per_image[SWD_STEPS_MAX]; /* numbers */
     float *data[SWD_STEPS_MAX];       /* [n_images, C, h, w] of step k */
 } latent_log;
-swd_status latent_log_create(latent_log *l, const plan *plan, swd_err *err);
-swd_status latent_log_write(const latent_log *l, const plan *plan, const char *path, swd_err *err);
+swd_status latent_log_create(latent_log *l, const request_plan *plan, swd_err *err);
+swd_status latent_log_write(const latent_log *l, const request_plan *plan, const char *path, swd_err *err);
 void latent_log_free(latent_log *l); /* accepts a zeroed one */
 #endif

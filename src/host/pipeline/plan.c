@@ -111,7 +111,7 @@ static swd_status take_own(choice *c, const swd_generate_params *a, const pipeli
 
 /* ---- sampler ---- */
 
-static swd_status choose(choice *c, plan *o, const swd_generate_params *a, const pipeline *p, swd_err *err)
+static swd_status choose(choice *c, request_plan *o, const swd_generate_params *a, const pipeline *p, swd_err *err)
 {
     bool own = a->scales || a->sigmas || a->n_scales || a->n_sigmas;
     if (a->sampler == SWD_SAMPLER_EULER && (own || a->preset))
@@ -129,7 +129,7 @@ static swd_status choose(choice *c, plan *o, const swd_generate_params *a, const
 }
 
 /* Of two swd.json files the adapter's speaks first, field by field. */
-static void set_baseline(plan *o, int *steps, const swd_generate_params *a, const pipeline *p)
+static void set_baseline(request_plan *o, int *steps, const swd_generate_params *a, const pipeline *p)
 {
     const config_swd *places[2] = {p->swd, adapter_swd(p)};
     *steps = 28;
@@ -145,7 +145,7 @@ static void set_baseline(plan *o, int *steps, const swd_generate_params *a, cons
     if (a->shift > 0) o->shift = a->shift;
 }
 
-static swd_status fill_euler(plan *o, const swd_generate_params *a, const pipeline *p, swd_err *err)
+static swd_status fill_euler(request_plan *o, const swd_generate_params *a, const pipeline *p, swd_err *err)
 {
     int steps;
     set_baseline(o, &steps, a, p);
@@ -162,7 +162,7 @@ static swd_status fill_euler(plan *o, const swd_generate_params *a, const pipeli
     return SWD_OK;
 }
 
-static void fill_scalewise(plan *o, const choice *c)
+static void fill_scalewise(request_plan *o, const choice *c)
 {
     memcpy(o->preset, c->name, sizeof(o->preset));
     o->guidance = 0;
@@ -178,7 +178,7 @@ static void fill_scalewise(plan *o, const choice *c)
 
 /* ---- sizes and the rest ---- */
 
-static swd_status fill_size(plan *o, const swd_generate_params *a, const pipeline *p, swd_err *err)
+static swd_status fill_size(request_plan *o, const swd_generate_params *a, const pipeline *p, swd_err *err)
 {
     const config_sd3 *t = &p->transformer_config;
     int factor = pipeline_vae_factor(p), multiple = factor * t->patch_size, side = t->sample_size * factor;
@@ -198,7 +198,7 @@ static swd_status fill_size(plan *o, const swd_generate_params *a, const pipelin
     return SWD_OK;
 }
 
-static swd_status fill_guidance(plan *o, const swd_generate_params *a, swd_err *err)
+static swd_status fill_guidance(request_plan *o, const swd_generate_params *a, swd_err *err)
 {
     if (a->guidance >= 0) o->guidance = a->guidance;
     if (!isfinite(o->guidance) || o->guidance > 1000)
@@ -211,7 +211,7 @@ static swd_status fill_guidance(plan *o, const swd_generate_params *a, swd_err *
 }
 
 /* Drops the steps before the init picture's. */
-static swd_status fill_init(plan *o, const swd_generate_params *a, swd_err *err)
+static swd_status fill_init(request_plan *o, const swd_generate_params *a, swd_err *err)
 {
     o->with_init = a->init != NULL;
     if (!a->init) return SWD_OK;
@@ -247,7 +247,7 @@ swd_status plan_max_tokens(int *out, int max_tokens, const pipeline *p, swd_err 
     return token_rule(out, max_tokens, c.n ? c.max_tokens : of_files, p, err);
 }
 
-static int default_batch(const plan *o, const pipeline *p)
+static int default_batch(const request_plan *o, const pipeline *p)
 {
     int patch = p->transformer_config.patch_size;
     int64_t tokens = (int64_t)(o->latent_width / patch) * (o->latent_height / patch) * (o->guidance > 1 ? 2 : 1);
@@ -255,9 +255,9 @@ static int default_batch(const plan *o, const pipeline *p)
     return fit < 1 ? 1 : fit > DEFAULT_SIDE_MAX ? DEFAULT_SIDE_MAX : (int)fit;
 }
 
-swd_status plan_make(plan *out, const swd_generate_params *a, const pipeline *p, swd_err *err)
+swd_status plan_make(request_plan *out, const swd_generate_params *a, const pipeline *p, swd_err *err)
 {
-    *out = (plan){0};
+    *out = (request_plan){0};
     if (!a->prompts || a->n_prompts < 1 || a->count < 1 || (int64_t)a->n_prompts * a->count > SWD_IMAGES_MAX)
         return SWD_FAIL(err, SWD_ERR_ARGUMENT, "%d prompts, %d images each; give at least one, at most %d in all", a->n_prompts, a->count,
                         SWD_IMAGES_MAX);
@@ -319,6 +319,7 @@ bool plan_preset_at(swd_preset *out, int i, const pipeline *p)
             c.sigmas[k] = b->sigmas[k];
         }
         describe(out, "built-in", &c, b->refused);
+        out->cost = schedule_preset_cost(b).linear;
     }
     if (p && take_default(&dflt, note, sizeof(note), p, NULL) == SWD_OK && dflt.n) out->is_default = strcmp(dflt.name, c.name) == 0;
     return true;

@@ -32,7 +32,7 @@ swd_status request_progress(request *r, swd_stage stage, int step, int n_steps)
 
 swd_status request_allocate(request *r, swd_exec *ex)
 {
-    const plan *plan = &r->plan;
+    const request_plan *plan = &r->plan;
     int64_t tokens = prompt_tokens(r->p, plan->max_tokens), width = r->p->transformer_config.joint_attention_dim;
     int64_t pooled = r->p->transformer_config.pooled_projection_dim, rows = plan->batch * (plan->guidance > 1 ? 2 : 1);
     int64_t latents[4] = {plan->batch, plan->channels, plan->latent_height, plan->latent_width};

@@ -8,7 +8,7 @@
 typedef struct request {
     pipeline *p;
     const swd_generate_params *params;
-    plan plan;
+    request_plan plan;
     uint64_t seed;
     noise_source *noise;
     latent_log latents;       /* empty unless they are to be saved */
