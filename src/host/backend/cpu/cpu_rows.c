@@ -30,6 +30,18 @@ void cpu_row_store(void *p, swd_dtype dtype, int64_t offset, const float *src, i
     }
 }
 
+void cpu_convert(void *to, swd_dtype to_dtype, int64_t to_offset, const void *from, swd_dtype dtype, int64_t offset, int64_t n)
+{
+    if (to_dtype == dtype) {
+        size_t size = dtype_size(dtype);
+        memcpy((char *)to + (size_t)to_offset * size, (const char *)from + (size_t)offset * size, (size_t)n * size);
+    } else if (to_dtype == SWD_F32) {
+        cpu_row_load((float *)to + to_offset, from, dtype, offset, n);
+    } else {
+        cpu_row_store(to, to_dtype, to_offset, (const float *)from + offset, n);
+    }
+}
+
 int64_t cpu_rows(swd_tensor t)
 {
     int64_t n = 1;

@@ -11,7 +11,7 @@ typedef struct dnn_weight dnn_weight;
 
 typedef struct dnn_conv_shape {
     int64_t batch, in, h, w, out, ho, wo, kh, kw;
-    int stride, pad_top, pad_left, pad_bottom, pad_right;
+    int64_t stride, pad_top, pad_left, pad_bottom, pad_right;
 } dnn_conv_shape;
 
 swd_status dnn_engine_create(dnn_engine **out, swd_err *err);

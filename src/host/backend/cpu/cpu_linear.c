@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: MIT
+// y = act(x W^T + b), optionally y = residual + gate * that, over rows in chunks that stay in cache.
+// Packed in the compute dtype; a bf16 weight with float32 arithmetic stays plain bf16 and is widened in slices of its rows.
+#include "backend/cpu/cpu.h"
+#include "backend/cpu/dnn.h"
+#include <stdlib.h>
+#include <string.h>
+
+enum { ROW_CHUNK = 512, WIDEN_ROWS = 512 };
+
+struct swd_linear {
+    struct swd_linear_facts facts;
+    dnn_weight *packed; // NULL: widened
+    uint16_t *plain;    // [n, k] bf16
+    dnn_weight *slice, *rest; // products with WIDEN_ROWS outputs, and with what is left
+    float *bias;
+    size_t bytes;
+};
+
+static void linear_destroy(swd_backend *b, swd_linear **w)
+{
+    if (!*w) return;
+    cpu_of(b)->weight_bytes -= (*w)->bytes;
+    dnn_weight_destroy(&(*w)->packed);
+    dnn_weight_destroy(&(*w)->slice);
+    dnn_weight_destroy(&(*w)->rest);
+    free((*w)->plain);
+    free((*w)->bias);
+    free(*w);
+    *w = NULL;
+}
+
+static swd_status linear_create(swd_backend *b, swd_linear **out, swd_tensor weight, swd_tensor bias, swd_dtype compute, swd_err *err)
+{
+    *out = NULL;
+    if (weight.ndim != 2 || !tensor_contiguous(weight) || (weight.dtype != SWD_F32 && weight.dtype != SWD_BF16) ||
+        weight.shape[0] < 1 || weight.shape[1] < 1)
+        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "a linear weight is F32 or BF16 [N, K]");
+    int64_t n = weight.shape[0], k = weight.shape[1];
+    if (tensor_present(bias) && (bias.dtype != SWD_F32 || bias.ndim != 1 || bias.shape[0] != n))
+        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "the bias of a linear layer [%lld, %lld] is F32 [N]", (long long)n, (long long)k);
+    if (compute == SWD_BF16 && !dnn_has_bf16()) compute = SWD_F32;
+    dnn_engine *e = cpu_of(b)->dnn;
+    swd_status s = SWD_OK;
+    swd_linear *w = calloc(1, sizeof *w);
+    if (!w) return SWD_FAIL(err, SWD_ERR_MEMORY, "no memory for a linear layer");
+    w->facts = (struct swd_linear_facts){n, k, tensor_present(bias), compute};
+    if (compute == SWD_F32 && weight.dtype == SWD_BF16) {
+        int64_t whole = n < WIDEN_ROWS ? n : WIDEN_ROWS;
+        w->bytes = (size_t)(n * k) * 2;
+        w->plain = malloc(w->bytes);
+        if (!w->plain) {
+            w->bytes = 0;
+            s = SWD_FAIL(err, SWD_ERR_MEMORY, "no memory for a weight [%lld, %lld]", (long long)n, (long long)k);
+            goto fail;
+        }
+        memcpy(w->plain, weight.data, w->bytes);
+        SWD_TRY_GOTO(s, dnn_linear_create(&w->slice, e, whole, k, NULL, SWD_F32, SWD_F32, err), err, unaccounted);
+        if (n % whole)
+            SWD_TRY_GOTO(s, dnn_linear_create(&w->rest, e, n % whole, k, NULL, SWD_F32, SWD_F32, err), err, unaccounted);
+    } else {
+        SWD_TRY_GOTO(s, dnn_linear_create(&w->packed, e, n, k, weight.data, weight.dtype, compute, err), err, fail);
+        w->bytes = dnn_weight_bytes(w->packed);
+    }
+    if (w->facts.has_bias) {
+        w->bias = malloc((size_t)n * 4);
+        if (!w->bias) {
+            s = SWD_FAIL(err, SWD_ERR_MEMORY, "no memory for a bias of %lld", (long long)n);
+            goto unaccounted;
+        }
+        memcpy(w->bias, bias.data, (size_t)n * 4);
+        w->bytes += (size_t)n * 4;
+    }
+    cpu_of(b)->weight_bytes += w->bytes;
+    *out = w;
+    return SWD_OK;
+unaccounted:
+    w->bytes = 0;
+fail:
+    linear_destroy(b, &w);
+    return s;
+}
+
+// What a call needs: which of its operands go through scratch.
+typedef struct linear_plan {
+    bool convert_x, stage_y;
+    int64_t rows;
+    size_t x_bytes, y_bytes, w_bytes;
+} linear_plan;
+
+static size_t round64(int64_t n) { return ((size_t)n + 63) / 64 * 64; }
+
+static linear_plan plan_of(const linear_args *a)
+{
+    const struct swd_linear *w = a->w;
+    linear_plan p = {.rows = cpu_rows(a->x)};
+    swd_dtype compute = w->facts.compute;
+    p.convert_x = a->x.dtype != compute;
+    p.stage_y = tensor_present(a->residual) || (compute == SWD_F32 && a->y.dtype == SWD_BF16);
+    int64_t chunk = p.rows < ROW_CHUNK ? p.rows : ROW_CHUNK;
+    if (p.convert_x) p.x_bytes = round64(chunk * w->facts.k * (int64_t)dtype_size(compute));
+    if (p.stage_y) p.y_bytes = round64(chunk * w->facts.n * 4);
+    if (!w->packed) p.w_bytes = round64((w->facts.n < WIDEN_ROWS ? w->facts.n : WIDEN_ROWS) * w->facts.k * 4);
+    return p;
+}
+
+static size_t linear_workspace(swd_backend *b, const linear_args *a)
+{
+    (void)b;
+    linear_plan p = plan_of(a);
+    return p.x_bytes + p.y_bytes + p.w_bytes;
+}
+
+static void convert_rows(void *to, swd_dtype type, swd_tensor x, int64_t first, int64_t rows, int64_t k)
+{
+#pragma omp parallel for
+    for (int64_t r = 0; r < rows; r++) cpu_convert(to, type, r * k, x.data, x.dtype, cpu_row_offset(x, first + r), k);
+}
+
+// y = residual + gate * t, or y = t rounded
+static void finish_rows(const linear_args *a, const float *t, int64_t first, int64_t rows)
+{
+    int64_t n = a->w->facts.n, per = a->y.ndim == 3 ? a->y.shape[1] : 1;
+#pragma omp parallel for
+    for (int64_t r = 0; r < rows; r++) {
+        float tr[CPU_SPAN], tg[CPU_SPAN], ty[CPU_SPAN];
+        int64_t yo = cpu_row_offset(a->y, first + r), sample = (first + r) / per;
+        int64_t ro = tensor_present(a->residual) ? cpu_row_offset(a->residual, first + r) : 0;
+        for (int64_t i = 0; i < n; i += CPU_SPAN) {
+            int64_t m = n - i < CPU_SPAN ? n - i : CPU_SPAN;
+            const float *v = t + r * n + i;
+            if (tensor_present(a->residual)) {
+                const float *res = cpu_row_load(tr, a->residual.data, a->residual.dtype, ro + i, m), *g = NULL;
+                if (tensor_present(a->gate)) g = cpu_row_load(tg, a->gate.data, a->gate.dtype, sample * a->gate.stride[0] + i, m);
+                for (int64_t j = 0; j < m; j++) ty[j] = res[j] + (g ? g[j] * v[j] : v[j]);
+                v = ty;
+            }
+            cpu_row_store(a->y.data, a->y.dtype, yo + i, v, m);
+        }
+    }
+}
+
+static swd_status product(const swd_linear *w, int64_t m, void *y, int64_t y_stride, swd_dtype y_dtype, const void *x, int64_t x_stride,
+                          swd_act act, float *wide, swd_err *err)
+{
+    int64_t k = w->facts.k, n = w->facts.n;
+    if (w->packed) return dnn_matmul(w->packed, NULL, m, y, y_stride, y_dtype, x, x_stride, w->bias, act, err);
+    for (int64_t i = 0; i < n; i += WIDEN_ROWS) {
+        int64_t part = n - i < WIDEN_ROWS ? n - i : WIDEN_ROWS;
+#pragma omp parallel for
+        for (int64_t r = 0; r < part; r++) cpu_row_load(wide + r * k, w->plain, SWD_BF16, (i + r) * k, k);
+        SWD_TRY(dnn_matmul(part == WIDEN_ROWS || n < WIDEN_ROWS ? w->slice : w->rest, wide, m, (float *)y + i, y_stride, y_dtype, x,
+                           x_stride, w->bias ? w->bias + i : NULL, act, err), err);
+    }
+    return SWD_OK;
+}
+
+// Rows from `first` that lie at one stride in t.
+static int64_t even_rows(swd_tensor t, int64_t first, int64_t left)
+{
+    if (t.ndim < 3 || t.stride[0] == t.shape[1] * t.stride[1] || t.shape[0] == 1) return left;
+    int64_t in_sample = t.shape[1] - first % t.shape[1];
+    return in_sample < left ? in_sample : left;
+}
+
+static int64_t row_stride(swd_tensor t)
+{
+    return t.ndim < 2 || (cpu_rows(t) == 1) ? t.shape[t.ndim - 1] : t.ndim == 3 && t.shape[1] == 1 ? t.stride[0] : t.stride[t.ndim - 2];
+}
+
+static swd_status linear(swd_backend *b, const linear_args *a, void *ws, swd_stream *stream, swd_err *err)
+{
+    (void)b, (void)stream;
+    const swd_linear *w = a->w;
+    linear_plan p = plan_of(a);
+    swd_dtype compute = w->facts.compute;
+    int64_t n = w->facts.n, k = w->facts.k, limit = p.convert_x || p.stage_y ? ROW_CHUNK : p.rows;
+    unsigned char *xs = ws, *ys = xs ? xs + p.x_bytes : NULL;
+    float *wide = ys ? (float *)(void *)(ys + p.y_bytes) : NULL;
+    for (int64_t r = 0, m; r < p.rows; r += m) {
+        m = p.rows - r < limit ? p.rows - r : limit;
+        if (!p.convert_x) m = even_rows(a->x, r, m);
+        if (!p.stage_y) m = even_rows(a->y, r, m);
+        const void *x = xs;
+        int64_t x_stride = k, y_stride = n;
+        if (p.convert_x) {
+            convert_rows(xs, compute, a->x, r, m, k);
+        } else {
+            x = (const char *)a->x.data + (size_t)cpu_row_offset(a->x, r) * dtype_size(compute);
+            x_stride = row_stride(a->x);
+        }
+        void *y = ys;
+        swd_dtype y_dtype = SWD_F32;
+        if (!p.stage_y) {
+            y_dtype = a->y.dtype;
+            y = (char *)a->y.data + (size_t)cpu_row_offset(a->y, r) * dtype_size(y_dtype);
+            y_stride = row_stride(a->y);
+        }
+        SWD_TRY(product(w, m, y, y_stride, y_dtype, x, x_stride, a->act, wide, err), err);
+        if (p.stage_y) finish_rows(a, (const float *)(void *)ys, r, m);
+    }
+    return SWD_OK;
+}
+
+void cpu_linear_slots(swd_backend *b)
+{
+    b->linear_create = linear_create;
+    b->linear_destroy = linear_destroy;
+    b->ops.linear_workspace = linear_workspace;
+    b->ops.linear = linear;
+}
