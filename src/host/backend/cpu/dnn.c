@@ -159,20 +159,20 @@ static dnnl_status_t make_mds(dnn_mds *m, const dnn_weight *w, const dnn_key *ke
 {
     const dnn_conv_shape *s = &key->shape;
     dnnl_status_t st;
-    int64_t one = 1;
+    dnnl_dims_t one = {1};
     memset(m, 0, sizeof *m);
     if (w->conv) {
-        int64_t xd[] = {s->batch, s->in, s->h, s->w}, xs[] = {s->h * s->w * s->in, 1, s->w * s->in, s->in};
-        int64_t yd[] = {s->batch, s->out, s->ho, s->wo}, ys[] = {s->ho * s->wo * s->out, 1, s->wo * s->out, s->out};
-        int64_t wd[] = {s->out, s->in, s->kh, s->kw};
+        dnnl_dims_t xd = {s->batch, s->in, s->h, s->w}, xs = {s->h * s->w * s->in, 1, s->w * s->in, s->in};
+        dnnl_dims_t yd = {s->batch, s->out, s->ho, s->wo}, ys = {s->ho * s->wo * s->out, 1, s->wo * s->out, s->out};
+        dnnl_dims_t wd = {s->out, s->in, s->kh, s->kw}, bd = {s->out};
         if ((st = md_strided(&m->x, 4, xd, xs, w->compute)) != dnnl_success) return st;
         if ((st = md_strided(&m->y, 4, yd, ys, key->y_dtype)) != dnnl_success) return st;
         st = w->has_md ? md_copy(&m->w, MD(w->md)) : md_any(&m->w, 4, wd, w->compute);
         if (st != dnnl_success) return st;
-        return key->bias ? md_strided(&m->bias, 1, &s->out, &one, SWD_F32) : dnnl_success;
+        return key->bias ? md_strided(&m->bias, 1, bd, one, SWD_F32) : dnnl_success;
     }
-    int64_t xd[] = {s->batch, s->in}, xs[] = {s->w, 1}, yd[] = {s->batch, s->out}, ys[] = {s->wo, 1};
-    int64_t wd[] = {s->in, s->out}, bd[] = {1, s->out}, bs[] = {s->out, 1};
+    dnnl_dims_t xd = {s->batch, s->in}, xs = {s->w, 1}, yd = {s->batch, s->out}, ys = {s->wo, 1};
+    dnnl_dims_t wd = {s->in, s->out}, bd = {1, s->out}, bs = {s->out, 1};
     if ((st = md_strided(&m->x, 2, xd, xs, w->compute)) != dnnl_success) return st;
     if ((st = md_strided(&m->y, 2, yd, ys, key->y_dtype)) != dnnl_success) return st;
     st = w->has_md ? md_copy(&m->w, MD(w->md)) : md_any(&m->w, 2, wd, w->compute);
@@ -185,8 +185,8 @@ static dnnl_status_t make_pd(dnnl_primitive_desc_t *pd, const dnn_weight *w, con
 {
     const dnn_conv_shape *s = &key->shape;
     md_ref bias = key->bias ? MD(m->bias) : NULL;
-    int64_t strides[] = {s->stride, s->stride}, dilates[] = {0, 0};
-    int64_t before[] = {s->pad_top, s->pad_left}, after[] = {s->pad_bottom, s->pad_right};
+    dnnl_dims_t strides = {s->stride, s->stride}, dilates = {0, 0};
+    dnnl_dims_t before = {s->pad_top, s->pad_left}, after = {s->pad_bottom, s->pad_right};
 #if DNNL_VERSION_MAJOR >= 3
     if (w->conv)
         return dnnl_convolution_forward_primitive_desc_create(pd, w->e->engine, dnnl_forward_inference, dnnl_convolution_direct,
@@ -288,8 +288,8 @@ static swd_status pack(dnn_weight *w, const dnn_key *key, const void *data, swd_
     dnn_mds m;
     SWD_TRY(make_pd_for(&pd, &m, w, key, err), err);
     mds_free(&m);
-    int64_t cd[] = {s->out, s->in, s->kh, s->kw}, cs[] = {s->in * s->kh * s->kw, s->kh * s->kw, s->kw, 1};
-    int64_t ld[] = {s->in, s->out}, ls[] = {1, s->in};
+    dnnl_dims_t cd = {s->out, s->in, s->kh, s->kw}, cs = {s->in * s->kh * s->kw, s->kh * s->kw, s->kw, 1};
+    dnnl_dims_t ld = {s->in, s->out}, ls = {1, s->in};
     dnnl_engine_t e = w->e->engine;
     dnnl_status_t st = md_copy(&w->md, dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0));
     dnnl_primitive_desc_destroy(pd);
@@ -342,7 +342,7 @@ swd_status dnn_linear_create(dnn_weight **out, dnn_engine *e, int64_t n, int64_t
         dnn_key key = matmul_key(w, TYPICAL_ROWS, k, n, compute, SWD_ACT_NONE, false);
         SWD_TRY_GOTO(s, pack(w, &key, data, dtype, err), err, fail);
     } else {
-        int64_t dims[] = {k, n}, strides[] = {1, k};
+        dnnl_dims_t dims = {k, n}, strides = {1, k};
         if (md_strided(&w->md, 2, dims, strides, SWD_F32) != dnnl_success) {
             s = SWD_FAIL(err, SWD_ERR_DEVICE, "oneDNN: no layout for a weight [%lld, %lld]", (long long)n, (long long)k);
             goto fail;
