@@ -94,8 +94,9 @@ static swd_status read_all(jpeg_state *j)
         JSAMPROW row = j->image.rgb + d->output_scanline * row_bytes;
         jpeg_read_scanlines(d, &row, 1);
     }
+    SWD_TRY(take_comment(j), j->err); // finishing forgets it
     jpeg_finish_decompress(d);
-    return take_comment(j);
+    return SWD_OK;
 }
 
 static void read_guarded(jpeg_state *j)

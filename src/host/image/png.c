@@ -85,22 +85,20 @@ static bool is_ascii(const char *s)
     return true;
 }
 
-static int set_comment(spng_ctx *ctx, char *comment)
-{
-    char empty[1] = "";
-    struct spng_text text = {.type = is_ascii(comment) ? SPNG_TEXT : SPNG_ITXT, .length = strlen(comment), .text = comment,
-                             .language_tag = empty, .translated_keyword = empty};
-    memcpy(text.keyword, keyword, sizeof(keyword));
-    return spng_set_text(ctx, &text, 1);
-}
-
 static int write_all(spng_ctx *ctx, const uint8_t *rgb, int width, int height, char *comment)
 {
     struct spng_ihdr header = {.width = (uint32_t)width, .height = (uint32_t)height, .bit_depth = 8,
                                .color_type = SPNG_COLOR_TYPE_TRUECOLOR};
     int code = spng_set_option(ctx, SPNG_ENCODE_TO_BUFFER, 1);
     if (!code) code = spng_set_ihdr(ctx, &header);
-    if (!code && comment) code = set_comment(ctx, comment);
+    char empty[1] = "";
+    struct spng_text text = {.type = SPNG_TEXT, .text = comment, .language_tag = empty, .translated_keyword = empty};
+    if (!code && comment) { // libspng keeps the pointer to text until the picture is encoded
+        memcpy(text.keyword, keyword, sizeof(keyword));
+        text.length = strlen(comment);
+        if (!is_ascii(comment)) text.type = SPNG_ITXT;
+        code = spng_set_text(ctx, &text, 1);
+    }
     if (!code) code = spng_encode_image(ctx, rgb, (size_t)width * (size_t)height * 3, SPNG_FMT_PNG, SPNG_ENCODE_FINALIZE);
     return code;
 }
@@ -109,7 +107,7 @@ swd_status png_encode(uint8_t **out, size_t *n, const uint8_t *rgb, int width, i
 {
     *out = NULL;
     *n = 0;
-    char *text = NULL; // libspng's text is not const; and it keeps the pointer until the image is written
+    char *text = NULL; // libspng's text is not const
     if (comment && *comment) SWD_TRY(swd_strdup(&text, comment, err), err);
     spng_ctx *ctx = spng_ctx_new(SPNG_CTX_ENCODER);
     int code = ctx ? write_all(ctx, rgb, width, height, text) : SPNG_EMEM;
