@@ -1,0 +1,123 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# The program as scripts see it: exit statuses, one-line errors, files, JSON. usage: cli.sh PROGRAM (default build/swd)
+set -u
+swd=$(realpath "${1:-${SWD_PROGRAM:-build/swd}}")
+[ -x "$swd" ] || { echo "no program $swd"; exit 1; }
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+cd "$dir" || exit 1
+failures=0
+
+bad() { echo "FAILED: $*"; failures=$((failures + 1)); }
+
+# expect STATUS 'PART OF STDERR' ARGS...: a failure is exactly one line that starts with swd: error:
+expect() {
+    local status=$1 part=$2
+    shift 2
+    "$swd" "$@" >out.txt 2>err.txt
+    local got=$?
+    [ $got = "$status" ] || bad "swd $* exits with $got, not $status: $(cat err.txt)"
+    [ -z "$part" ] && return
+    grep -qF -- "$part" err.txt || bad "swd $*: stderr lacks '$part': $(cat err.txt)"
+    [ "$status" = 0 ] && return
+    [ "$(wc -l <err.txt)" = 1 ] || bad "swd $*: more than one line: $(cat err.txt)"
+    [ "$(head -c 12 err.txt)" = "swd: error: " ] || bad "swd $*: $(cat err.txt)"
+}
+fast=(--preset sd3.5-medium-4 --size 32x32 --max-tokens 16)
+
+# help, version, wrong calls
+expect 0 "" --version
+expect 0 "" help
+for c in generate tokenize encode decode info presets; do
+    expect 0 "" $c --help
+    head -1 out.txt | grep -q "^  swd $c" || bad "help of $c does not start with an example"
+    expect 0 "" help $c
+done
+expect 2 "no command"
+expect 2 "no such command" paint
+for c in train spectrum eval bench; do expect 2 "not there yet" $c; done
+expect 2 "no prompt" generate
+expect 2 "--size" generate x --size 12
+expect 2 "multiples of 16" generate x --size 100x100
+expect 2 "no such option" generate x --colour red
+expect 2 "needs a value" generate x --seed
+expect 2 "--seed" generate x --seed -1
+expect 2 "--steps" generate x --steps 0
+expect 2 "suffix" generate x -o out.gif
+expect 2 "pattern" generate x -o out%s.png
+expect 2 "excl" generate x --preset sd3.5-medium-4 --scales 4,16 --sigmas 1,.6
+expect 2 "scale" generate x --scales 16,4 --sigmas 1,.6
+expect 2 "--strength" generate x --strength .5
+expect 2 "--text-encoders" generate x --text-encoders clip_x
+expect 2 "preset" generate x --preset none-such
+expect 1 "flux-4" generate x --preset flux-4
+expect 1 "no such folder" generate x -m /nowhere
+expect 1 "no such file" generate x --init /nowhere.png
+expect 1 "no such file" generate x --lora /nowhere
+expect 1 "cuda" generate x --device cuda
+expect 1 "folder" generate x -o nowhere/out.jpg
+expect 1 "/nowhere" generate --prompts /nowhere
+expect 1 "UTF-8" generate $'\xff\xfe'
+[ -z "$(ls | grep -v '.txt$')" ] || bad "files are left behind: $(ls)"
+
+# another family
+mkdir other && echo '{"_class_name": "FluxPipeline"}' >other/model_index.json
+expect 1 "FluxPipeline" generate x -m other
+
+# files
+expect 0 "" generate "a red apple" "${fast[@]}" --seed 1
+[ "$(head -c 3 out.jpg | od -An -tx1 | tr -d ' ')" = ffd8ff ] || bad "out.jpg is no JPEG"
+[ "$(cat out.txt)" = out.jpg ] || bad "stdout is not the name"
+grep -aq "a red apple" out.jpg || bad "out.jpg does not carry its prompt"
+expect 0 "" generate "a dog" "" "${fast[@]}" --seed 1 -n 2 -o pet.png
+for i in 0 1 2 3; do [ -s pet-000$i.png ] || bad "no pet-000$i.png"; done
+expect 0 "" generate "a dog" "${fast[@]}" --seed 3 -o p%03d.png
+[ -s p000.png ] || bad "no p000.png"
+printf 'a dog\n\n  a cat \n' >list.txt
+expect 0 "" generate --prompts - "${fast[@]}" --seed 1 -o l.png --json <list.txt
+expect 0 "swd: seed" generate "a dog" "${fast[@]}"
+expect 0 "" generate "a dog" "${fast[@]}" --seed 5 -o j.png --json --save-latents j.safetensors --save-scales scales
+python3 - out.txt <<'PY' || bad "the JSON of generate: $(cat out.txt)"
+import json, sys
+o = json.load(open(sys.argv[1]))
+assert o["images"] == [{"file": "j.png", "seed": 5, "prompt": "a dog", "width": 32, "height": 32}]
+assert o["preset"] == "sd3.5-medium-4" and len(o["sigmas"]) == 5 and o["sizes"][-1] == [4, 4]
+assert len(o["milliseconds"]["denoise"]) == 4 and o["milliseconds"]["total"] > 0 and o["peak_memory_bytes"] > 0
+PY
+[ "$(ls scales | wc -l)" = 4 ] || bad "scales: $(ls scales)"
+expect 0 "" generate "a dog" "${fast[@]}" --seed 5 -o j2.png
+cmp -s j.png j2.png || bad "the same seed gives other bytes"
+expect 0 "" generate "a dog" "${fast[@]}" --seed 5 -o i.png --init j.png --strength .8
+
+# the other commands
+expect 0 "" decode j.safetensors -o d.png
+expect 0 "" encode d.png -o d.safetensors
+expect 2 "usage" encode d.png
+expect 1 "latents" decode d.png -o e.png
+expect 1 "j.safetensors" encode j.safetensors -o e.safetensors
+expect 0 "" tokenize "a dog"
+python3 -c 'import json; o = json.load(open("out.txt")); assert [len(o[k]) for k in ("tokenizer", "tokenizer_2", "tokenizer_3")] == [16] * 3' ||
+    bad "tokenize: $(cat out.txt)"
+expect 0 "" tokenize --prompts list.txt
+[ "$(wc -l <out.txt)" = 3 ] || bad "tokenize --prompts: $(cat out.txt)"
+expect 0 "" info
+expect 0 "" info --json
+python3 -m json.tool out.txt >/dev/null || bad "info --json"
+expect 0 "" presets
+grep -q "sd3.5-medium-6" out.txt && grep -q ".945387" out.txt || bad "presets: $(cat out.txt)"
+
+# Ctrl-C: no file, status 1
+"$swd" generate "a dog" -n 500 --sampler euler --seed 1 -o cc/%d.png 2>/dev/null && bad "a missing folder passed"
+mkdir cc
+"$swd" generate "a dog" -n 2000 --sampler euler --steps 200 --seed 1 -o cc/%d.png >/dev/null 2>cc.txt &
+pid=$!
+sleep 1
+kill -INT $pid
+wait $pid
+[ $? = 1 ] || bad "an interrupted call does not exit with 1"
+grep -q "cancelled" cc.txt || bad "an interrupted call says: $(cat cc.txt)"
+[ -z "$(find cc -type f ! -name '*.png')" ] || bad "half-written: $(ls cc)"
+
+[ $failures = 0 ] && echo "cli: all as promised"
+exit $((failures > 0))

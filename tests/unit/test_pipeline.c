@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: MIT
+/* Whole trajectories of the bundled model in float32 beside diffusers' (tools/reference/make_pipeline_goldens.py), and the
+ * promises of the API around them. */
+#include "io/safetensors.h"
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <swd/swd.h>
+#include <unistd.h>
+
+static const char *source_dir(void)
+{
+    const char *dir = getenv("SWD_SOURCE_DIR");
+    return dir ? dir : ".";
+}
+
+static swd_context *open_bundled(unsigned encoders)
+{
+    char model[1024];
+    swd_context *ctx = NULL;
+    swd_open_params o;
+    swd_open_params_default(&o);
+    snprintf(model, sizeof model, "%s/weights/emoji", source_dir());
+    o.model = model;
+    o.precision = SWD_PRECISION_F32;
+    o.text_encoders = encoders;
+    swd_status s = swd_open(&ctx, &o);
+    cr_assert_eq(s, SWD_OK, "%s", swd_message(ctx));
+    return ctx;
+}
+
+static double relative_l2(const st_tensor *got, const st_tensor *want)
+{
+    cr_assert(got && want, "a tensor is missing");
+    cr_assert_eq(got->numel, want->numel);
+    double diff = 0, norm = 0;
+    for (int64_t i = 0; i < want->numel; i++) {
+        float a, b;
+        memcpy(&a, got->data + 4 * i, 4);
+        memcpy(&b, want->data + 4 * i, 4);
+        diff += ((double)a - b) * ((double)a - b);
+        norm += (double)b * b;
+    }
+    return sqrt(diff / norm);
+}
+
+/* Runs params and compares latents (and steps and pixels where the golden has them) with a golden. */
+static void compare(const char *golden, swd_generate_params *a, unsigned encoders)
+{
+    char path[1024], temp[] = "/tmp/swd-test-XXXXXX";
+    int fd = mkstemp(temp);
+    cr_assert_geq(fd, 0);
+    close(fd);
+    swd_context *ctx = open_bundled(encoders);
+    swd_result *r = NULL;
+    safetensors *got = NULL, *want = NULL;
+    a->random_seed = 0;
+    a->rng = SWD_RNG_TORCH;
+    a->save_latents = temp;
+    swd_status s = swd_generate(&r, a, ctx);
+    cr_assert_eq(s, SWD_OK, "%s: %s", golden, swd_message(ctx));
+    snprintf(path, sizeof path, "%s/tests/goldens/pipeline/%s.safetensors", source_dir(), golden);
+    swd_err err = {0};
+    cr_assert_eq(safetensors_open(&want, path, "golden", &err), SWD_OK, "%s", err.message);
+    cr_assert_eq(safetensors_open(&got, temp, "latents", &err), SWD_OK, "%s", err.message);
+    for (int i = 0; i < safetensors_count(want); i++) {
+        const st_tensor *t = safetensors_at(want, i);
+        if (t->dtype != SWD_F32) continue;
+        double error = relative_l2(safetensors_find(got, t->name), t);
+        cr_expect_leq(error, 5e-5, "%s %s: relative L2 error %.3g", golden, t->name, error);
+    }
+    const st_tensor *rgb = safetensors_find(want, "rgb");
+    for (int64_t i = 0; rgb && i < rgb->numel; i++)
+        cr_assert_leq(abs((int)r->images[0].rgb[i] - (int)rgb->data[i]), 1, "%s: pixel value %d", golden, (int)i);
+    safetensors_close(&want);
+    safetensors_close(&got);
+    swd_result_free(&r);
+    swd_close(&ctx);
+    unlink(temp);
+}
+
+static swd_generate_params request(const char *const *prompts, int n, uint64_t seed)
+{
+    swd_generate_params a;
+    swd_generate_params_default(&a);
+    a.prompts = prompts;
+    a.n_prompts = n;
+    a.seed = seed;
+    return a;
+}
+
+Test(pipeline, scalewise_agrees_with_diffusers_at_every_scale)
+{
+    const char *const p[] = {"a red apple, 3d emoji"};
+    swd_generate_params a = request(p, 1, 7);
+    a.preset = "sd3.5-medium-6";
+    a.max_tokens = 16;
+    compare("scalewise", &a, SWD_TEXT_ALL);
+}
+
+Test(pipeline, euler_with_guidance_agrees)
+{
+    const char *const p[] = {"3d emoji of a cat face"};
+    swd_generate_params a = request(p, 1, 3);
+    compare("euler", &a, SWD_TEXT_ALL); /* 28 steps, guidance 4: from the model's swd.json */
+}
+
+Test(pipeline, a_wide_picture_with_a_negative_prompt_agrees)
+{
+    const char *const p[] = {"a rainbow, 3d emoji"};
+    swd_generate_params a = request(p, 1, 11);
+    a.steps = 6;
+    a.guidance = 3;
+    a.negative = "red, dark";
+    a.width = 160;
+    a.height = 96;
+    compare("euler_wide_negative", &a, SWD_TEXT_ALL);
+}
+
+Test(pipeline, a_batch_without_guidance_agrees_however_it_is_cut)
+{
+    const char *const p[] = {"sunflower", "green book", ""};
+    for (int batch = 1; batch <= 3; batch++) {
+        swd_generate_params a = request(p, 3, 5);
+        a.steps = 4;
+        a.guidance = 1;
+        a.batch = batch;
+        compare("euler_batch_plain", &a, SWD_TEXT_ALL);
+    }
+}
+
+Test(pipeline, a_tall_scalewise_batch_agrees)
+{
+    const char *const p[] = {"birthday cake", "a dog, 3d emoji"};
+    swd_generate_params a = request(p, 2, ((uint64_t)1 << 40) + 1);
+    a.preset = "sd3.5-medium-6";
+    a.max_tokens = 16;
+    a.width = 96;
+    a.height = 144;
+    compare("scalewise_wide_batch", &a, SWD_TEXT_ALL);
+}
+
+Test(pipeline, encoders_left_out_are_zeros)
+{
+    const char *const p[] = {"soccer ball"};
+    swd_generate_params a = request(p, 1, 9);
+    a.preset = "sd3.5-medium-6";
+    a.max_tokens = 16;
+    compare("scalewise_clip_g_t5", &a, SWD_CLIP_G | SWD_T5);
+    a.max_tokens = 32;
+    compare("scalewise_clip_l", &a, SWD_CLIP_L);
+}
+
+/* ---- the API around it ---- */
+
+Test(pipeline, philox_gives_the_same_pixels_in_any_batch)
+{
+    const char *const p[] = {"crying face", "fire engine"};
+    swd_context *ctx = open_bundled(SWD_TEXT_ALL);
+    swd_result *together = NULL, *alone = NULL;
+    swd_generate_params a = request(p, 2, 40);
+    a.random_seed = 0;
+    a.preset = "sd3.5-medium-4";
+    a.max_tokens = 16;
+    cr_assert_eq(swd_generate(&together, &a, ctx), SWD_OK, "%s", swd_message(ctx));
+    a.prompts = &p[1];
+    a.n_prompts = 1;
+    a.seed = 41;
+    cr_assert_eq(swd_generate(&alone, &a, ctx), SWD_OK, "%s", swd_message(ctx));
+    cr_assert_eq(together->images[1].seed, 41);
+    int worst = 0;
+    for (int i = 0; i < 128 * 128 * 3; i++) {
+        int d = abs((int)together->images[1].rgb[i] - (int)alone->images[0].rgb[i]);
+        worst = d > worst ? d : worst;
+    }
+    cr_expect_leq(worst, 1); /* the products of a larger batch may be summed in another order */
+    swd_result_free(&together);
+    swd_result_free(&alone);
+    swd_close(&ctx);
+}
+
+typedef struct seen { int calls, stop_at, pictures, last_side; } seen;
+
+static int watch(void *user, const swd_progress *now)
+{
+    seen *s = user;
+    if (now->x0) {
+        s->pictures++;
+        s->last_side = now->x0->width;
+    }
+    return s->stop_at && ++s->calls >= s->stop_at;
+}
+
+Test(pipeline, progress_shows_every_scale_and_can_cancel)
+{
+    const char *const p[] = {"a red apple"};
+    swd_context *ctx = open_bundled(SWD_TEXT_ALL);
+    swd_generate_params a = request(p, 1, 1);
+    char temp[] = "/tmp/swd-cancel-XXXXXX", path[128];
+    cr_assert(mkdtemp(temp));
+    snprintf(path, sizeof path, "%s/out.png", temp);
+    seen s = {0};
+    a.preset = "sd3.5-medium-4";
+    a.output = path;
+    swd_set_progress(ctx, watch, &s, 1);
+    cr_assert_eq(swd_generate(NULL, &a, ctx), SWD_OK, "%s", swd_message(ctx));
+    cr_expect_eq(s.pictures, 4);
+    cr_expect_eq(s.last_side, 128);
+    cr_expect_eq(unlink(path), 0);
+    s = (seen){.stop_at = 4};
+    swd_result *r = (swd_result *)temp;
+    cr_expect_eq(swd_generate(&r, &a, ctx), SWD_ERR_CANCELLED);
+    cr_expect_null(r);
+    cr_expect_neq(access(path, F_OK), 0);
+    cr_expect_eq(rmdir(temp), 0, "a file was left behind");
+    swd_close(&ctx);
+}
+
+Test(pipeline, wrong_calls_have_messages)
+{
+    const char *const p[] = {"x"};
+    swd_context *ctx = open_bundled(SWD_TEXT_ALL);
+    const int scales[] = {4, 16};
+    const double sigmas[] = {1.0, 0.6, 0.0};
+    struct { swd_generate_params a; swd_status s; const char *part; } c[9];
+    for (int i = 0; i < 9; i++) c[i].a = request(p, 1, 1);
+    c[0].a.width = 100, c[0].s = SWD_ERR_ARGUMENT, c[0].part = "multiples of 16";
+    c[1].a.preset = "nothing", c[1].s = SWD_ERR_ARGUMENT, c[1].part = "preset nothing";
+    c[2].a.preset = "flux-4", c[2].s = SWD_ERR_UNSUPPORTED, c[2].part = "flux-4";
+    c[3].a.scales = scales, c[3].a.n_scales = 2, c[3].s = SWD_ERR_ARGUMENT, c[3].part = "2 scales and 0 sigmas";
+    c[4].a = c[3].a, c[4].a.sigmas = sigmas, c[4].a.n_sigmas = 3, c[4].a.sampler = SWD_SAMPLER_EULER, c[4].s = SWD_ERR_ARGUMENT,
+    c[4].part = "scale-wise";
+    c[5].a.output = "/tmp/x.gif", c[5].s = SWD_ERR_ARGUMENT, c[5].part = "suffix";
+    c[6].a.init = "/nowhere/x.png", c[6].s = SWD_ERR_FILE, c[6].part = "no such file";
+    c[7].a.size = 1, c[7].s = SWD_ERR_ARGUMENT, c[7].part = "params.size";
+    c[8].a.count = 0, c[8].s = SWD_ERR_ARGUMENT, c[8].part = "at least one";
+    for (int i = 0; i < 9; i++) {
+        cr_expect_eq(swd_generate(NULL, &c[i].a, ctx), c[i].s, "case %d: %s", i, swd_message(ctx));
+        cr_expect(strstr(swd_message(ctx), c[i].part), "case %d: %s", i, swd_message(ctx));
+        cr_expect_not_null(swd_message_frame(ctx, 0));
+    }
+    swd_close(&ctx);
+    cr_expect_null(ctx);
+    cr_expect_eq(swd_open(&ctx, &(swd_open_params){.size = sizeof(swd_open_params), .model = "/nowhere"}), SWD_ERR_FILE);
+    cr_expect(strstr(swd_message(ctx), "/nowhere"));
+    swd_close(&ctx);
+}
