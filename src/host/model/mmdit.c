@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: MIT
+// SD3Transformer2DModel: SD3, SD3.5-L (RMS norm of q and k), SD3.5-M (a second, image-only attention in some blocks).
+//
+//   x = patches(latents) + position     c = context     temb = MLP(sinusoid(t)) + MLP(pooled)
+//   block: shift, scale, gate per half from silu(temb), for each stream
+//       x += gate * out(attention(q, k, v of x, then of c))      (+ gate2 * attention2(x alone))
+//       x += gate * mlp(norm(x) * (1 + scale) + shift)           and the same for c, but in the last block
+//   velocity = unpatchify(linear(norm(x) * (1 + scale) + shift))
+#include "model/mmdit.h"
+#include "model/load.h"
+#include <math.h>
+#include <stdlib.h>
+
+static const float NORM_EPS = 1e-6f;
+enum { TIME_DIM = 256 };
+
+// One stream of a block: image or context.
+typedef struct half {
+    swd_linear *modulation; // [6D, 9D or 2D, D]
+    swd_linear *qkv, *out, *mlp_in, *mlp_out;
+    swd_tensor norm_q, norm_k; // [head_dim], absent without QK norm
+} half;
+
+typedef struct block {
+    half image, context;
+    swd_linear *qkv2, *out2; // the second attention, image tokens only
+    swd_tensor norm_q2, norm_k2;
+    bool dual, context_pre_only;
+} block;
+
+struct mmdit {
+    config_sd3 cfg;
+    swd_backend *be;
+    swd_linear *patch, *time1, *time2, *pooled1, *pooled2, *context, *norm_out, *out;
+    swd_tensor position; // [max * max, D]
+    block *blocks;
+};
+
+static swd_status load_half(const loader *l, half *h, const config_sd3 *cfg, int i, bool context, bool pre_only, bool dual)
+{
+    static const char *const image_names[] = {"to_q", "to_k", "to_v"}, *const context_names[] = {"add_q_proj", "add_k_proj", "add_v_proj"};
+    int64_t d = cfg->inner_dim, head = cfg->attention_head_dim;
+    const char *ff = context ? "ff_context" : "ff";
+    SWD_TRY(load_linear(l, &h->modulation, (pre_only ? 2 : dual ? 9 : 6) * d, d, true, "transformer_blocks.%d.%s.linear", i,
+                        context ? "norm1_context" : "norm1"),
+            l->err);
+    SWD_TRY(load_stacked(l, &h->qkv, 3, context ? context_names : image_names, d, d, true, "transformer_blocks.%d.attn.", i), l->err);
+    if (cfg->qk_norm_rms) {
+        SWD_TRY(load_vector(l, &h->norm_q, head, "transformer_blocks.%d.attn.%s.weight", i, context ? "norm_added_q" : "norm_q"), l->err);
+        SWD_TRY(load_vector(l, &h->norm_k, head, "transformer_blocks.%d.attn.%s.weight", i, context ? "norm_added_k" : "norm_k"), l->err);
+    }
+    if (pre_only) return SWD_OK;
+    SWD_TRY(load_linear(l, &h->out, d, d, true, "transformer_blocks.%d.attn.%s", i, context ? "to_add_out" : "to_out.0"), l->err);
+    SWD_TRY(load_linear(l, &h->mlp_in, 4 * d, d, true, "transformer_blocks.%d.%s.net.0.proj", i, ff), l->err);
+    SWD_TRY(load_linear(l, &h->mlp_out, d, 4 * d, true, "transformer_blocks.%d.%s.net.2", i, ff), l->err);
+    return SWD_OK;
+}
+
+static swd_status load_block(const loader *l, block *b, const config_sd3 *cfg, int i)
+{
+    static const char *const names[] = {"to_q", "to_k", "to_v"};
+    int64_t d = cfg->inner_dim, head = cfg->attention_head_dim;
+    b->dual = cfg->dual_attention[i];
+    b->context_pre_only = i == cfg->num_layers - 1;
+    SWD_TRY(load_half(l, &b->image, cfg, i, false, false, b->dual), l->err);
+    SWD_TRY(load_half(l, &b->context, cfg, i, true, b->context_pre_only, false), l->err);
+    if (!b->dual) return SWD_OK;
+    SWD_TRY(load_stacked(l, &b->qkv2, 3, names, d, d, true, "transformer_blocks.%d.attn2.", i), l->err);
+    SWD_TRY(load_linear(l, &b->out2, d, d, true, "transformer_blocks.%d.attn2.to_out.0", i), l->err);
+    if (cfg->qk_norm_rms) {
+        SWD_TRY(load_vector(l, &b->norm_q2, head, "transformer_blocks.%d.attn2.norm_q.weight", i), l->err);
+        SWD_TRY(load_vector(l, &b->norm_k2, head, "transformer_blocks.%d.attn2.norm_k.weight", i), l->err);
+    }
+    return SWD_OK;
+}
+
+static swd_status load_ends(const loader *l, mmdit *m)
+{
+    const config_sd3 *c = &m->cfg;
+    int64_t d = c->inner_dim, side = c->pos_embed_max_size;
+    SWD_TRY(load_patch_linear(l, &m->patch, d, c->in_channels, c->patch_size, "pos_embed.proj"), l->err);
+    SWD_TRY(load_matrix(l, &m->position, (int64_t[]){1, side * side, d}, 3, "pos_embed.pos_embed"), l->err);
+    m->position = tensor_reshape(m->position, (int64_t[]){side * side, d}, 2);
+    SWD_TRY(load_linear(l, &m->time1, d, TIME_DIM, true, "time_text_embed.timestep_embedder.linear_1"), l->err);
+    SWD_TRY(load_linear(l, &m->time2, d, d, true, "time_text_embed.timestep_embedder.linear_2"), l->err);
+    SWD_TRY(load_linear(l, &m->pooled1, d, c->pooled_projection_dim, true, "time_text_embed.text_embedder.linear_1"), l->err);
+    SWD_TRY(load_linear(l, &m->pooled2, d, d, true, "time_text_embed.text_embedder.linear_2"), l->err);
+    SWD_TRY(load_linear(l, &m->context, d, c->joint_attention_dim, true, "context_embedder"), l->err);
+    SWD_TRY(load_linear(l, &m->norm_out, 2 * d, d, true, "norm_out.linear"), l->err);
+    SWD_TRY(load_linear(l, &m->out, (int64_t)c->patch_size * c->patch_size * c->out_channels, d, true, "proj_out"), l->err);
+    return SWD_OK;
+}
+
+swd_status mmdit_create(mmdit **out, const config_sd3 *cfg, weights *w, swd_backend *be, swd_dtype compute, swd_err *err)
+{
+    loader l = {w, be, compute, err};
+    mmdit *m = calloc(1, sizeof *m);
+    *out = NULL;
+    if (m) m->blocks = calloc((size_t)cfg->num_layers, sizeof *m->blocks);
+    if (!m || !m->blocks) {
+        free(m);
+        return SWD_FAIL(err, SWD_ERR_MEMORY, "out of memory");
+    }
+    m->cfg = *cfg;
+    m->be = be;
+    swd_status s = load_ends(&l, m);
+    for (int i = 0; s == SWD_OK && i < cfg->num_layers; i++) s = load_block(&l, &m->blocks[i], cfg, i);
+    if (s == SWD_OK) s = weights_check_unused(w, NULL, err);
+    if (s != SWD_OK) mmdit_destroy(&m);
+    *out = m;
+    return s;
+}
+
+static void free_half(swd_backend *be, half *h)
+{
+    be->linear_destroy(be, &h->modulation);
+    be->linear_destroy(be, &h->qkv);
+    be->linear_destroy(be, &h->out);
+    be->linear_destroy(be, &h->mlp_in);
+    be->linear_destroy(be, &h->mlp_out);
+    load_release(be, &h->norm_q);
+    load_release(be, &h->norm_k);
+}
+
+void mmdit_destroy(mmdit **out)
+{
+    mmdit *m = *out;
+    if (!m) return;
+    swd_backend *be = m->be;
+    swd_linear **ends[] = {&m->patch, &m->time1, &m->time2, &m->pooled1, &m->pooled2, &m->context, &m->norm_out, &m->out};
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) be->linear_destroy(be, ends[i]);
+    load_release(be, &m->position);
+    for (int i = 0; i < m->cfg.num_layers; i++) {
+        block *b = &m->blocks[i];
+        free_half(be, &b->image);
+        free_half(be, &b->context);
+        be->linear_destroy(be, &b->qkv2);
+        be->linear_destroy(be, &b->out2);
+        load_release(be, &b->norm_q2);
+        load_release(be, &b->norm_k2);
+    }
+    free(m->blocks);
+    free(m);
+    *out = NULL;
+}
+
+// Third i of width D of a modulation row [B, n * D].
+static swd_tensor chunk(swd_tensor t, int i, int64_t d) { return tensor_slice(t, 1, i * d, d); }
+
+// q, k, v of one stream as [B, N, H, d] views of one product, q and k normed in place.
+static swd_status project(swd_tensor qkv[3], swd_tensor h, const swd_linear *w, swd_tensor norm_q, swd_tensor norm_k, const mmdit *m,
+                          swd_exec *ex)
+{
+    int64_t d = m->cfg.inner_dim;
+    swd_tensor packed = exec3(ex, ex->act, h.shape[0], h.shape[1], 3 * d);
+    RUN(op_linear(packed, h, w, SWD_ACT_NONE, ex));
+    for (int i = 0; i < 3; i++) qkv[i] = tensor_split_last(tensor_slice(packed, 2, i * d, d), m->cfg.attention_head_dim);
+    if (tensor_present(norm_q)) RUN(op_qk_norm(qkv[0], norm_q, NORM_EPS, ex));
+    if (tensor_present(norm_k)) RUN(op_qk_norm(qkv[1], norm_k, NORM_EPS, ex));
+    return SWD_OK;
+}
+
+// x += gate * mlp(norm(x) * (1 + scale) + shift)
+static swd_status feed_forward(swd_tensor x, const half *h, swd_tensor mod, const mmdit *m, swd_exec *ex)
+{
+    int64_t d = m->cfg.inner_dim;
+    size_t mark = exec_mark(ex);
+    swd_tensor normed = exec3(ex, ex->act, x.shape[0], x.shape[1], d), wide = exec3(ex, ex->act, x.shape[0], x.shape[1], 4 * d);
+    RUN(op_layernorm_modulate(normed, x, chunk(mod, 3, d), chunk(mod, 4, d), NORM_EPS, ex));
+    RUN(op_linear(wide, normed, h->mlp_in, SWD_ACT_GELU_TANH, ex));
+    RUN(op_linear_residual(x, x, chunk(mod, 5, d), wide, h->mlp_out, ex));
+    exec_rewind(ex, mark);
+    return SWD_OK;
+}
+
+// The second attention of SD3.5-M: from h2, made of the same x as the first one's input.
+static swd_status image_attention(swd_tensor x, swd_tensor h2, swd_tensor gate, const block *b, const mmdit *m, swd_exec *ex)
+{
+    size_t mark = exec_mark(ex);
+    swd_tensor qkv[3], o = exec3(ex, ex->act, x.shape[0], x.shape[1], x.shape[2]);
+    RUN(project(qkv, h2, b->qkv2, b->norm_q2, b->norm_k2, m, ex));
+    attention_args a = {.n_streams = 1, .scale = 1.0f / sqrtf((float)m->cfg.attention_head_dim)};
+    a.q[0] = qkv[0], a.k[0] = qkv[1], a.v[0] = qkv[2], a.o[0] = tensor_split_last(o, m->cfg.attention_head_dim);
+    RUN(op_attention(&a, ex));
+    RUN(op_linear_residual(x, x, gate, o, b->out2, ex));
+    exec_rewind(ex, mark);
+    return SWD_OK;
+}
+
+static swd_status joint_attention(swd_tensor x, swd_tensor c, swd_tensor mod_x, swd_tensor mod_c, const block *b, const mmdit *m,
+                                  swd_exec *ex)
+{
+    int64_t d = m->cfg.inner_dim, head = m->cfg.attention_head_dim;
+    swd_tensor hx = exec3(ex, ex->act, x.shape[0], x.shape[1], d), hc = exec3(ex, ex->act, c.shape[0], c.shape[1], d), h2 = {0};
+    RUN(op_layernorm_modulate(hx, x, chunk(mod_x, 0, d), chunk(mod_x, 1, d), NORM_EPS, ex));
+    // the last block's context has the order of AdaLayerNormContinuous: scale, then shift
+    RUN(op_layernorm_modulate(hc, c, chunk(mod_c, b->context_pre_only ? 1 : 0, d), chunk(mod_c, b->context_pre_only ? 0 : 1, d), NORM_EPS, ex));
+    if (b->dual) {
+        h2 = exec3(ex, ex->act, x.shape[0], x.shape[1], d);
+        RUN(op_layernorm_modulate(h2, x, chunk(mod_x, 6, d), chunk(mod_x, 7, d), NORM_EPS, ex));
+    }
+    size_t mark = exec_mark(ex);
+    swd_tensor qx[3], qc[3], ox = exec3(ex, ex->act, x.shape[0], x.shape[1], d), oc = {0};
+    RUN(project(qx, hx, b->image.qkv, b->image.norm_q, b->image.norm_k, m, ex));
+    RUN(project(qc, hc, b->context.qkv, b->context.norm_q, b->context.norm_k, m, ex));
+    attention_args a = {.n_streams = 2, .scale = 1.0f / sqrtf((float)head)};
+    a.q[0] = qx[0], a.k[0] = qx[1], a.v[0] = qx[2], a.o[0] = tensor_split_last(ox, head);
+    a.k[1] = qc[1], a.v[1] = qc[2];
+    if (!b->context_pre_only) {
+        oc = exec3(ex, ex->act, c.shape[0], c.shape[1], d);
+        a.q[1] = qc[0], a.o[1] = tensor_split_last(oc, head);
+    }
+    RUN(op_attention(&a, ex));
+    RUN(op_linear_residual(x, x, chunk(mod_x, 2, d), ox, b->image.out, ex));
+    if (!b->context_pre_only) RUN(op_linear_residual(c, c, chunk(mod_c, 2, d), oc, b->context.out, ex));
+    exec_rewind(ex, mark);
+    if (b->dual) RUN(image_attention(x, h2, chunk(mod_x, 8, d), b, m, ex));
+    return SWD_OK;
+}
+
+static swd_status run_block(swd_tensor x, swd_tensor c, swd_tensor temb_silu, const block *b, const mmdit *m, swd_exec *ex)
+{
+    size_t mark = exec_mark(ex);
+    int64_t batch = x.shape[0];
+    swd_tensor mod_x = exec2(ex, SWD_F32, batch, linear_facts(b->image.modulation)->n);
+    swd_tensor mod_c = exec2(ex, SWD_F32, batch, linear_facts(b->context.modulation)->n);
+    RUN(op_linear(mod_x, temb_silu, b->image.modulation, SWD_ACT_NONE, ex));
+    RUN(op_linear(mod_c, temb_silu, b->context.modulation, SWD_ACT_NONE, ex));
+    size_t inner = exec_mark(ex);
+    RUN(joint_attention(x, c, mod_x, mod_c, b, m, ex));
+    exec_rewind(ex, inner);
+    RUN(feed_forward(x, &b->image, mod_x, m, ex));
+    if (!b->context_pre_only) RUN(feed_forward(c, &b->context, mod_c, m, ex));
+    exec_rewind(ex, mark);
+    return SWD_OK;
+}
+
+// silu(MLP(sinusoid(t)) + MLP(pooled)): every use of temb is behind a SiLU
+static swd_status time_embedding(swd_tensor temb_silu, swd_tensor t, swd_tensor pooled, const mmdit *m, swd_exec *ex)
+{
+    size_t mark = exec_mark(ex);
+    int64_t batch = t.shape[0], d = m->cfg.inner_dim;
+    swd_tensor sinusoid = exec2(ex, SWD_F32, batch, TIME_DIM), hidden = exec2(ex, SWD_F32, batch, d), text = exec2(ex, SWD_F32, batch, d);
+    RUN(op_timestep_sinusoid(sinusoid, t, ex));
+    RUN(op_linear(hidden, sinusoid, m->time1, SWD_ACT_SILU, ex));
+    RUN(op_linear(temb_silu, hidden, m->time2, SWD_ACT_NONE, ex));
+    RUN(op_linear(hidden, pooled, m->pooled1, SWD_ACT_SILU, ex));
+    RUN(op_linear(text, hidden, m->pooled2, SWD_ACT_NONE, ex));
+    RUN(op_axpby(temb_silu, 1, temb_silu, 1, text, ex));
+    RUN(op_activation(temb_silu, temb_silu, SWD_ACT_SILU, ex));
+    exec_rewind(ex, mark);
+    return SWD_OK;
+}
+
+swd_status mmdit_forward(swd_tensor velocity, swd_tensor latents, swd_tensor t, swd_tensor context, swd_tensor pooled, const mmdit *m,
+                         swd_exec *ex)
+{
+    int64_t batch = latents.shape[0], d = m->cfg.inner_dim, patch = m->cfg.patch_size;
+    int64_t grid_h = latents.shape[2] / patch, grid_w = latents.shape[3] / patch, tokens = grid_h * grid_w;
+    size_t start = exec_mark(ex);
+    swd_tensor temb_silu = exec2(ex, SWD_F32, batch, d), mod = exec2(ex, SWD_F32, batch, 2 * d);
+    swd_tensor x = exec3(ex, SWD_F32, batch, tokens, d), c = exec3(ex, SWD_F32, batch, context.shape[1], d);
+    RUN(time_embedding(temb_silu, t, pooled, m, ex));
+    RUN(op_linear(c, context, m->context, SWD_ACT_NONE, ex));
+    size_t mark = exec_mark(ex);
+    swd_tensor patches = exec3(ex, SWD_F32, batch, tokens, patch * patch * latents.shape[1]);
+    RUN(op_patchify(patches, latents, (int)patch, ex));
+    RUN(op_linear(x, patches, m->patch, SWD_ACT_NONE, ex));
+    RUN(op_add_position(x, m->position, (int)grid_h, (int)grid_w, ex));
+    exec_rewind(ex, mark);
+
+    for (int i = 0; i < m->cfg.num_layers; i++) RUN(run_block(x, c, temb_silu, &m->blocks[i], m, ex));
+
+    swd_tensor normed = exec3(ex, ex->act, batch, tokens, d);
+    swd_tensor y = exec3(ex, SWD_F32, batch, tokens, patch * patch * m->cfg.out_channels);
+    RUN(op_linear(mod, temb_silu, m->norm_out, SWD_ACT_NONE, ex));
+    RUN(op_layernorm_modulate(normed, x, chunk(mod, 1, d), chunk(mod, 0, d), NORM_EPS, ex));
+    RUN(op_linear(y, normed, m->out, SWD_ACT_NONE, ex));
+    RUN(op_unpatchify(velocity, y, (int)patch, ex));
+    exec_rewind(ex, start);
+    return SWD_OK;
+}
+
+double mmdit_flops(const mmdit *m, int64_t batch, int64_t h, int64_t w, int64_t text_tokens)
+{
+    const config_sd3 *c = &m->cfg;
+    double d = c->inner_dim, patch = c->patch_size, n = (double)(h / c->patch_size) * (double)(w / c->patch_size), l = (double)text_tokens;
+    double total = n * d * patch * patch * (c->in_channels + c->out_channels) + l * d * c->joint_attention_dim;
+    total += d * (TIME_DIM + c->pooled_projection_dim + 2 * d + 2 * d);
+    for (int i = 0; i < c->num_layers; i++) {
+        bool last = i == c->num_layers - 1, dual = c->dual_attention[i];
+        total += n * 12 * d * d + (last ? 3 : 12) * l * d * d; // qkv 3, out 1, mlp 8
+        total += 2 * (last ? n : n + l) * (n + l) * d;
+        total += (dual ? 9 : 6) * d * d + (last ? 2 : 6) * d * d;
+        if (dual) total += 4 * n * d * d + 2 * n * n * d;
+    }
+    return 2 * (double)batch * total;
+}
