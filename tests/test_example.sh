@@ -1,15 +1,14 @@
-#!/bin/bash
+#!/bin/sh
 # SPDX-License-Identifier: MIT
-# The program in the header's first comment compiles, runs and writes its picture. usage: test_example.sh LIBRARY_DIR (default build/src)
+# The program at the head of swd.h compiles, links to the library ($1) and writes its picture.
 set -eu
-source=$(realpath "${SWD_SOURCE_DIR:-.}")
-library=$(realpath "${1:-${SWD_LIBRARY_DIR:-build}}")
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-sed -n '/^ \*     #include/,/^ \*     }$/s/^ \* \{0,5\}//p' "$source/include/swd/swd.h" >"$dir/example.c"
-grep -q 'int main' "$dir/example.c"
-"${CC:-cc}" -Wall -Wextra -Werror -I"$source/include" "$dir/example.c" -o "$dir/example" -L"$library" -lswd -Wl,-rpath,"$library"
-cd "$dir"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+root=$(cd "${SWD_SOURCE_DIR:-.}" && pwd)
+lib=$(dirname "$(realpath "$1")")
+sed -n '/^ \*     #include <stdio.h>/,/^ \*     }/s/^ \*     \{0,1\}//p' "$root/include/swd/swd.h" >"$work/example.c"
+grep -q 'int main' "$work/example.c"
+cd "$work"
+${CC:-cc} -std=c99 -I"$root/include" example.c -o example -L"$lib" -lswd -Wl,-rpath,"$lib"
 ./example
 test -s apple.jpg
-echo "example: it made $(wc -c <apple.jpg) bytes"
