@@ -143,6 +143,7 @@ Test(ops, linear)
         {2, 300, 24, 40, f, f, f, f, 0, 1, 1, 1},    {2, 9, 64, 48, h, h, h, f, SWD_ACT_RELU, 0, 0, 0},
         {2, 19, 64, 80, f, h, f, h, SWD_ACT_TANH, 0, 0, 1}, {2, 19, 64, 80, h, h, h, h, 0, 0, 0, 1},
         {2, 300, 64, 32, h, h, f, h, 0, 1, 1, 0},    {1, 3, 24, 40, f, f, f, f, 0, 1, 0, 0},
+        {1, 3, 203, 40, f, h, f, f, SWD_ACT_SILU, 0, 0, 1}, {1, 9, 16, 2100, f, h, f, f, 0, 0, 0, 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) check_linear(&cases[i]);
 }

@@ -3,10 +3,11 @@
 // Packed in the compute dtype; a bf16 weight with float32 arithmetic stays plain bf16 and is widened in slices of its rows.
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/dnn.h"
+#include "backend/cpu/simd.h"
 #include <stdlib.h>
 #include <string.h>
 
-enum { ROW_CHUNK = 512, WIDEN_ROWS = 512 };
+enum { ROW_CHUNK = 512, WIDEN_ROWS = 2048, FEW_ROWS = 8 };
 
 struct swd_linear {
     struct swd_linear_facts facts;
@@ -140,11 +141,27 @@ static void finish_rows(const linear_args *a, const float *t, int64_t first, int
     }
 }
 
+// Few rows (modulation, time embedding): reading the weight is all the work, so it is read once, as it lies.
+static void few_rows(const swd_linear *w, int64_t m, float *y, int64_t y_stride, const float *x, int64_t x_stride, swd_act act)
+{
+    const simd_table *simd = simd_pick();
+    int64_t k = w->facts.k, n = w->facts.n;
+#pragma omp parallel for
+    for (int64_t o = 0; o < n; o++)
+        for (int64_t r = 0; r < m; r++)
+            y[r * y_stride + o] = simd->dot_bf16(x + r * x_stride, w->plain + o * k, k) + (w->bias ? w->bias[o] : 0.0f);
+    for (int64_t r = 0; r < m; r++) cpu_activate(y + r * y_stride, n, act);
+}
+
 static swd_status product(const swd_linear *w, int64_t m, void *y, int64_t y_stride, swd_dtype y_dtype, const void *x, int64_t x_stride,
                           swd_act act, float *wide, swd_err *err)
 {
     int64_t k = w->facts.k, n = w->facts.n;
     if (w->packed) return dnn_matmul(w->packed, NULL, m, y, y_stride, y_dtype, x, x_stride, w->bias, act, err);
+    if (m <= FEW_ROWS) {
+        few_rows(w, m, y, y_stride, x, x_stride, act);
+        return SWD_OK;
+    }
     for (int64_t i = 0; i < n; i += WIDEN_ROWS) {
         int64_t part = n - i < WIDEN_ROWS ? n - i : WIDEN_ROWS;
 #pragma omp parallel for
