@@ -274,3 +274,38 @@ Test(ops, refuses_what_does_not_fit)
     backend->linear_destroy(backend, &packed);
     drop(w), drop(x), drop(y);
 }
+
+Test(ops, norms)
+{
+    enum { B = 2, N = 19, D = 72, G = 6 };
+    swd_tensor x = MAKE(SWD_F32, true, B, N, D), y = MAKE(SWD_F32, false, B, N, D), scale = MAKE(SWD_F32, true, B, D);
+    swd_tensor shift = MAKE(SWD_F32, true, B, D), gamma = MAKE(SWD_F32, true, D), beta = MAKE(SWD_F32, true, D);
+    for (int64_t i = 0; i < B * N * D; i++) ((float *)x.data)[i] += 1000.0f; // a large mean beside a small spread
+    OK(op_layernorm_modulate(y, x, shift, scale, 1e-6f, ex));
+    for (int64_t r = 0; r < B * N; r++) {
+        double mean = 0, var = 0;
+        for (int64_t i = 0; i < D; i++) mean += (double)get(x, r * D + i) / D;
+        for (int64_t i = 0; i < D; i++) var += pow((double)get(x, r * D + i) - mean, 2) / D;
+        for (int64_t i = 0; i < D; i++) {
+            double ref = ((double)get(x, r * D + i) - mean) / sqrt(var + 1e-6);
+            // the mean is rounded to float32 before it is taken away: 1000 * 2^-24 beside a spread of 0.5
+            cr_assert_float_eq(get(y, r * D + i), ref * (1 + (double)get(scale, r / N * D + i)) + get(shift, r / N * D + i), 1e-3);
+        }
+    }
+    swd_tensor map = tensor_reshape(x, (int64_t[]){B, 1, N, D}, 4), out = tensor_reshape(y, (int64_t[]){B, 1, N, D}, 4);
+    for (int64_t i = 0; i < B * N * D; i++) ((float *)x.data)[i] -= 999.0f;
+    OK(op_group_norm_silu(out, map, gamma, beta, G, 1e-5f, ex));
+    for (int64_t b = 0; b < B; b++)
+        for (int64_t g = 0; g < G; g++) {
+            double mean = 0, var = 0, n = N * (D / G);
+            for (int64_t i = 0; i < N * (D / G); i++) mean += get(x, (b * N + i / (D / G)) * D + g * (D / G) + i % (D / G)) / n;
+            for (int64_t i = 0; i < N * (D / G); i++)
+                var += pow(get(x, (b * N + i / (D / G)) * D + g * (D / G) + i % (D / G)) - mean, 2) / n;
+            for (int64_t i = 0; i < N * (D / G); i++) {
+                int64_t c = g * (D / G) + i % (D / G), at = (b * N + i / (D / G)) * D + c;
+                double ref = (get(x, at) - mean) / sqrt(var + 1e-5) * get(gamma, c) + get(beta, c);
+                cr_assert_float_eq(get(y, at), act_ref(ref, SWD_ACT_SILU), 2e-5);
+            }
+        }
+    drop(x), drop(y), drop(scale), drop(shift), drop(gamma), drop(beta);
+}

@@ -3,6 +3,13 @@
 #include "backend/cpu/cpu.h"
 #include <math.h>
 
+// Rows live on the stack while they are normalised.
+static swd_status too_long(int64_t d, swd_err *err)
+{
+    if (d <= CPU_ROW_MAX) return SWD_OK;
+    return SWD_FAIL(err, SWD_ERR_UNSUPPORTED, "a norm over %lld elements; the CPU takes up to %d", (long long)d, (int)CPU_ROW_MAX);
+}
+
 // Two passes, the sums in double: exact enough that the order does not matter.
 static void moments(const float *x, int64_t n, double *mean, double *var)
 {
@@ -19,7 +26,8 @@ static void moments(const float *x, int64_t n, double *mean, double *var)
 
 static swd_status layernorm(swd_backend *b, const norm_args *a, swd_stream *s, swd_err *err)
 {
-    (void)b, (void)s, (void)err;
+    (void)b, (void)s;
+    SWD_TRY(too_long(a->x.shape[a->x.ndim - 1], err), err);
     int64_t d = a->x.shape[a->x.ndim - 1], rows = cpu_rows(a->x);
     const float *w = a->weight.data, *bias = a->bias.data;
 #pragma omp parallel for
@@ -37,7 +45,8 @@ static swd_status layernorm(swd_backend *b, const norm_args *a, swd_stream *s, s
 
 static swd_status layernorm_modulate(swd_backend *b, const norm_args *a, swd_stream *s, swd_err *err)
 {
-    (void)b, (void)s, (void)err;
+    (void)b, (void)s;
+    SWD_TRY(too_long(a->x.shape[2], err), err);
     int64_t d = a->x.shape[2], n = a->x.shape[1], rows = cpu_rows(a->x);
 #pragma omp parallel for
     for (int64_t r = 0; r < rows; r++) {
@@ -63,7 +72,8 @@ static float rms_scale(const float *x, int64_t d, float eps)
 
 static swd_status rms_norm(swd_backend *b, const norm_args *a, swd_stream *s, swd_err *err)
 {
-    (void)b, (void)s, (void)err;
+    (void)b, (void)s;
+    SWD_TRY(too_long(a->x.shape[a->x.ndim - 1], err), err);
     int64_t d = a->x.shape[a->x.ndim - 1], rows = cpu_rows(a->x);
     const float *w = a->weight.data;
 #pragma omp parallel for
@@ -79,7 +89,8 @@ static swd_status rms_norm(swd_backend *b, const norm_args *a, swd_stream *s, sw
 
 static swd_status qk_norm_rope(swd_backend *b, const qk_norm_args *a, swd_stream *s, swd_err *err)
 {
-    (void)b, (void)s, (void)err;
+    (void)b, (void)s;
+    SWD_TRY(too_long(a->x.shape[3], err), err);
     int64_t d = a->x.shape[3], heads = a->x.shape[2], n = a->x.shape[1], rows = cpu_rows(a->x);
     const float *w = a->weight.data;
 #pragma omp parallel for
@@ -169,7 +180,8 @@ static void group_norm_factors(const group_norm_args *a, const double *sum, floa
 
 static swd_status group_norm(swd_backend *b, const group_norm_args *a, void *ws, swd_stream *s, swd_err *err)
 {
-    (void)b, (void)s, (void)err;
+    (void)b, (void)s;
+    SWD_TRY(too_long(a->x.shape[3], err), err);
     int64_t batch = a->x.shape[0], c = a->x.shape[3], pixels = a->x.shape[1] * a->x.shape[2];
     double *sum = ws;
     float *factors = (float *)(sum + batch * GN_CHUNKS * 2 * c);
