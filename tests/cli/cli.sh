@@ -58,7 +58,7 @@ expect 1 "no such file" generate x --lora /nowhere
 expect 1 "cuda" generate x --device cuda
 expect 1 "folder" generate x -o nowhere/out.jpg
 expect 1 "/nowhere" generate --prompts /nowhere
-expect 1 "UTF-8" generate $'\xff\xfe'
+expect 2 "UTF-8" generate $'\xff\xfe'
 [ -z "$(ls | grep -v '.txt$')" ] || bad "files are left behind: $(ls)"
 
 # another family
@@ -94,7 +94,7 @@ expect 0 "" generate "a dog" "${fast[@]}" --seed 5 -o i.png --init j.png --stren
 expect 0 "" decode j.safetensors -o d.png
 expect 0 "" encode d.png -o d.safetensors
 expect 2 "usage" encode d.png
-expect 1 "latents" decode d.png -o e.png
+expect 1 "d.png" decode d.png -o e.png
 expect 1 "j.safetensors" encode j.safetensors -o e.safetensors
 expect 0 "" tokenize "a dog"
 python3 -c 'import json; o = json.load(open("out.txt")); assert [len(o[k]) for k in ("tokenizer", "tokenizer_2", "tokenizer_3")] == [16] * 3' ||
