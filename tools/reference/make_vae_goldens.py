@@ -30,6 +30,8 @@ CASES = {
     "plain": (lambda: kl([8, 16], 4, 1, False, True), torch.float32, 1, 5, 3),
     "quant": (lambda: kl([8, 16, 16], 8, 2, True, True), torch.float16, 2, 3, 4),
     "no_attention": (lambda: kl([8, 8, 12, 16], 4, 1, False, False), torch.bfloat16, 1, 2, 3),
+    # the shape of SD3's at a sixteenth of its widths
+    "sixteenth": (lambda: kl([8, 16, 32, 32], 4, 2, False, True), torch.bfloat16, 1, 2, 2),
     "tiny": (lambda: AutoencoderTiny(encoder_block_out_channels=(8, 8, 8), decoder_block_out_channels=(8, 8, 8),
                                      num_encoder_blocks=(1, 2, 1), num_decoder_blocks=(2, 1, 1), latent_channels=4,
                                      scaling_factor=1.25, shift_factor=0.125), torch.float32, 2, 3, 5),
