@@ -8,9 +8,9 @@
 enum { NAME_MAX_ = 256 };
 
 // Packed BF16 loses nothing when the products round their inputs to BF16 anyway, or the files hold no more.
-static swd_dtype storage(const loader *l)
+static swd_dtype storage(const loader *l, const char *name)
 {
-    return l->compute == SWD_BF16 ? SWD_BF16 : weights_main_dtype(l->w) == SWD_BF16 ? SWD_BF16 : SWD_F32;
+    return l->compute == SWD_BF16 ? SWD_BF16 : weights_exact_dtype(l->w, name);
 }
 
 #define FORMAT(buf, fmt)                           \
@@ -33,7 +33,7 @@ static swd_status pack_linear(const loader *l, swd_linear **out, const int64_t *
     swd_tensor w = {0}, b = {0};
     swd_status s;
     suffixed(full, name, ".weight");
-    SWD_TRY_GOTO(s, weights_take(l->w, &w, full, shape, ndim, storage(l), l->err), l->err, done);
+    SWD_TRY_GOTO(s, weights_take(l->w, &w, full, shape, ndim, storage(l, full), l->err), l->err, done);
     if (bias) {
         suffixed(full, name, ".bias");
         SWD_TRY_GOTO(s, weights_take(l->w, &b, full, shape, 1, SWD_F32, l->err), l->err, done);
@@ -65,7 +65,11 @@ swd_status load_stacked(const loader *l, swd_linear **out, int count, const char
 {
     char head[NAME_MAX_], name[2 * NAME_MAX_];
     FORMAT(head, prefix);
-    swd_dtype dtype = storage(l);
+    swd_dtype dtype = l->compute;
+    for (int i = 0; i < count; i++) { // one dtype for all: F32 as soon as one part needs it
+        snprintf(name, sizeof name, "%s%s.weight", head, names[i]);
+        if (i == 0 || storage(l, name) == SWD_F32) dtype = storage(l, name);
+    }
     size_t part = (size_t)(n * k) * dtype_size(dtype);
     unsigned char *w = malloc(part * (size_t)count);
     float *b = bias ? malloc((size_t)(n * count) * sizeof *b) : NULL;
@@ -98,7 +102,7 @@ swd_status load_conv(const loader *l, swd_conv **out, load_conv_shape c, const c
     swd_tensor w = {0}, b = {0};
     swd_status s;
     suffixed(full, base, ".weight");
-    SWD_TRY_GOTO(s, weights_take(l->w, &w, full, (int64_t[]){c.out, c.in, c.kernel, c.kernel}, 4, storage(l), l->err), l->err, done);
+    SWD_TRY_GOTO(s, weights_take(l->w, &w, full, (int64_t[]){c.out, c.in, c.kernel, c.kernel}, 4, storage(l, full), l->err), l->err, done);
     if (!c.no_bias) {
         suffixed(full, base, ".bias");
         SWD_TRY_GOTO(s, weights_take(l->w, &b, full, &c.out, 1, SWD_F32, l->err), l->err, done);
@@ -141,7 +145,7 @@ swd_status load_table(const loader *l, swd_tensor *out, int64_t rows, int64_t d,
 {
     char full[NAME_MAX_];
     FORMAT(full, name);
-    return upload(l, out, (int64_t[]){rows, d}, 2, weights_main_dtype(l->w) == SWD_BF16 ? SWD_BF16 : SWD_F32, full);
+    return upload(l, out, (int64_t[]){rows, d}, 2, weights_exact_dtype(l->w, full), full);
 }
 
 void load_release(swd_backend *be, swd_tensor *t)

@@ -22,9 +22,8 @@ static swd_status take(swd_tensor *weight, swd_tensor *bias, const int64_t *shap
                        const map_source *s)
 {
     char key[NAME_MAX_BYTES];
-    swd_dtype dtype = weights_main_dtype(s->w);
-    if (dtype != SWD_BF16) dtype = SWD_F32;
     SWD_TRY(map_name(key, sizeof key, s->err, "%s.weight", name), s->err);
+    swd_dtype dtype = s->compute == SWD_BF16 ? SWD_BF16 : weights_exact_dtype(s->w, key);
     SWD_TRY(weights_take(s->w, weight, key, shape, ndim, dtype, s->err), s->err);
     if (!has_bias) return SWD_OK;
     SWD_TRY(map_name(key, sizeof key, s->err, "%s.bias", name), s->err);

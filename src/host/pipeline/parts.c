@@ -156,7 +156,7 @@ static swd_status add_component(swd_info *o, const config_component *part, const
     c->file_bytes = weights_file_bytes(w);
     c->n_files = weights_file_count(w);
     c->memory_bf16 = c->parameters * 2;
-    c->memory_f32 = c->parameters * (weights_main_dtype(w) == SWD_BF16 ? 2 : 4); /* bf16 files stay bf16 in memory */
+    c->memory_f32 = c->parameters * (weights_mostly_bf16(w) ? 2 : 4); /* bf16 files stay bf16 in memory */
     weights_close(&w);
     return SWD_OK;
 }

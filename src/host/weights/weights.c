@@ -288,7 +288,13 @@ swd_status weights_take(weights *w, swd_tensor *out, const char *name, const int
     return SWD_OK;
 }
 
-swd_dtype weights_main_dtype(const weights *w)
+swd_dtype weights_exact_dtype(const weights *w, const char *name)
+{
+    const st_tensor *t = find((weights *)(uintptr_t)w, name, false); // marks nothing
+    return t && t->dtype == SWD_BF16 && !is_adapted(w, t) ? SWD_BF16 : SWD_F32;
+}
+
+bool weights_mostly_bf16(const weights *w)
 {
     int64_t n_bf16 = 0, n_other = 0;
     for (int i = 0; i < safetensors_count(w->tensors); i++) {
@@ -296,7 +302,7 @@ swd_dtype weights_main_dtype(const weights *w)
         if (t->dtype == SWD_BF16) n_bf16 += t->numel;
         else n_other += t->numel;
     }
-    return n_bf16 > n_other ? SWD_BF16 : SWD_F32;
+    return n_bf16 > n_other;
 }
 
 int64_t weights_parameters(const weights *w)

@@ -33,9 +33,10 @@ swd_status weights_get(weights *w, swd_tensor *out, const char *name, const int6
 /* The same, a fresh block that the caller frees with free(out->data). */
 swd_status weights_take(weights *w, swd_tensor *out, const char *name, const int64_t *shape, int ndim, swd_dtype dtype, swd_err *err);
 
-/* The dtype that the file stores most of its elements in: what a loader should ask for to lose nothing and waste nothing
- * (BF16 stays BF16; F16 has no packed form here and counts as F32). */
-swd_dtype weights_main_dtype(const weights *w);
+/* The smallest dtype that holds this tensor, adapters merged, without loss: BF16 if it is stored so and nothing is merged, else F32
+ * (F16 has no packed form here; a missing tensor is F32). */
+swd_dtype weights_exact_dtype(const weights *w, const char *name);
+bool weights_mostly_bf16(const weights *w); /* by elements, for estimates of memory */
 int64_t weights_parameters(const weights *w); /* elements in the files */
 int64_t weights_file_bytes(const weights *w); /* of all files */
 int weights_file_count(const weights *w);
