@@ -49,7 +49,7 @@ static swd_status encode_clip(swd_tensor context, swd_tensor pooled, int i, cons
         return SWD_FAIL(ex->err, SWD_ERR_FILE, "model %s: text_encoder%s is wider than the transformer's joint_attention_dim or "
                         "pooled_projection_dim allow", p->dir, i ? "_2" : "");
     int32_t ids[SWD_TOKENS_MAX];
-    int n;
+    int n = 0;
     size_t mark = exec_mark(ex);
     swd_tensor device_ids;
     RUN(prompt_tokenize(ids, &n, prompt, i, 0, p, ex->err));
@@ -68,7 +68,7 @@ static swd_status encode_t5(swd_tensor context, const char *prompt, int max_toke
         return SWD_FAIL(ex->err, SWD_ERR_FILE, "model %s: text_encoder_3 is %d wide, the transformer's joint_attention_dim is %d", p->dir,
                         p->t5_config.d_model, (int)context.shape[2]);
     int32_t ids[SWD_TOKENS_MAX];
-    int n;
+    int n = 0;
     size_t mark = exec_mark(ex);
     swd_tensor device_ids;
     RUN(prompt_tokenize(ids, &n, prompt, 2, max_tokens, p, ex->err));
