@@ -308,8 +308,9 @@ swd_status op_resize_renoise(const resize_renoise_args *a, swd_exec *ex)
                 (!tensor_present(a->x0) || (is_f32(a->x0, 4) && tensor_same_shape(a->x0, a->x))),
             "op_resize_renoise: velocity and x0 are shaped as the latents");
     REQUIRE(a->sigma_next >= 0 && a->sigma_next <= 1, "op_resize_renoise: sigma_next %g is not in [0, 1]", (double)a->sigma_next);
-    REQUIRE(a->sigma_next == 0 || a->seeds || (is_f32(a->eps, 4) && tensor_same_shape(a->eps, a->y)),
-            "op_resize_renoise: neither noise nor seeds");
+    REQUIRE(!tensor_present(a->eps) || (is_f32(a->eps, 4) && tensor_same_shape(a->eps, a->y)),
+            "op_resize_renoise: the noise is shaped as the result");
+    REQUIRE(a->sigma_next == 0 || a->seeds || tensor_present(a->eps), "op_resize_renoise: neither noise nor seeds");
     return SLOT(resize_renoise, a);
 }
 

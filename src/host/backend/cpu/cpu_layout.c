@@ -49,12 +49,9 @@ static swd_status add_position(swd_backend *b, swd_tensor x, swd_tensor table, i
     int64_t max = llround(sqrt((double)table.shape[0])), d = x.shape[2], top = (max - grid_h) / 2, left = (max - grid_w) / 2;
 #pragma omp parallel for
     for (int64_t r = 0; r < x.shape[0] * x.shape[1]; r++) {
-        float tmp[CPU_ROW_MAX];
         int64_t t = r % x.shape[1], at = cpu_row_offset(x, r);
         const float *pos = (const float *)table.data + ((top + t / grid_w) * max + left + t % grid_w) * d;
-        const float *in = cpu_row_load(tmp, x.data, x.dtype, at, d);
-        for (int64_t i = 0; i < d; i++) tmp[i] = in[i] + pos[i];
-        cpu_row_store(x.data, x.dtype, at, tmp, d);
+        for (int64_t i = 0; i < d; i++) put(x, at + i, get(x, at + i) + pos[i]);
     }
     return SWD_OK;
 }

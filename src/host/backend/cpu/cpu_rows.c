@@ -92,12 +92,15 @@ static inline float tanh_inline(float x)
     return copysignf(a < 0.15f ? small : big, x);
 }
 
+// exp() stops growing at 88.7: below -88 the quotient is no longer a sigmoid but 3e-39 for ever, which a large factor brings back.
+static inline float sigmoid_inline(float x) { return x < -88.0f ? 0.0f : 1.0f / (1.0f + exp_inline(-x)); }
+
 void cpu_activate(float *y, int64_t n, swd_act act)
 {
     switch (act) {
     case SWD_ACT_NONE: break;
     case SWD_ACT_SILU:
-        for (int64_t i = 0; i < n; i++) y[i] = y[i] / (1.0f + exp_inline(-y[i]));
+        for (int64_t i = 0; i < n; i++) y[i] = y[i] * sigmoid_inline(y[i]);
         break;
     case SWD_ACT_GELU_TANH:
         for (int64_t i = 0; i < n; i++) {
@@ -109,7 +112,7 @@ void cpu_activate(float *y, int64_t n, swd_act act)
         for (int64_t i = 0; i < n; i++) y[i] = 0.5f * y[i] * (1.0f + erff(y[i] * 0.707106781f));
         break;
     case SWD_ACT_QUICK_GELU:
-        for (int64_t i = 0; i < n; i++) y[i] = y[i] / (1.0f + exp_inline(-1.702f * y[i]));
+        for (int64_t i = 0; i < n; i++) y[i] = y[i] * sigmoid_inline(1.702f * y[i]);
         break;
     case SWD_ACT_RELU:
         for (int64_t i = 0; i < n; i++) y[i] = y[i] > 0 ? y[i] : y[i] != y[i] ? y[i] : 0;
