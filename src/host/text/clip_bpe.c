@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "text/clip_bpe.h"
 #include "io/mapping.h"
+#include "text/unicode_fix.h"
 #include "text/vocab.h"
 #include <jansson.h>
 #include <stdio.h>
@@ -183,23 +184,41 @@ void clip_bpe_close(clip_bpe **t) {
 
 int clip_bpe_max_length(const clip_bpe *t) { return t->max_length; }
 
+static int combining_class(int32_t c) { return unicode_fix_inert(c) ? 0 : utf8proc_get_property(c)->combining_class; }
+
 /* Combining marks of one run in order of their class, stable; counted, so that a run of any length takes linear time. */
 static void sort_marks(utf8proc_int32_t *c, utf8proc_int32_t *scratch, size_t n) {
     size_t start[257] = {0};
-    for (size_t i = 0; i < n; i++) start[utf8proc_get_property(c[i])->combining_class + 1]++;
+    for (size_t i = 0; i < n; i++) start[combining_class(c[i]) + 1]++;
     for (int k = 0; k < 256; k++) start[k + 1] += start[k];
-    for (size_t i = 0; i < n; i++) scratch[start[utf8proc_get_property(c[i])->combining_class]++] = c[i];
+    for (size_t i = 0; i < n; i++) scratch[start[combining_class(c[i])]++] = c[i];
     memcpy(c, scratch, n * sizeof *c);
 }
 
+/* Inert characters part the text: nothing composes over them. */
 static size_t compose(utf8proc_int32_t *c, utf8proc_int32_t *scratch, size_t n) {
+    size_t out = 0;
     for (size_t i = 0; i < n;) {
         size_t end = i;
-        while (end < n && utf8proc_get_property(c[end])->combining_class) end++;
+        while (end < n && combining_class(c[end])) end++;
         if (end - i > 1) sort_marks(c + i, scratch, end - i);
         i = end + 1;
     }
-    return (size_t)utf8proc_normalize_utf32(c, (utf8proc_ssize_t)n, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+    for (size_t i = 0; i < n;) {
+        size_t end = i;
+        while (end < n && !unicode_fix_inert(c[end])) end++;
+        memmove(c + out, c + i, (end - i) * sizeof *c);
+        utf8proc_ssize_t got = utf8proc_normalize_utf32(c + out, (utf8proc_ssize_t)(end - i), UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+        if (got > 0) out += (size_t)got;
+        if (end < n) c[out++] = c[end];
+        i = end + 1;
+    }
+    return out;
+}
+
+static int32_t lower(int32_t c) {
+    int32_t fixed = unicode_fix_lower(c);
+    return fixed >= 0 ? fixed : utf8proc_tolower(c);
 }
 
 /* NFC, runs of blanks to one, lower case. */
@@ -210,6 +229,10 @@ static swd_status normalize(text_buf *out, const char *s, size_t n, swd_err *err
     for (size_t i = 0, k; i < n; i += k) {
         int32_t one = text_decode(s + i, n - i, &k);
         int class_of = 0;
+        if (unicode_fix_inert(one)) {
+            c[count++] = one;
+            continue;
+        }
         utf8proc_ssize_t got = utf8proc_decompose_char(one, c + count, (utf8proc_ssize_t)(capacity - count),
                                                        UTF8PROC_STABLE | UTF8PROC_DECOMPOSE, &class_of);
         if (got > 0) count += (size_t)got;
@@ -219,7 +242,7 @@ static swd_status normalize(text_buf *out, const char *s, size_t n, swd_err *err
     for (size_t i = 0; i < count && status == SWD_OK; i++) {
         bool space = text_is_space(c[i]);
         if (space && i && text_is_space(c[i - 1])) continue;
-        status = text_buf_add_char(out, space ? ' ' : c[i] == 0x130 ? 'i' : utf8proc_tolower(c[i]), err);
+        status = text_buf_add_char(out, space ? ' ' : c[i] == 0x130 ? 'i' : lower(c[i]), err);
         if (status == SWD_OK && c[i] == 0x130) status = text_buf_add_char(out, 0x307, err);
     }
     free(c);
@@ -306,6 +329,12 @@ typedef enum { SPACE, LETTER, NUMBER, OTHER } char_class;
 
 static char_class classify(int32_t c) {
     if (text_is_space(c)) return SPACE;
+    switch (unicode_fix_class(c)) {
+    case UNICODE_LETTER: return LETTER;
+    case UNICODE_NUMBER: return NUMBER;
+    case UNICODE_OTHER: return OTHER;
+    case UNICODE_AS_IS: break;
+    }
     int k = utf8proc_category(c);
     if (k >= UTF8PROC_CATEGORY_LU && k <= UTF8PROC_CATEGORY_LO) return LETTER;
     return k >= UTF8PROC_CATEGORY_ND && k <= UTF8PROC_CATEGORY_NO ? NUMBER : OTHER;

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: MIT
+/* The tokenizers that models were trained with class and lower letters by Unicode 16 and compose by older tables; utf8proc
+ * follows whichever version it was built for. These differences make the ids independent of it (2.8, Unicode 15.0, and up). */
+#ifndef SWD_TEXT_UNICODE_FIX_H
+#define SWD_TEXT_UNICODE_FIX_H
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef enum { UNICODE_AS_IS, UNICODE_LETTER, UNICODE_NUMBER, UNICODE_OTHER } unicode_class;
+
+/* The class to use; UNICODE_AS_IS: utf8proc's. */
+unicode_class unicode_fix_class(int32_t c);
+/* True: for NFC a starter that neither decomposes nor composes. */
+bool unicode_fix_inert(int32_t c);
+/* The lower case; -1: utf8proc's. */
+int32_t unicode_fix_lower(int32_t c);
+#endif
