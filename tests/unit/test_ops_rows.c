@@ -156,9 +156,9 @@ static double act_magnitude(double x, double ref, swd_act act)
 
 Test(ops_rows, activation)
 {
-    static const float special[] = {0.0f, -0.0f, 1e-40f, -1e-40f, 1e-45f, 1e-20f, -1e-20f, 1e-3f, -1e-3f, 0.149f, -0.151f, 5, -5, 9.5f,
-                                    -9.5f, 20, -20, 87, -87, 88.5f, -88.5f, -100, 120, -120, 1e4f, -1e4f, 1e12f, -1e12f, 1e20f, -1e20f,
-                                    3e38f, -3e38f};
+    static const float special[] = {0.0f, -0.0f, 1e-40f, -1e-40f, 1e-45f, 1e-20f, -1e-20f, 1e-3f, -1e-3f, 0.149f, -0.151f, 5, -5,
+                                    9.5f, -9.5f, 20, -20, 87, -87, 88.5f, -88.5f, -100, 120, -120, 1e4f, -1e4f, 1e12f, -1e12f,
+                                    1e20f, -1e20f, 3e38f, -3e38f};
     enum { N_SPECIAL = sizeof special / sizeof *special };
     for (int act = SWD_ACT_NONE; act <= SWD_ACT_TANH; act++)
         FOR_MIXES(tx, ty, d)
@@ -263,8 +263,8 @@ Test(ops_rows, relative_bias)
         OK(op_relative_bias(y, table, cases[c][1], ex));
         for (int64_t i = 0; i < heads * n * n; i++) {
             int k = bucket_ref((int)(i / n % n), (int)(i % n), cases[c][0], cases[c][1]);
-            cr_assert_eq(get(y, i), get(table, k * heads + i / n / n), "buckets %d, query %d, key %d", cases[c][0], (int)(i / n % n),
-                         (int)(i % n));
+            cr_assert_eq(get(y, i), get(table, k * heads + i / n / n), "buckets %d, query %d, key %d", cases[c][0],
+                         (int)(i / n % n), (int)(i % n));
         }
         drop(table), drop(y);
     }
