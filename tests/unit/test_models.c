@@ -54,7 +54,7 @@ static char *golden_dir(const char *name)
 
 static const char *basename_of(kind k) { return k == MMDIT ? "diffusion_pytorch_model" : "model"; }
 
-static void net_open(net *n, kind k, const char *name)
+static void net_open(net *n, kind k, const char *name, int threads)
 {
     *n = (net){.kind = k};
     char *dir = golden_dir(name), *json = joined(dir, "config.json");
@@ -62,7 +62,7 @@ static void net_open(net *n, kind k, const char *name)
                    : k == T5  ? config_t5_read(&n->t5, json, &n->err)
                               : config_clip_text_read(&n->clip, json, &n->err);
     cr_assert_eq(s, SWD_OK, "%s", n->err.message);
-    cr_assert_eq(backend_cpu_create(&n->be, 2, &n->err), SWD_OK, "%s", n->err.message);
+    cr_assert_eq(backend_cpu_create(&n->be, threads, &n->err), SWD_OK, "%s", n->err.message);
     free(dir);
     free(json);
 }
@@ -182,7 +182,7 @@ static safetensors *io_open(const char *name, net *n)
 static void compare(kind k, const char *name, swd_dtype compute, double tolerance)
 {
     net n;
-    net_open(&n, k, name);
+    net_open(&n, k, name, 2);
     char *dir = golden_dir(name);
     cr_assert_eq(net_load(&n, dir, compute), SWD_OK, "%s", n.err.message);
     safetensors *io = io_open(name, &n);
@@ -269,7 +269,7 @@ static void wrong_files(kind k, const char *name)
 {
     net n;
     copies c;
-    net_open(&n, k, name);
+    net_open(&n, k, name, 1);
     copies_open(&c, &n, name);
     for (int i = 0; i < c.n; i++) {
         st_write_tensor changed[TENSORS_MAX];
@@ -299,7 +299,7 @@ Test(models, clip_without_projection)
     net n;
     copies c;
     io_case k;
-    net_open(&n, CLIP, "clip_quick");
+    net_open(&n, CLIP, "clip_quick", 1);
     copies_open(&c, &n, "clip_quick");
     safetensors *io = io_open("clip_quick", &n);
     st_write_tensor kept[TENSORS_MAX];
@@ -359,7 +359,7 @@ Test(models, flops)
     for (int i = 0; i < 3; i++) {
         net n;
         safetensors *files;
-        net_open(&n, MMDIT, names[i]);
+        net_open(&n, MMDIT, names[i], 1);
         char *dir = golden_dir(names[i]);
         cr_assert_eq(net_load(&n, dir, SWD_F32), SWD_OK, "%s", n.err.message);
         cr_assert_eq(safetensors_open(&files, dir, basename_of(MMDIT), &n.err), SWD_OK, "%s", n.err.message);
@@ -376,7 +376,7 @@ Test(models, flops)
 Test(models, wrong_shapes)
 {
     net n;
-    net_open(&n, MMDIT, "sd3");
+    net_open(&n, MMDIT, "sd3", 1);
     char *dir = golden_dir("sd3");
     cr_assert_eq(net_load(&n, dir, SWD_F32), SWD_OK, "%s", n.err.message);
     static const int64_t sizes[][4] = {{8, 8, 4, 24}, {24, 24, 4, 24}, {26, 8, 4, 24}, {8, 26, 4, 24}, {7, 8, 4, 24}, {8, 9, 4, 24},
@@ -392,7 +392,7 @@ Test(models, wrong_shapes)
     free(dir);
     net_close(&n);
 
-    net_open(&n, CLIP, "clip_gelu");
+    net_open(&n, CLIP, "clip_gelu", 1);
     dir = golden_dir("clip_gelu");
     cr_assert_eq(net_load(&n, dir, SWD_F32), SWD_OK, "%s", n.err.message);
     io_case c = {.ids = tensor2(NULL, SWD_I32, 1, 18)};
@@ -404,7 +404,7 @@ Test(models, wrong_shapes)
     free(dir);
     net_close(&n);
 
-    net_open(&n, T5, "t5_gated");
+    net_open(&n, T5, "t5_gated", 1);
     dir = golden_dir("t5_gated");
     n.t5.dense_act = CONFIG_ACT_SILU;
     cr_expect_eq(net_load(&n, dir, SWD_F32), SWD_ERR_UNSUPPORTED);

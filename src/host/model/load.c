@@ -95,26 +95,6 @@ done:
     return s;
 }
 
-swd_status load_conv(const loader *l, swd_conv **out, load_conv_shape c, const char *name, ...)
-{
-    char base[NAME_MAX_], full[NAME_MAX_ + 16];
-    FORMAT(base, name);
-    swd_tensor w = {0}, b = {0};
-    swd_status s;
-    suffixed(full, base, ".weight");
-    SWD_TRY_GOTO(s, weights_take(l->w, &w, full, (int64_t[]){c.out, c.in, c.kernel, c.kernel}, 4, storage(l, full), l->err), l->err, done);
-    if (!c.no_bias) {
-        suffixed(full, base, ".bias");
-        SWD_TRY_GOTO(s, weights_take(l->w, &b, full, &c.out, 1, SWD_F32, l->err), l->err, done);
-    }
-    SWD_TRY_GOTO(s, l->be->conv_create(l->be, out, w, b, c.stride, c.pad_before, c.pad_after, c.upsample2x, l->compute, l->err), l->err,
-                 done);
-done:
-    free(w.data);
-    free(b.data);
-    return s;
-}
-
 static swd_status upload(const loader *l, swd_tensor *out, const int64_t *shape, int ndim, swd_dtype dtype, const char *name)
 {
     swd_tensor host;

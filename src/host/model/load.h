@@ -18,12 +18,6 @@ swd_status load_linear(const loader *l, swd_linear **out, int64_t n, int64_t k, 
 /* count layers prefix + names[i], each [n, k], stacked into one [count * n, k]: q, k and v in one product */
 swd_status load_stacked(const loader *l, swd_linear **out, int count, const char *const *names, int64_t n, int64_t k, bool bias,
                         const char *prefix, ...) SWD_PRINTF(8, 9);
-typedef struct load_conv_shape {
-    int64_t out, in, kernel;
-    int stride, pad_before, pad_after;
-    bool upsample2x, no_bias;
-} load_conv_shape;
-swd_status load_conv(const loader *l, swd_conv **out, load_conv_shape s, const char *name, ...) SWD_PRINTF(4, 5);
 /* A p x p convolution of stride p [n, c, p, p] as a product over patches in (c, p, q) order: [n, c * p * p] */
 swd_status load_patch_linear(const loader *l, swd_linear **out, int64_t n, int64_t c, int patch, const char *name, ...) SWD_PRINTF(6, 7);
 /* The whole name; *out lies in backend memory, F32 (load_vector) or the files' main dtype (load_table), freed by load_release. */
