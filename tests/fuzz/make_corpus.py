@@ -68,3 +68,45 @@ put("lora", "plain", adapter(None, tensors({**pair(f"transformer.{Q}.lora.down.w
 put("lora", "metadata", adapter(None, tensors(
     pair(f"transformer.{Q}.lora_A.weight", f"transformer.{Q}.lora_B.weight"),
     __metadata__={"lora_adapter_metadata": json.dumps({"transformer.r": 2, "transformer.lora_alpha": 1})})))
+
+
+def bpe(vocab, merges, prompt):
+    text = json.dumps(vocab).encode()
+    return struct.pack("<HH", len(text), len(merges)) + text + merges + prompt
+
+
+ENDS = {"<|startoftext|>": 6, "<|endoftext|>": 7}
+letters = {"a": 0, "b": 1, "a</w>": 2, "b</w>": 3, "ab": 4, "ab</w>": 5, **ENDS}
+merges = b"#version: 0.2\na b\na b</w>\n"
+put("bpe", "plain", bpe(letters, merges, "ABab a!B <|endoftext|>e\u0323\u0301 \U0001f469\u200d\U0001f467".encode()))
+put("bpe", "config", bpe(letters, merges, json.dumps({
+    "pad_token": {"content": "a"}, "model_max_length": 16, "added_tokens_decoder": {
+        "9": {"content": "ab!", "lstrip": True, "rstrip": True, "single_word": True, "normalized": True}}}).encode()))
+put("bpe", "marks", bpe(letters, merges, ("a" + "\u0301\u0323\u0327" * 9 + "\u0130\u1100\u1161\u11a8\U00011935\U00011930").encode()))
+
+
+def field(number, wire, body):
+    return bytes([number << 3 | wire]) + body
+
+
+def packed(number, body):
+    n, length = len(body), b""
+    while n > 127:
+        length, n = length + bytes([n & 127 | 128]), n >> 7
+    return field(number, 2, length + bytes([n]) + body)
+
+
+def unigram(pieces, charsmap, prompt):
+    model = b"".join(packed(1, packed(1, text.encode()) + field(2, 5, struct.pack("<f", score)) + field(3, 0, bytes([kind])))
+                     for text, score, kind in pieces)
+    model += packed(2, field(3, 0, b"\1")) + packed(3, packed(2, charsmap))
+    return struct.pack("<H", len(model)) + model + prompt
+
+
+units = [0] * 256  # a trie that maps A to a
+units[0x41], units[2] = 0x41 | 1 << 8 | 0x43 << 10, 0
+charsmap = struct.pack("<I256I", 1024, *units) + b"a\0"
+pieces = [("<pad>", 0, 3), ("</s>", 0, 3), ("<unk>", 0, 2), ("\u2581", -2, 1), ("a", -3, 1), ("\u2581ab", -1, 1), ("b", -3, 1), ("x", 0, 4)]
+put("unigram", "plain", unigram(pieces, charsmap, "Ab  aaB x</s><extra_id_3>e\u0301 \u3000".encode()))
+put("unigram", "no_map", unigram(pieces, b"", b"ab ab  "))
+put("unigram", "config", unigram(pieces, charsmap, json.dumps({"extra_ids": 3, "legacy": False, "model_max_length": 9}).encode()))
