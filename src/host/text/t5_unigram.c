@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "text/t5_unigram.h"
 #include "io/mapping.h"
+#include "text/unicode_fix.h"
 #include "text/vocab.h"
 #include <jansson.h>
 #include <stdio.h>
@@ -360,7 +361,7 @@ static swd_status map_text(const t5_unigram *t, text_buf *out, const char *s, si
     utf8proc_int32_t state = 0, last = 0;
     size_t start = 0;
     for (size_t i = 0, k; i < n; i += k) {
-        int32_t c = text_decode(s + i, n - i, &k);
+        int32_t c = unicode_fix_grapheme(text_decode(s + i, n - i, &k));
         if (i && utf8proc_grapheme_break_stateful(last, c, &state)) {
             SWD_TRY(map_grapheme(t, out, s + start, i - start, err), err);
             start = i;

@@ -95,3 +95,10 @@ int32_t unicode_fix_lower(int32_t c)
     default: return unicode_fix_class(c) == UNICODE_OTHER ? c : -1;
     }
 }
+
+int32_t unicode_fix_grapheme(int32_t c)
+{
+    if (c == 0x0897) return 0x0301; /* a mark since 16 */
+    bool later = c == 0x05c8 || c == 0x05c9 || c == 0x0b53 || c == 0x0b54 || (c >= 0x1acf && c <= 0x1af0);
+    return later ? 0x05c0 : c; /* no mark before 17 */
+}

@@ -12,6 +12,8 @@ typedef enum { UNICODE_AS_IS, UNICODE_LETTER, UNICODE_NUMBER, UNICODE_OTHER } un
 unicode_class unicode_fix_class(int32_t c);
 /* True: for NFC a starter that neither decomposes nor composes. */
 bool unicode_fix_inert(int32_t c);
+/* What to ask utf8proc for the end of a grapheme in c's place; by Unicode 16, as far as graphemes of under six bytes tell. */
+int32_t unicode_fix_grapheme(int32_t c);
 /* The lower case; -1: utf8proc's. */
 int32_t unicode_fix_lower(int32_t c);
 #endif
