@@ -16,7 +16,10 @@ static swd_backend *backend;
 static swd_exec ex;
 
 typedef swd_status (*body)(void *);
-typedef struct timing { double median, p10, p90; int runs; } timing;
+typedef struct timing {
+    double median, p10, p90;
+    int runs;
+} timing;
 
 static int ascending(const void *a, const void *b)
 {
@@ -41,8 +44,9 @@ static swd_status measure(timing *t, body run, void *arg)
 
 static void report(const char *name, timing t, double flops, double share)
 {
-    printf("{\"case\": \"%s\", \"median_ms\": %.4f, \"p10_ms\": %.4f, \"p90_ms\": %.4f, \"runs\": %d, \"gflops\": %.1f", name, t.median,
-           t.p10, t.p90, t.runs, flops / t.median / 1e6);
+    printf("{\"case\": \"%s\", \"median_ms\": %.4f, \"p10_ms\": %.4f, \"p90_ms\": %.4f, \"runs\": "
+           "%d, \"gflops\": %.1f",
+           name, t.median, t.p10, t.p90, t.runs, flops / t.median / 1e6);
     if (share > 0) printf(", \"share_of_vendor\": %.3f", share);
     printf("}\n");
     fflush(stdout);
@@ -54,13 +58,20 @@ static swd_tensor random_tensor(swd_dtype dtype, const int64_t *shape, int ndim)
     t.data = backend->alloc(backend, tensor_bytes(t));
     for (int64_t i = 0; i < tensor_numel(t); i++) {
         float x = (float)(rand() % 2001 - 1000) * 1e-3f;
-        if (dtype == SWD_F32) ((float *)t.data)[i] = x;
-        else ((uint16_t *)t.data)[i] = f32_to_bf16(x);
+        if (dtype == SWD_F32)
+            ((float *)t.data)[i] = x;
+        else
+            ((uint16_t *)t.data)[i] = f32_to_bf16(x);
     }
     return t;
 }
 
-typedef struct linear_run { swd_tensor x, y; swd_linear *w; dnn_weight *raw; int64_t m, n, k; } linear_run;
+typedef struct linear_run {
+    swd_tensor x, y;
+    swd_linear *w;
+    dnn_weight *raw;
+    int64_t m, n, k;
+} linear_run;
 
 static swd_status run_linear(void *arg)
 {
@@ -71,10 +82,12 @@ static swd_status run_linear(void *arg)
 static swd_status run_raw(void *arg)
 {
     linear_run *r = arg;
-    return dnn_matmul(r->raw, NULL, r->m, r->y.data, r->n, r->y.dtype, r->x.data, r->k, NULL, SWD_ACT_NONE, &error);
+    return dnn_matmul(r->raw, NULL, r->m, r->y.data, r->n, r->y.dtype, r->x.data, r->k, NULL,
+                      SWD_ACT_NONE, &error);
 }
 
-static swd_status bench_linear(dnn_engine *e, int64_t m, int64_t k, int64_t n, swd_dtype act, swd_dtype weight, swd_dtype compute)
+static swd_status bench_linear(dnn_engine *e, int64_t m, int64_t k, int64_t n, swd_dtype act,
+                               swd_dtype weight, swd_dtype compute)
 {
     linear_run r = {.m = m, .n = n, .k = k};
     swd_tensor w = random_tensor(weight, (int64_t[]){n, k}, 2);
@@ -86,18 +99,23 @@ static swd_status bench_linear(dnn_engine *e, int64_t m, int64_t k, int64_t n, s
     SWD_TRY(measure(&vendor, run_raw, &r), &error);
     SWD_TRY(measure(&ours, run_linear, &r), &error);
     char name[128];
-    snprintf(name, sizeof name, "linear m%lld k%lld n%lld w_%s %s", (long long)m, (long long)k, (long long)n, dtype_name(weight),
-             dtype_name(compute));
+    snprintf(name, sizeof name, "linear m%lld k%lld n%lld w_%s %s", (long long)m, (long long)k,
+             (long long)n, dtype_name(weight), dtype_name(compute));
     report(name, ours, 2.0 * (double)m * (double)n * (double)k, vendor.median / ours.median);
     backend->linear_destroy(backend, &r.w);
     dnn_weight_destroy(&r.raw);
-    backend->release(backend, w.data), backend->release(backend, r.x.data), backend->release(backend, r.y.data);
+    backend->release(backend, w.data), backend->release(backend, r.x.data),
+        backend->release(backend, r.y.data);
     return SWD_OK;
 }
 
-static swd_status run_attention(void *arg) { return op_attention(arg, &ex); }
+static swd_status run_attention(void *arg)
+{
+    return op_attention(arg, &ex);
+}
 
-static swd_status bench_attention(int64_t heads, int64_t d, int64_t n, int64_t text, swd_dtype dtype)
+static swd_status bench_attention(int64_t heads, int64_t d, int64_t n, int64_t text,
+                                  swd_dtype dtype)
 {
     attention_args a = {.n_streams = text ? 2 : 1, .scale = 1 / sqrtf((float)d)};
     int64_t count[] = {n, text};
@@ -109,8 +127,8 @@ static swd_status bench_attention(int64_t heads, int64_t d, int64_t n, int64_t t
     timing t;
     SWD_TRY(measure(&t, run_attention, &a), &error);
     char name[128];
-    snprintf(name, sizeof name, "attention h%lld d%lld n%lld+%lld %s", (long long)heads, (long long)d, (long long)n, (long long)text,
-             dtype_name(dtype));
+    snprintf(name, sizeof name, "attention h%lld d%lld n%lld+%lld %s", (long long)heads,
+             (long long)d, (long long)n, (long long)text, dtype_name(dtype));
     report(name, t, 4.0 * (double)heads * (double)d * (double)(n + text) * (double)(n + text), 0);
     for (int i = 0; i < a.n_streams; i++) {
         backend->release(backend, a.q[i].data), backend->release(backend, a.k[i].data);
@@ -121,12 +139,17 @@ static swd_status bench_attention(int64_t heads, int64_t d, int64_t n, int64_t t
 
 static swd_status all(dnn_engine *e)
 {
-    static const int64_t shapes[][3] = {{1, 1536, 9216}, {333, 1536, 1536}, {1024, 1536, 4608}, {1024, 1536, 6144}, {1024, 6144, 1536}};
+    static const int64_t shapes[][3] = {{1, 1536, 9216},
+                                        {333, 1536, 1536},
+                                        {1024, 1536, 4608},
+                                        {1024, 1536, 6144},
+                                        {1024, 6144, 1536}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         int64_t m = shapes[i][0], k = shapes[i][1], n = shapes[i][2];
         SWD_TRY(bench_linear(e, m, k, n, SWD_F32, SWD_F32, SWD_F32), &error);
         SWD_TRY(bench_linear(e, m, k, n, SWD_F32, SWD_BF16, SWD_F32), &error);
-        if (backend->native_bf16) SWD_TRY(bench_linear(e, m, k, n, SWD_BF16, SWD_BF16, SWD_BF16), &error);
+        if (backend->native_bf16)
+            SWD_TRY(bench_linear(e, m, k, n, SWD_BF16, SWD_BF16, SWD_BF16), &error);
     }
     SWD_TRY(bench_attention(24, 64, 1024, 333, SWD_F32), &error);
     SWD_TRY(bench_attention(24, 64, 1024, 333, SWD_BF16), &error);

@@ -8,12 +8,12 @@
 #include <swd/swd.h>
 #include <unistd.h>
 
-#define CHECK(x)                                                  \
-    do {                                                          \
-        if (!(x)) {                                               \
-            printf("%s:%d: not true: %s\n", __FILE__, __LINE__, #x); \
-            exit(1);                                              \
-        }                                                         \
+#define CHECK(x)                                                                                   \
+    do {                                                                                           \
+        if (!(x)) {                                                                                \
+            printf("%s:%d: not true: %s\n", __FILE__, __LINE__, #x);                               \
+            exit(1);                                                                               \
+        }                                                                                          \
     } while (0)
 
 enum { N_ITEMS = 2000, N_PUSHING = 3 };

@@ -8,7 +8,8 @@ extern "C" {
 
 typedef enum swd_status {
     SWD_OK = 0,
-    SWD_ERR_ARGUMENT = 1,    /* the call is wrong: a value out of range, a NULL, two options that exclude each other */
+    SWD_ERR_ARGUMENT =
+        1, /* the call is wrong: a value out of range, a NULL, two options that exclude each other */
     SWD_ERR_FILE = 2,        /* a file is missing, unreadable, malformed or contradicts another */
     SWD_ERR_MEMORY = 3,      /* out of host or device memory */
     SWD_ERR_DEVICE = 4,      /* no such device, or a driver or vendor library failed */

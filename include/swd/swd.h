@@ -44,9 +44,9 @@ extern "C" {
 
 /* Limits of one call; beyond them a call is SWD_ERR_ARGUMENT. */
 enum {
-    SWD_IMAGES_MAX = 100000,        /* prompts times count */
+    SWD_IMAGES_MAX = 100000, /* prompts times count */
     SWD_PROMPT_BYTES_MAX = 1 << 19,
-    SWD_SIDE_MAX = 8192,            /* pixels */
+    SWD_SIDE_MAX = 8192, /* pixels */
     SWD_STEPS_MAX = 256,
     SWD_TOKENS_MAX = 4096,
     SWD_LORAS_MAX = 16
@@ -54,8 +54,8 @@ enum {
 
 typedef struct swd_context swd_context;
 
-SWD_API const char *swd_version(void);                /* of the library that runs */
-SWD_API const char *swd_status_name(swd_status s);    /* "file error"; static */
+SWD_API const char *swd_version(void);             /* of the library that runs */
+SWD_API const char *swd_status_name(swd_status s); /* "file error"; static */
 /* "what and where; what to do" of the last failure, "" before one; valid until the next call. NULL context: out of memory. */
 SWD_API const char *swd_message(const swd_context *ctx);
 /* Where that failure came from, innermost first: frame i as "file:line function", NULL beyond the last; valid until the next call. */
@@ -63,7 +63,11 @@ SWD_API const char *swd_message_frame(swd_context *ctx, int i);
 
 /* ---- a model ---- */
 
-typedef enum swd_precision { SWD_PRECISION_AUTO, SWD_PRECISION_F32, SWD_PRECISION_BF16 } swd_precision;
+typedef enum swd_precision {
+    SWD_PRECISION_AUTO,
+    SWD_PRECISION_F32,
+    SWD_PRECISION_BF16
+} swd_precision;
 enum { SWD_CLIP_L = 1, SWD_CLIP_G = 2, SWD_T5 = 4, SWD_TEXT_ALL = 7 };
 
 typedef struct swd_lora {
@@ -73,14 +77,17 @@ typedef struct swd_lora {
 
 typedef struct swd_open_params {
     size_t size;
-    const char *model;       /* a diffusers folder; NULL: the bundled model (swd_default_model) */
-    const char *device;      /* "auto" (default), "cpu", "cuda", "cuda:1" */
-    int threads;             /* 0 (default): all that the process may use */
-    swd_precision precision; /* arithmetic of the networks; AUTO: the fastest that the device does natively */
-    const swd_lora *loras;   /* merged in this order */
+    const char *model;  /* a diffusers folder; NULL: the bundled model (swd_default_model) */
+    const char *device; /* "auto" (default), "cpu", "cuda", "cuda:1" */
+    int threads;        /* 0 (default): all that the process may use */
+    swd_precision
+        precision; /* arithmetic of the networks; AUTO: the fastest that the device does natively */
+    const swd_lora *loras; /* merged in this order */
     int n_loras;
-    unsigned text_encoders;  /* SWD_CLIP_L | ...; one left out is not loaded and gives zeros. Default: SWD_TEXT_ALL */
-    const char *vae_tiny;    /* folder of an AutoencoderTiny that decodes instead; NULL: the model's own */
+    unsigned
+        text_encoders; /* SWD_CLIP_L | ...; one left out is not loaded and gives zeros. Default: SWD_TEXT_ALL */
+    const char
+        *vae_tiny; /* folder of an AutoencoderTiny that decodes instead; NULL: the model's own */
 } swd_open_params;
 
 SWD_API void swd_open_params_default(swd_open_params *params);
@@ -98,24 +105,32 @@ SWD_API swd_status swd_default_model(char *buf, size_t n);
 
 typedef struct swd_image {
     int width, height;
-    const uint8_t *rgb;  /* [height, width, 3] */
-    const char *file;    /* where it was written; NULL: nowhere */
-    int prompt;          /* index of its prompt */
+    const uint8_t *rgb; /* [height, width, 3] */
+    const char *file;   /* where it was written; NULL: nowhere */
+    int prompt;         /* index of its prompt */
     uint64_t seed;
 } swd_image;
 
 /* ---- progress ---- */
 
-typedef enum swd_stage { SWD_STAGE_LOAD, SWD_STAGE_TEXT, SWD_STAGE_DENOISE, SWD_STAGE_DECODE, SWD_STAGE_WRITE } swd_stage;
+typedef enum swd_stage {
+    SWD_STAGE_LOAD,
+    SWD_STAGE_TEXT,
+    SWD_STAGE_DENOISE,
+    SWD_STAGE_DECODE,
+    SWD_STAGE_WRITE
+} swd_stage;
 
 typedef struct swd_progress {
     size_t size;
     swd_stage stage;
-    int step, n_steps;           /* of the stage, step from 1: this one is about to run; in DENOISE with x0: it is done */
+    int step,
+        n_steps; /* of the stage, step from 1: this one is about to run; in DENOISE with x0: it is done */
     int latent_width, latent_height; /* DENOISE: the scale */
-    double sigma;                /* DENOISE */
-    int image, n_images;         /* first image of the batch at work, of the call */
-    const swd_image *x0;         /* on request, after each step: the guess at the clean picture, one call per image; else NULL */
+    double sigma;                    /* DENOISE */
+    int image, n_images;             /* first image of the batch at work, of the call */
+    const swd_image *
+        x0; /* on request, after each step: the guess at the clean picture, one call per image; else NULL */
 } swd_progress;
 
 /* Called in the thread of the call. Return 0 to go on; anything else stops it with SWD_ERR_CANCELLED: no further file is written and
@@ -132,33 +147,41 @@ typedef enum swd_rng { SWD_RNG_PHILOX, SWD_RNG_TORCH } swd_rng;
 
 typedef struct swd_generate_params {
     size_t size;
-    const char *const *prompts;  /* [n_prompts] */
-    int n_prompts;               /* default 1 */
-    int count;                   /* images per prompt; default 1. Image j of the call (count of prompt 0, of prompt 1, ...) uses seed + j */
+    const char *const *prompts; /* [n_prompts] */
+    int n_prompts;              /* default 1 */
+    int count; /* images per prompt; default 1. Image j of the call (count of prompt 0, of prompt 1, ...) uses seed + j */
     uint64_t seed;
-    int random_seed;             /* nonzero (default): seed is drawn, and given in the result */
-    int width, height;           /* pixels, multiples of patch * vae factor (16 for SD3); 0 (default): the model's */
-    int batch;                   /* images computed at once; 0 (default): by size. It does not change the noise. */
-    swd_rng rng;                 /* TORCH: the noise of torch.Generator("cpu").manual_seed(seed) */
+    int random_seed; /* nonzero (default): seed is drawn, and given in the result */
+    int width,
+        height; /* pixels, multiples of patch * vae factor (16 for SD3); 0 (default): the model's */
+    int batch;  /* images computed at once; 0 (default): by size. It does not change the noise. */
+    swd_rng rng; /* TORCH: the noise of torch.Generator("cpu").manual_seed(seed) */
 
-    swd_sampler sampler;         /* AUTO: scale-wise where the call, the adapter or the model brings a schedule, else euler */
-    const char *preset;          /* a named schedule; implies scale-wise. NULL: the adapter's, else the model's */
-    const int *scales;           /* an own schedule: n_scales latent sides, non-decreasing, ... */
+    swd_sampler
+        sampler; /* AUTO: scale-wise where the call, the adapter or the model brings a schedule, else euler */
+    const char
+        *preset; /* a named schedule; implies scale-wise. NULL: the adapter's, else the model's */
+    const int *scales; /* an own schedule: n_scales latent sides, non-decreasing, ... */
     int n_scales;
-    const double *sigmas;        /* ... and noise levels in (0, 1], not increasing; a trailing 0 may be given */
+    const double
+        *sigmas; /* ... and noise levels in (0, 1], not increasing; a trailing 0 may be given */
     int n_sigmas;
-    int steps;                   /* euler; 0 (default): swd.json's, else 28 */
-    double guidance;             /* < 0 (default): swd.json's, else 4.5 for euler, none for scale-wise; <= 1: one evaluation a step */
-    double shift;                /* euler; <= 0 (default): swd.json's, else 3 */
-    const char *negative;        /* NULL (default): the empty prompt; used where guidance > 1 */
-    const char *init;            /* a picture to start from; NULL (default): noise */
-    double strength;             /* with init: starts at the first step whose sigma <= strength; default 0.75 */
-    int max_tokens;              /* length of the T5 prompt; 0 (default): the schedule's, else min(256, the tokenizer's) */
+    int steps; /* euler; 0 (default): swd.json's, else 28 */
+    double
+        guidance; /* < 0 (default): swd.json's, else 4.5 for euler, none for scale-wise; <= 1: one evaluation a step */
+    double shift; /* euler; <= 0 (default): swd.json's, else 3 */
+    const char *negative; /* NULL (default): the empty prompt; used where guidance > 1 */
+    const char *init;     /* a picture to start from; NULL (default): noise */
+    double strength; /* with init: starts at the first step whose sigma <= strength; default 0.75 */
+    int max_tokens; /* length of the T5 prompt; 0 (default): the schedule's, else min(256, the tokenizer's) */
 
-    const char *output;          /* "out.jpg", "out.png" or a pattern with one %d; several images without one: out-0000.jpg, ...
+    const char *
+        output; /* "out.jpg", "out.png" or a pattern with one %d; several images without one: out-0000.jpg, ...
                                     NULL (default): no files */
-    const char *save_latents;    /* safetensors: "latents" F32 [images, C, h, w] and "x0.K" of each step; NULL: no */
-    const char *save_scales;     /* a folder for the decoded x0 of every step; made if absent; NULL: no */
+    const char *
+        save_latents; /* safetensors: "latents" F32 [images, C, h, w] and "x0.K" of each step; NULL: no */
+    const char
+        *save_scales; /* a folder for the decoded x0 of every step; made if absent; NULL: no */
 } swd_generate_params;
 
 typedef struct swd_step {
@@ -171,18 +194,18 @@ typedef struct swd_result {
     size_t size;
     int n_images;
     const swd_image *images;
-    const char *preset;      /* name of the schedule, "custom" for an own one, "euler" */
-    swd_sampler sampler;     /* never AUTO */
+    const char *preset;  /* name of the schedule, "custom" for an own one, "euler" */
+    swd_sampler sampler; /* never AUTO */
     int width, height;
     int n_steps;
     const swd_step *steps;
-    double guidance;         /* 0: none */
-    double shift;            /* euler */
+    double guidance; /* 0: none */
+    double shift;    /* euler */
     int max_tokens;
     uint64_t seed;
-    const char *device;      /* "cpu: ..., 2 threads" */
-    const char *precision;   /* "f32", "bf16" */
-    const char *note;        /* what was decided for the caller and is worth saying; "" if nothing */
+    const char *device;    /* "cpu: ..., 2 threads" */
+    const char *precision; /* "f32", "bf16" */
+    const char *note;      /* what was decided for the caller and is worth saying; "" if nothing */
     double load_ms, text_ms, denoise_ms, decode_ms, write_ms, total_ms;
     uint64_t peak_memory_bytes; /* resident, of the process */
 } swd_result;
@@ -190,38 +213,43 @@ typedef struct swd_result {
 SWD_API void swd_generate_params_default(swd_generate_params *params);
 /* Pictures of prompts, as files (params->output) and in memory. out may be NULL; else the result is the caller's: swd_result_free. On
  * failure *out is NULL; files of images that were complete stay. */
-SWD_API swd_status swd_generate(swd_result **out, const swd_generate_params *params, swd_context *ctx);
+SWD_API swd_status swd_generate(swd_result **out, const swd_generate_params *params,
+                                swd_context *ctx);
 SWD_API void swd_result_free(swd_result **result); /* writes NULL; accepts it */
 
 /* ---- parts of the way ---- */
 
 typedef struct swd_tokens {
-    const char *name;   /* folder: "tokenizer", "tokenizer_2", "tokenizer_3" */
-    const int32_t *ids; /* padding included, as the encoder gets them; NULL: the model has no such folder */
+    const char *name; /* folder: "tokenizer", "tokenizer_2", "tokenizer_3" */
+    const int32_t
+        *ids; /* padding included, as the encoder gets them; NULL: the model has no such folder */
     int n;
 } swd_tokens;
 
 /* Ids of one prompt by each tokenizer that is there; max_tokens as in swd_generate_params. out[i].ids belong to the context and are valid
  * until its next call. */
-SWD_API swd_status swd_tokenize(swd_tokens out[3], const char *prompt, int max_tokens, swd_context *ctx);
+SWD_API swd_status swd_tokenize(swd_tokens out[3], const char *prompt, int max_tokens,
+                                swd_context *ctx);
 
 /* A picture file to "latents" = (mean - shift) * scaling, F32 [1, C, h, w], in a safetensors file. */
-SWD_API swd_status swd_encode_file(const char *latents_file, const char *image_file, swd_context *ctx);
+SWD_API swd_status swd_encode_file(const char *latents_file, const char *image_file,
+                                   swd_context *ctx);
 /* The reverse, from "latents" [B, C, h, w]; B > 1: image-0000.jpg, ... */
-SWD_API swd_status swd_decode_file(const char *image_file, const char *latents_file, swd_context *ctx);
+SWD_API swd_status swd_decode_file(const char *image_file, const char *latents_file,
+                                   swd_context *ctx);
 
 /* ---- what is there ---- */
 
 typedef struct swd_preset {
     size_t size;
     char name[96];
-    char source[16];      /* "built-in", "model", "adapter" */
+    char source[16]; /* "built-in", "model", "adapter" */
     int n_steps;
     int scales[SWD_STEPS_MAX];
     double sigmas[SWD_STEPS_MAX]; /* without the final 0 */
-    int max_tokens;       /* 0: none of its own */
-    double cost;          /* in full-resolution steps: tokens over those of the last scale, summed */
-    char refused[128];    /* why it cannot run (no such model yet); "" if it can */
+    int max_tokens;               /* 0: none of its own */
+    double cost;       /* in full-resolution steps: tokens over those of the last scale, summed */
+    char refused[128]; /* why it cannot run (no such model yet); "" if it can */
     int is_default;
 } swd_preset;
 
@@ -230,10 +258,10 @@ typedef struct swd_preset {
 SWD_API swd_status swd_get_preset(swd_preset *out, int i, swd_context *ctx);
 
 typedef struct swd_component {
-    char name[96];          /* folder: "transformer" */
-    char class_name[96];    /* "SD3Transformer2DModel" */
-    char summary[192];      /* its size in words */
-    int64_t parameters;     /* 0: not a network */
+    char name[96];       /* folder: "transformer" */
+    char class_name[96]; /* "SD3Transformer2DModel" */
+    char summary[192];   /* its size in words */
+    int64_t parameters;  /* 0: not a network */
     int64_t file_bytes;
     int n_files;
     int64_t memory_f32, memory_bf16; /* bytes of weights once loaded */
@@ -241,10 +269,10 @@ typedef struct swd_component {
 
 typedef struct swd_info {
     size_t size;
-    char model[1024];        /* folder */
-    char family[96];         /* "StableDiffusion3Pipeline" */
-    int width, height;       /* default size */
-    int size_multiple;       /* sides are multiples of this */
+    char model[1024];  /* folder */
+    char family[96];   /* "StableDiffusion3Pipeline" */
+    int width, height; /* default size */
+    int size_multiple; /* sides are multiples of this */
     int latent_channels, vae_factor;
     int n_components;
     swd_component components[16];

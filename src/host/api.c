@@ -19,22 +19,23 @@ struct swd_context {
 };
 
 /* Entry of a call: the last message is gone; without a context there is nobody to tell. */
-#define ENTER(ctx)                                  \
-    do {                                            \
-        if (!(ctx)) return SWD_ERR_ARGUMENT;        \
-        swd_err_clear(&(ctx)->err);                 \
+#define ENTER(ctx)                                                                                 \
+    do {                                                                                           \
+        if (!(ctx)) return SWD_ERR_ARGUMENT;                                                       \
+        swd_err_clear(&(ctx)->err);                                                                \
     } while (0)
 
 /* Params of a program built against an older header are shorter: what they lack keeps its default. */
-#define TAKE_PARAMS(local, given, dflt, ctx)                                                                          \
-    do {                                                                                                              \
-        dflt(&(local));                                                                                               \
-        size_t size_ = (given) ? (given)->size : sizeof(local);                                                       \
-        if (size_ < sizeof(size_t) || size_ > sizeof(local))                                                          \
-            return SWD_FAIL(&(ctx)->err, SWD_ERR_ARGUMENT,                                                            \
-                            "params.size is %zu, this library knows %zu; fill params with " #dflt "()", size_,        \
-                            sizeof(local));                                                                           \
-        if (given) memcpy(&(local), (given), size_);                                                                  \
+#define TAKE_PARAMS(local, given, dflt, ctx)                                                       \
+    do {                                                                                           \
+        dflt(&(local));                                                                            \
+        size_t size_ = (given) ? (given)->size : sizeof(local);                                    \
+        if (size_ < sizeof(size_t) || size_ > sizeof(local))                                       \
+            return SWD_FAIL(&(ctx)->err, SWD_ERR_ARGUMENT,                                         \
+                            "params.size is %zu, this library knows %zu; fill params with " #dflt  \
+                            "()",                                                                  \
+                            size_, sizeof(local));                                                 \
+        if (given) memcpy(&(local), (given), size_);                                               \
     } while (0)
 
 const char *swd_version(void)
@@ -44,7 +45,9 @@ const char *swd_version(void)
 
 const char *swd_status_name(swd_status s)
 {
-    static const char *const name[] = {"ok", "wrong argument", "file error", "out of memory", "device error", "unsupported", "cancelled"};
+    static const char *const name[] = {
+        "ok",           "wrong argument", "file error", "out of memory",
+        "device error", "unsupported",    "cancelled"};
     return s >= SWD_OK && s <= SWD_ERR_CANCELLED ? name[s] : "unknown status";
 }
 
@@ -69,12 +72,17 @@ const char *swd_message_frame(swd_context *ctx, int i)
 
 void swd_open_params_default(swd_open_params *params)
 {
-    *params = (swd_open_params){.size = sizeof(*params), .device = "auto", .text_encoders = SWD_TEXT_ALL};
+    *params =
+        (swd_open_params){.size = sizeof(*params), .device = "auto", .text_encoders = SWD_TEXT_ALL};
 }
 
 void swd_generate_params_default(swd_generate_params *params)
 {
-    *params = (swd_generate_params){.size = sizeof(*params), .n_prompts = 1, .count = 1, .random_seed = 1, .guidance = -1,
+    *params = (swd_generate_params){.size = sizeof(*params),
+                                    .n_prompts = 1,
+                                    .count = 1,
+                                    .random_seed = 1,
+                                    .guidance = -1,
                                     .strength = 0.75};
 }
 
@@ -155,13 +163,16 @@ swd_status swd_tokenize(swd_tokens out[3], const char *prompt, int max_tokens, s
     if (!out || !prompt) return SWD_FAIL(&ctx->err, SWD_ERR_ARGUMENT, "out or prompt is NULL");
     pipeline *p = &ctx->p;
     SWD_TRY(pipeline_load_tokenizers(p, &ctx->err), &ctx->err);
-    if (p->n_adapters) SWD_TRY(pipeline_read_configs(p, &ctx->err), &ctx->err); /* the family tells the adapter's schedule */
+    if (p->n_adapters)
+        SWD_TRY(pipeline_read_configs(p, &ctx->err),
+                &ctx->err); /* the family tells the adapter's schedule */
     int t5_tokens;
     SWD_TRY(plan_max_tokens(&t5_tokens, max_tokens, p, &ctx->err), &ctx->err);
     for (int i = 0; i < 3; i++) {
         out[i] = (swd_tokens){.name = name[i]};
         if (i < 2 ? !p->bpe[i] : !p->unigram) continue;
-        SWD_TRY(prompt_tokenize(ctx->tokens[i], &out[i].n, prompt, i, t5_tokens, p, &ctx->err), &ctx->err);
+        SWD_TRY(prompt_tokenize(ctx->tokens[i], &out[i].n, prompt, i, t5_tokens, p, &ctx->err),
+                &ctx->err);
         out[i].ids = ctx->tokens[i];
     }
     return SWD_OK;
@@ -170,14 +181,16 @@ swd_status swd_tokenize(swd_tokens out[3], const char *prompt, int max_tokens, s
 swd_status swd_encode_file(const char *latents_file, const char *image_file, swd_context *ctx)
 {
     ENTER(ctx);
-    if (!latents_file || !image_file) return SWD_FAIL(&ctx->err, SWD_ERR_ARGUMENT, "a file name is NULL");
+    if (!latents_file || !image_file)
+        return SWD_FAIL(&ctx->err, SWD_ERR_ARGUMENT, "a file name is NULL");
     return parts_encode_file(latents_file, image_file, &ctx->p, &ctx->err);
 }
 
 swd_status swd_decode_file(const char *image_file, const char *latents_file, swd_context *ctx)
 {
     ENTER(ctx);
-    if (!latents_file || !image_file) return SWD_FAIL(&ctx->err, SWD_ERR_ARGUMENT, "a file name is NULL");
+    if (!latents_file || !image_file)
+        return SWD_FAIL(&ctx->err, SWD_ERR_ARGUMENT, "a file name is NULL");
     return parts_decode_file(image_file, latents_file, &ctx->p, &ctx->err);
 }
 

@@ -11,12 +11,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     swd_err err = {0};
     clip_bpe *t;
     if (size < 4) return 0;
-    size_t n_vocab = (size_t)data[0] | (size_t)data[1] << 8, n_merges = (size_t)data[2] | (size_t)data[3] << 8;
+    size_t n_vocab = (size_t)data[0] | (size_t)data[1] << 8,
+           n_merges = (size_t)data[2] | (size_t)data[3] << 8;
     if (n_vocab + n_merges > size - 4) return 0;
     const uint8_t *vocab = data + 4, *merges = vocab + n_vocab, *prompt = merges + n_merges;
     size_t n = (size_t)(data + size - prompt);
     const uint8_t *config = n && prompt[0] == '{' ? prompt : NULL;
-    if (clip_bpe_open_memory(&t, vocab, n_vocab, merges, n_merges, config, config ? n : 0, &err) != SWD_OK) {
+    if (clip_bpe_open_memory(&t, vocab, n_vocab, merges, n_merges, config, config ? n : 0, &err) !=
+        SWD_OK) {
         if (err.message[0] == 0 || t) abort();
         return 0;
     }

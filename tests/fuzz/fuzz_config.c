@@ -38,7 +38,9 @@ static swd_status read_one(unsigned kind, swd_err *err)
     switch (kind % 8) {
     case 0:
         s = config_sd3_read(&c.sd3, path, err);
-        if (s == SWD_OK && (c.sd3.num_layers > CONFIG_LAYERS_MAX || c.sd3.n_dual > c.sd3.num_layers)) abort();
+        if (s == SWD_OK &&
+            (c.sd3.num_layers > CONFIG_LAYERS_MAX || c.sd3.n_dual > c.sd3.num_layers))
+            abort();
         return s;
     case 1:
         s = config_vae_read(&c.vae, path, err);
@@ -46,14 +48,19 @@ static swd_status read_one(unsigned kind, swd_err *err)
         return s;
     case 2:
         s = config_tiny_vae_read(&c.tiny_vae, path, err);
-        if (s == SWD_OK && (c.tiny_vae.n_encoder_blocks < 1 || c.tiny_vae.n_decoder_blocks > CONFIG_VAE_BLOCKS_MAX)) abort();
+        if (s == SWD_OK && (c.tiny_vae.n_encoder_blocks < 1 ||
+                            c.tiny_vae.n_decoder_blocks > CONFIG_VAE_BLOCKS_MAX))
+            abort();
         return s;
     case 3:
         s = config_clip_text_read(&c.clip, path, err);
-        if (s == SWD_OK && c.clip.head_dim * c.clip.num_attention_heads != c.clip.hidden_size) abort();
+        if (s == SWD_OK && c.clip.head_dim * c.clip.num_attention_heads != c.clip.hidden_size)
+            abort();
         return s;
-    case 4: return config_t5_read(&c.t5, path, err);
-    case 5: return config_scheduler_read(&c.scheduler, path, err);
+    case 4:
+        return config_t5_read(&c.t5, path, err);
+    case 5:
+        return config_scheduler_read(&c.scheduler, path, err);
     case 6:
         s = config_model_index_read(&c.index, path, err);
         if (s == SWD_OK && c.index.n_components > CONFIG_COMPONENTS_MAX) abort();
@@ -61,7 +68,8 @@ static swd_status read_one(unsigned kind, swd_err *err)
     default:
         s = config_swd_read(&c.swd, path, err);
         for (int i = 0; s == SWD_OK && i < c.swd.n_presets; i++) {
-            if (c.swd.presets[i].n_steps < 1 || c.swd.presets[i].n_steps > CONFIG_STEPS_MAX) abort();
+            if (c.swd.presets[i].n_steps < 1 || c.swd.presets[i].n_steps > CONFIG_STEPS_MAX)
+                abort();
         }
         return s;
     }

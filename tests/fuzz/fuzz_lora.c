@@ -21,7 +21,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     for (int i = 0; i < lora_count(l); i++) {
         const lora_module *m = lora_at(l, i);
-        float *a = malloc((size_t)m->a->numel * sizeof *a), *b = malloc((size_t)m->b->numel * sizeof *b);
+        float *a = malloc((size_t)m->a->numel * sizeof *a),
+              *b = malloc((size_t)m->b->numel * sizeof *b);
         if (!a || !b || lora_find(l, m->name) != m) abort();
         if (lora_read_a(a, l, m, &err) == SWD_OK) lora_read_b(b, l, m, &err);
         free(a);

@@ -18,7 +18,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     unsigned sum = 0;
     for (int i = 0; i < safetensors_count(s); i++) {
         const st_tensor *t = safetensors_at(s, i);
-        if (t->offset > size || t->bytes > size - t->offset || safetensors_find(s, t->name) != t) abort();
+        if (t->offset > size || t->bytes > size - t->offset || safetensors_find(s, t->name) != t)
+            abort();
         for (size_t k = 0; k < t->bytes; k++) sum += t->data[k];
     }
     safetensors_metadata(s, "format");

@@ -24,8 +24,10 @@ static inline float get(swd_tensor t, int64_t i)
 
 static inline void set(swd_tensor t, int64_t i, float x)
 {
-    if (t.dtype == SWD_F32) ((float *)t.data)[i] = x;
-    else ((uint16_t *)t.data)[i] = f32_to_bf16(x);
+    if (t.dtype == SWD_F32)
+        ((float *)t.data)[i] = x;
+    else
+        ((uint16_t *)t.data)[i] = f32_to_bf16(x);
 }
 
 /* A contiguous tensor with guard bytes on both sides; fill: random in [-1, 1), else every byte 0xa5. */
@@ -40,8 +42,9 @@ static inline swd_tensor make(swd_dtype dtype, const int64_t *shape, int ndim, b
     return t;
 }
 
-#define MAKE(dtype, fill, ...) \
-    make(dtype, (int64_t[]){__VA_ARGS__}, (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), fill)
+#define MAKE(dtype, fill, ...)                                                                     \
+    make(dtype, (int64_t[]){__VA_ARGS__},                                                          \
+         (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), fill)
 
 static inline void drop(swd_tensor t)
 {
@@ -80,13 +83,20 @@ static inline void teardown(void)
 static inline double act_ref(double x, swd_act act)
 {
     switch (act) {
-    case SWD_ACT_SILU: return x / (1 + exp(-x));
-    case SWD_ACT_GELU_TANH: return 0.5 * x * (1 + tanh(sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
-    case SWD_ACT_GELU_ERF: return 0.5 * x * (1 + erf(x / sqrt(2)));
-    case SWD_ACT_QUICK_GELU: return x / (1 + exp(-1.702 * x));
-    case SWD_ACT_RELU: return x > 0 ? x : 0;
-    case SWD_ACT_TANH: return tanh(x);
-    default: return x;
+    case SWD_ACT_SILU:
+        return x / (1 + exp(-x));
+    case SWD_ACT_GELU_TANH:
+        return 0.5 * x * (1 + tanh(sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+    case SWD_ACT_GELU_ERF:
+        return 0.5 * x * (1 + erf(x / sqrt(2)));
+    case SWD_ACT_QUICK_GELU:
+        return x / (1 + exp(-1.702 * x));
+    case SWD_ACT_RELU:
+        return x > 0 ? x : 0;
+    case SWD_ACT_TANH:
+        return tanh(x);
+    default:
+        return x;
     }
 }
 #endif

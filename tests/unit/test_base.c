@@ -9,7 +9,10 @@
 #include <stdint.h>
 #include <string.h>
 
-static swd_status inner(swd_err *err) { return SWD_FAIL(err, SWD_ERR_FILE, "bad\n\x1b[31m %s", "name"); }
+static swd_status inner(swd_err *err)
+{
+    return SWD_FAIL(err, SWD_ERR_FILE, "bad\n\x1b[31m %s", "name");
+}
 
 static swd_status outer(swd_err *err)
 {
@@ -60,7 +63,8 @@ Test(base, memory_refuses_overflow)
         list[i] = (int)i;
     }
     cr_assert_eq(list[99], 99);
-    cr_assert_eq(swd_grow(&list, &capacity, SIZE_MAX / 2, sizeof *list, "a list", &err), SWD_ERR_MEMORY);
+    cr_assert_eq(swd_grow(&list, &capacity, SIZE_MAX / 2, sizeof *list, "a list", &err),
+                 SWD_ERR_MEMORY);
     cr_assert_eq(list[0], 0);
     free(list);
     char *s;

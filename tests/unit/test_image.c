@@ -80,8 +80,10 @@ static void check_round_trip(const char *name, int w, int h, const char *comment
         if (d > worst) worst = d;
     }
     cr_assert_leq(worst, tolerance, "%s %dx%d: %d", name, w, h, worst);
-    if (comment) cr_assert_str_eq(back.comment, comment);
-    else cr_assert_null(back.comment);
+    if (comment)
+        cr_assert_str_eq(back.comment, comment);
+    else
+        cr_assert_null(back.comment);
     image_free(&back);
     cr_assert_null(back.rgb);
     free(p);
@@ -142,10 +144,12 @@ Test(image, damage_is_refused)
         uint8_t *data;
         size_t n;
         image_rgb8 back;
-        cr_assert_eq((png ? png_encode : jpeg_encode)(&data, &n, p, 64, 48, "text", &err), SWD_OK, "%s", err.message);
+        cr_assert_eq((png ? png_encode : jpeg_encode)(&data, &n, p, 64, 48, "text", &err), SWD_OK,
+                     "%s", err.message);
         // The last chunk of a PNG (12 bytes) and the end marker of a JPEG carry no pixels.
         for (size_t k = 0; k + 13 < n; k += 7) {
-            cr_assert_eq(image_decode(&back, data, k, "cut", &err), SWD_ERR_FILE, "format %d, %zu of %zu bytes", png, k, n);
+            cr_assert_eq(image_decode(&back, data, k, "cut", &err), SWD_ERR_FILE,
+                         "format %d, %zu of %zu bytes", png, k, n);
             cr_assert_null(back.rgb);
             cr_assert_null(back.comment);
         }
@@ -162,9 +166,10 @@ Test(image, damage_is_refused)
 Test(image, lying_png_header_takes_no_memory)
 {
     // A sound IHDR of 8192x8192 in a file of 45 bytes.
-    static const uint8_t data[] = {0x89, 'P', 'N', 'G', 13, 10, 26, 10, 0, 0, 0, 13, 'I', 'H', 'D', 'R', 0, 0, 32, 0, 0, 0,
-                                   32, 0, 8, 2, 0, 0, 0, 0xfd, 0xc8, 0x5d, 0x0e, 0, 0, 0, 0, 'I', 'E', 'N', 'D', 0xae, 0x42, 0x60,
-                                   0x82};
+    static const uint8_t data[] = {0x89, 'P', 'N', 'G', 13,  10,   26,   10,   0,    0, 0,  13,
+                                   'I',  'H', 'D', 'R', 0,   0,    32,   0,    0,    0, 32, 0,
+                                   8,    2,   0,   0,   0,   0xfd, 0xc8, 0x5d, 0x0e, 0, 0,  0,
+                                   0,    'I', 'E', 'N', 'D', 0xae, 0x42, 0x60, 0x82};
     swd_err err = {0};
     image_rgb8 back;
     cr_assert_eq(png_decode(&back, data, sizeof data, "liar", &err), SWD_ERR_FILE);

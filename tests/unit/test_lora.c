@@ -26,18 +26,23 @@ typedef struct fixture {
     swd_err err;
 } fixture;
 
-static void open_fixture(fixture *f, const char *first, float scale_first, const char *second, float scale_second)
+static void open_fixture(fixture *f, const char *first, float scale_first, const char *second,
+                         float scale_second)
 {
     char path[1024];
     const char *names[2] = {first, second};
     float scales[2] = {scale_first, scale_second};
     *f = (fixture){0};
-    cr_assert_eq(weights_open(&f->base, golden(path, sizeof path, "base.safetensors"), "", &f->err), SWD_OK, "%s",
-                 f->err.message);
-    cr_assert_eq(safetensors_open(&f->merged, golden(path, sizeof path, "merged.safetensors"), "", &f->err), SWD_OK);
+    cr_assert_eq(weights_open(&f->base, golden(path, sizeof path, "base.safetensors"), "", &f->err),
+                 SWD_OK, "%s", f->err.message);
+    cr_assert_eq(
+        safetensors_open(&f->merged, golden(path, sizeof path, "merged.safetensors"), "", &f->err),
+        SWD_OK);
     for (int i = 0; i < 2 && names[i]; i++) {
-        cr_assert_eq(lora_open(&f->adapters[i], golden(path, sizeof path, names[i]), &f->err), SWD_OK, "%s", f->err.message);
-        cr_assert_eq(weights_add_lora(f->base, f->adapters[i], scales[i], &f->err), SWD_OK, "%s", f->err.message);
+        cr_assert_eq(lora_open(&f->adapters[i], golden(path, sizeof path, names[i]), &f->err),
+                     SWD_OK, "%s", f->err.message);
+        cr_assert_eq(weights_add_lora(f->base, f->adapters[i], scales[i], &f->err), SWD_OK, "%s",
+                     f->err.message);
     }
 }
 
@@ -60,11 +65,13 @@ static void compare(fixture *f, const char *prefix, int expected)
         uint16_t *h = malloc(t->bytes);
         memcpy(y, t->data, t->bytes);
         const char *name = t->name + strlen(prefix);
-        cr_assert_eq(weights_get_f32(f->base, name, t->shape, t->ndim, x, &f->err), SWD_OK, "%s", f->err.message);
-        cr_assert_eq(weights_read(f->base, name, t->shape, t->ndim, h, SWD_BF16, &f->err), SWD_OK, "%s", f->err.message);
+        cr_assert_eq(weights_get_f32(f->base, name, t->shape, t->ndim, x, &f->err), SWD_OK, "%s",
+                     f->err.message);
+        cr_assert_eq(weights_read(f->base, name, t->shape, t->ndim, h, SWD_BF16, &f->err), SWD_OK,
+                     "%s", f->err.message);
         for (int64_t k = 0; k < t->numel; k++) {
-            cr_assert(fabsf(x[k] - y[k]) <= 2e-6f * (1 + fabsf(y[k])), "%s[%d]: %g, not %g", t->name, (int)k, (double)x[k],
-                      (double)y[k]);
+            cr_assert(fabsf(x[k] - y[k]) <= 2e-6f * (1 + fabsf(y[k])), "%s[%d]: %g, not %g",
+                      t->name, (int)k, (double)x[k], (double)y[k]);
             cr_assert_eq(h[k], f32_to_bf16(x[k]));
         }
         free(x);
@@ -115,26 +122,38 @@ Test(lora, scale_zero_leaves_the_bytes)
     swd_tensor a, b;
     weights *plain;
     char path[1024];
-    cr_assert_eq(weights_open(&plain, golden(path, sizeof path, "base.safetensors"), "", &f.err), SWD_OK);
-    cr_assert_eq(weights_get(f.base, &a, "transformer_blocks.0.attn.to_q.weight", shape, 2, SWD_F32, &f.err), SWD_OK);
-    cr_assert_eq(weights_get(plain, &b, "transformer_blocks.0.attn.to_q.weight", shape, 2, SWD_F32, &f.err), SWD_OK);
+    cr_assert_eq(weights_open(&plain, golden(path, sizeof path, "base.safetensors"), "", &f.err),
+                 SWD_OK);
+    cr_assert_eq(
+        weights_get(f.base, &a, "transformer_blocks.0.attn.to_q.weight", shape, 2, SWD_F32, &f.err),
+        SWD_OK);
+    cr_assert_eq(
+        weights_get(plain, &b, "transformer_blocks.0.attn.to_q.weight", shape, 2, SWD_F32, &f.err),
+        SWD_OK);
     cr_assert_eq(memcmp(a.data, b.data, tensor_bytes(a)), 0);
     weights_close(&plain);
     close_fixture(&f);
 }
 
 // In memory: an adapter written here, parsed, and added to the golden base.
-typedef struct made { const char *name; int64_t rows, columns; } made;
+typedef struct made {
+    const char *name;
+    int64_t rows, columns;
+} made;
 
-static swd_status add_made(const made *list, int n, const char *config, const float *fill, swd_err *err)
+static swd_status add_made(const made *list, int n, const char *config, const float *fill,
+                           swd_err *err)
 {
     static float data[4096];
     st_write_tensor t[8];
     char path[] = "/tmp/swd-test-lora-XXXXXX", base_path[1024];
     for (int i = 0; i < 4096; i++) data[i] = fill ? *fill : 0.25f;
     for (int i = 0; i < n; i++) {
-        t[i] = (st_write_tensor){.name = list[i].name, .dtype = SWD_F32, .ndim = list[i].columns ? 2 : 1,
-                                 .shape = {list[i].rows, list[i].columns}, .data = data};
+        t[i] = (st_write_tensor){.name = list[i].name,
+                                 .dtype = SWD_F32,
+                                 .ndim = list[i].columns ? 2 : 1,
+                                 .shape = {list[i].rows, list[i].columns},
+                                 .data = data};
     }
     close(mkstemp(path));
     cr_assert_eq(safetensors_write(path, t, n, NULL, 0, err), SWD_OK, "%s", err->message);
@@ -147,12 +166,15 @@ static swd_status add_made(const made *list, int n, const char *config, const fl
     weights *w = NULL;
     swd_status s = lora_parse(&l, "made", config, config ? strlen(config) : 0, bytes, size, err);
     if (s == SWD_OK) {
-        cr_assert_eq(weights_open(&w, golden(base_path, sizeof base_path, "base.safetensors"), "", err), SWD_OK);
+        cr_assert_eq(
+            weights_open(&w, golden(base_path, sizeof base_path, "base.safetensors"), "", err),
+            SWD_OK);
         s = weights_add_lora(w, l, 1, err);
     }
     float x[24 * 24];
     if (s == SWD_OK)
-        s = weights_get_f32(w, "transformer_blocks.0.attn.to_q.weight", (int64_t[]){24, 24}, 2, x, err);
+        s = weights_get_f32(w, "transformer_blocks.0.attn.to_q.weight", (int64_t[]){24, 24}, 2, x,
+                            err);
     weights_close(&w);
     lora_close(&l);
     return s;
@@ -161,7 +183,8 @@ static swd_status add_made(const made *list, int n, const char *config, const fl
 #define Q "transformer_blocks.0.attn.to_q"
 #define P "base_model.model."
 
-static void refused(const made *list, int n, const char *config, const float *fill, swd_status status, const char *text)
+static void refused(const made *list, int n, const char *config, const float *fill,
+                    swd_status status, const char *text)
 {
     swd_err err = {0};
     swd_status s = add_made(list, n, config, fill, &err);
@@ -172,11 +195,16 @@ static void refused(const made *list, int n, const char *config, const float *fi
 Test(lora, what_is_accepted)
 {
     swd_err err = {0};
-    cr_assert_eq(add_made((made[]){{Q ".lora.down.weight", 2, 24}, {Q ".lora.up.weight", 24, 2}}, 2, NULL, NULL, &err), SWD_OK,
-                 "%s", err.message);
-    cr_assert_eq(add_made((made[]){{"transformer." Q ".lora_A.weight", 2, 24}, {"transformer." Q ".lora_B.weight", 24, 2},
-                                   {"transformer." Q ".alpha", 1, 0}}, 3, NULL, NULL, &err), SWD_OK, "%s", err.message);
-    cr_assert_eq(add_made((made[]){{P Q ".lora_A.weight", 2, 24}, {P Q ".lora_B.weight", 24, 2}}, 2, "{\"r\": 2}", NULL, &err),
+    cr_assert_eq(add_made((made[]){{Q ".lora.down.weight", 2, 24}, {Q ".lora.up.weight", 24, 2}}, 2,
+                          NULL, NULL, &err),
+                 SWD_OK, "%s", err.message);
+    cr_assert_eq(add_made((made[]){{"transformer." Q ".lora_A.weight", 2, 24},
+                                   {"transformer." Q ".lora_B.weight", 24, 2},
+                                   {"transformer." Q ".alpha", 1, 0}},
+                          3, NULL, NULL, &err),
+                 SWD_OK, "%s", err.message);
+    cr_assert_eq(add_made((made[]){{P Q ".lora_A.weight", 2, 24}, {P Q ".lora_B.weight", 24, 2}}, 2,
+                          "{\"r\": 2}", NULL, &err),
                  SWD_OK, "%s", err.message);
 }
 
@@ -189,39 +217,57 @@ Test(lora, what_is_refused)
     refused(good, 2, "{\"r\": 2, \"use_rslora\": true}", NULL, SWD_ERR_UNSUPPORTED, "use_rslora");
     refused(good, 2, "{\"r\": 2, \"use_dora\": true}", NULL, SWD_ERR_UNSUPPORTED, "use_dora");
     refused(good, 2, "{\"r\": 2, \"peft_type\": \"LOHA\"}", NULL, SWD_ERR_UNSUPPORTED, "LOHA");
-    refused(good, 2, "{\"r\": 2, \"init_lora_weights\": \"pissa_niter_4\"}", NULL, SWD_ERR_UNSUPPORTED, "pissa");
+    refused(good, 2, "{\"r\": 2, \"init_lora_weights\": \"pissa_niter_4\"}", NULL,
+            SWD_ERR_UNSUPPORTED, "pissa");
     refused(good, 2, "{\"r\": \"two\"}", NULL, SWD_ERR_FILE, "\"r\"");
-    refused(good, 2, "{\"r\": 2, \"rank_pattern\": {\"x(?=y)\": 2}}", NULL, SWD_ERR_UNSUPPORTED, "x(?=y)");
+    refused(good, 2, "{\"r\": 2, \"rank_pattern\": {\"x(?=y)\": 2}}", NULL, SWD_ERR_UNSUPPORTED,
+            "x(?=y)");
     refused(good, 2, "{\"r\": 2}", &nan, SWD_ERR_FILE, "NaN");
     refused(good, 1, "{\"r\": 2}", NULL, SWD_ERR_FILE, "no lora_B");
-    refused((made[]){{P Q ".lora_A.weight", 2, 23}, {P Q ".lora_B.weight", 24, 2}}, 2, "{\"r\": 2}", NULL, SWD_ERR_FILE,
-            "do not fit");
-    refused((made[]){{P Q ".lora_A.weight", 2, 24}, {P Q ".lora_B.weight", 24, 3}}, 2, "{\"r\": 2}", NULL, SWD_ERR_FILE,
-            "A [2,24] and B [24,3]");
-    refused((made[]){{P "nowhere.lora_A.weight", 2, 24}, {P "nowhere.lora_B.weight", 24, 2}}, 2, "{\"r\": 2}", NULL,
-            SWD_ERR_FILE, "nowhere");
-    refused((made[]){{P Q ".lora_A.bias", 2, 24}, {P Q ".lora_B.weight", 24, 2}}, 2, "{\"r\": 2}", NULL, SWD_ERR_FILE,
-            "lora_A.bias");
-    refused((made[]){{"text_encoder.x.lora_A.weight", 2, 24}}, 1, NULL, NULL, SWD_ERR_UNSUPPORTED, "text encoders");
-    refused((made[]){{"transformer.x.dora_scale", 2, 24}}, 1, NULL, NULL, SWD_ERR_UNSUPPORTED, "DoRA");
-    refused((made[]){{"lora_unet_x.lora_down.weight", 2, 24}}, 1, NULL, NULL, SWD_ERR_UNSUPPORTED, "kohya");
-    refused((made[]){{Q ".lora_A.weight", 2, 24}, {"transformer." Q ".lora_A.weight", 2, 24}}, 2, NULL, NULL, SWD_ERR_FILE,
-            "the same matrix");
+    refused((made[]){{P Q ".lora_A.weight", 2, 23}, {P Q ".lora_B.weight", 24, 2}}, 2, "{\"r\": 2}",
+            NULL, SWD_ERR_FILE, "do not fit");
+    refused((made[]){{P Q ".lora_A.weight", 2, 24}, {P Q ".lora_B.weight", 24, 3}}, 2, "{\"r\": 2}",
+            NULL, SWD_ERR_FILE, "A [2,24] and B [24,3]");
+    refused((made[]){{P "nowhere.lora_A.weight", 2, 24}, {P "nowhere.lora_B.weight", 24, 2}}, 2,
+            "{\"r\": 2}", NULL, SWD_ERR_FILE, "nowhere");
+    refused((made[]){{P Q ".lora_A.bias", 2, 24}, {P Q ".lora_B.weight", 24, 2}}, 2, "{\"r\": 2}",
+            NULL, SWD_ERR_FILE, "lora_A.bias");
+    refused((made[]){{"text_encoder.x.lora_A.weight", 2, 24}}, 1, NULL, NULL, SWD_ERR_UNSUPPORTED,
+            "text encoders");
+    refused((made[]){{"transformer.x.dora_scale", 2, 24}}, 1, NULL, NULL, SWD_ERR_UNSUPPORTED,
+            "DoRA");
+    refused((made[]){{"lora_unet_x.lora_down.weight", 2, 24}}, 1, NULL, NULL, SWD_ERR_UNSUPPORTED,
+            "kohya");
+    refused((made[]){{Q ".lora_A.weight", 2, 24}, {"transformer." Q ".lora_A.weight", 2, 24}}, 2,
+            NULL, NULL, SWD_ERR_FILE, "the same matrix");
 }
 
 Test(lora, patterns_match_as_in_python)
 {
-    static const struct { const char *pattern, *module; bool match; } cases[] = {
-        {"to_q", "a.to_q", true},          {"to_q", "to_q", true},           {"to_q", "a.add_to_q", false},
-        {"attn.to_q", "b.attn.to_q", true}, {"attn.to_q", "b.attnxto_q", true}, {"to_q", "a.to_q.b", false},
-        {"^a.to_q", "a.to_q", true},       {"^a.to_q", "x.a.to_q", false},   {".*to_(q|k)", "x.add_to_k", true},
-        {"blocks\\.\\d+\\.ff", "t.blocks.12.ff", true}, {"blocks\\.\\d+\\.ff", "t.blocks.x.ff", false},
-        {"(?:a|b)+?c", "x.abc", true},     {"[\\d]x", "m.3x", true},         {"a|b", "x.b", true},
+    static const struct {
+        const char *pattern, *module;
+        bool match;
+    } cases[] = {
+        {"to_q", "a.to_q", true},
+        {"to_q", "to_q", true},
+        {"to_q", "a.add_to_q", false},
+        {"attn.to_q", "b.attn.to_q", true},
+        {"attn.to_q", "b.attnxto_q", true},
+        {"to_q", "a.to_q.b", false},
+        {"^a.to_q", "a.to_q", true},
+        {"^a.to_q", "x.a.to_q", false},
+        {".*to_(q|k)", "x.add_to_k", true},
+        {"blocks\\.\\d+\\.ff", "t.blocks.12.ff", true},
+        {"blocks\\.\\d+\\.ff", "t.blocks.x.ff", false},
+        {"(?:a|b)+?c", "x.abc", true},
+        {"[\\d]x", "m.3x", true},
+        {"a|b", "x.b", true},
     };
     swd_err err = {0};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         bool match;
-        cr_assert_eq(lora_pattern_match(&match, cases[i].pattern, cases[i].module, "p", "f", &err), SWD_OK, "%s", err.message);
+        cr_assert_eq(lora_pattern_match(&match, cases[i].pattern, cases[i].module, "p", "f", &err),
+                     SWD_OK, "%s", err.message);
         cr_assert_eq(match, cases[i].match, "%s against %s", cases[i].pattern, cases[i].module);
     }
 }
@@ -241,7 +287,8 @@ Test(lora, merge_at_odd_sizes)
         cr_assert_eq(w[n * k + 1], 1);
         for (int64_t i = 0; i < n * k; i++) {
             double sum = 0;
-            for (int64_t j = 0; j < r; j++) sum += (double)b[i / k * r + j] * (double)a[j * k + i % k];
+            for (int64_t j = 0; j < r; j++)
+                sum += (double)b[i / k * r + j] * (double)a[j * k + i % k];
             cr_assert(fabs((double)w[1 + i] - (1 + 0.5 * sum)) <= 1e-6 * (double)(r + 2));
         }
         free(w);

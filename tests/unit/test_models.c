@@ -52,7 +52,10 @@ static char *golden_dir(const char *name)
     return dir;
 }
 
-static const char *basename_of(kind k) { return k == MMDIT ? "diffusion_pytorch_model" : "model"; }
+static const char *basename_of(kind k)
+{
+    return k == MMDIT ? "diffusion_pytorch_model" : "model";
+}
 
 static void net_open(net *n, kind k, const char *name, int threads)
 {
@@ -84,10 +87,12 @@ static swd_status net_load(net *n, const char *dir, swd_dtype compute)
 {
     weights *w = NULL;
     swd_err_clear(&n->err);
-    cr_assert_eq(weights_open(&w, dir, basename_of(n->kind), &n->err), SWD_OK, "%s", n->err.message);
+    cr_assert_eq(weights_open(&w, dir, basename_of(n->kind), &n->err), SWD_OK, "%s",
+                 n->err.message);
     swd_status s = n->kind == MMDIT ? mmdit_create(&n->m_mmdit, &n->sd3, w, n->be, compute, &n->err)
-                   : n->kind == T5  ? t5_create(&n->m_t5, &n->t5, w, n->be, compute, &n->err)
-                                    : clip_text_create(&n->m_clip, &n->clip, w, n->be, compute, &n->err);
+                   : n->kind == T5
+                       ? t5_create(&n->m_t5, &n->t5, w, n->be, compute, &n->err)
+                       : clip_text_create(&n->m_clip, &n->clip, w, n->be, compute, &n->err);
     weights_close(&w);
     if (s != SWD_OK) cr_expect(!n->m_mmdit && !n->m_t5 && !n->m_clip, "a failed load left a model");
     return s;
@@ -115,7 +120,8 @@ static double distance(swd_tensor a, swd_tensor b)
 {
     double d = 0, n = 0;
     const float *p = a.data, *q = b.data;
-    for (int64_t i = 0; i < tensor_numel(a); i++) d += ((double)p[i] - q[i]) * ((double)p[i] - q[i]), n += (double)q[i] * q[i];
+    for (int64_t i = 0; i < tensor_numel(a); i++)
+        d += ((double)p[i] - q[i]) * ((double)p[i] - q[i]), n += (double)q[i] * q[i];
     return sqrt(d / n);
 }
 
@@ -126,29 +132,39 @@ typedef struct io_case {
 
 static bool case_read(io_case *c, const safetensors *io, int k, kind kind)
 {
-    *c = (io_case){.latents = find(io, k, "latents"), .t = find(io, k, "t"), .context = find(io, k, "context"), .ids = find(io, k, "ids")};
+    *c = (io_case){.latents = find(io, k, "latents"),
+                   .t = find(io, k, "t"),
+                   .context = find(io, k, "context"),
+                   .ids = find(io, k, "ids")};
     c->want[0] = find(io, k, kind == MMDIT ? "velocity" : "hidden");
     swd_tensor pooled = find(io, k, "pooled");
-    if (kind == MMDIT) c->pooled = pooled;
-    else c->want[1] = pooled;
+    if (kind == MMDIT)
+        c->pooled = pooled;
+    else
+        c->want[1] = pooled;
     for (int i = 0; i < 2; i++) c->got[i] = blank(c->want[i]);
     return tensor_present(c->want[0]);
 }
 
 static void case_free(io_case *c)
 {
-    swd_tensor *all[] = {&c->latents, &c->t, &c->context, &c->pooled, &c->ids, &c->want[0], &c->want[1], &c->got[0], &c->got[1]};
+    swd_tensor *all[] = {&c->latents, &c->t,       &c->context, &c->pooled, &c->ids,
+                         &c->want[0], &c->want[1], &c->got[0],  &c->got[1]};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]->data);
 }
 
 static swd_status forward(const net *n, const io_case *c, swd_exec *ex)
 {
     switch (n->kind) {
-    case MMDIT: return mmdit_forward(c->got[0], c->latents, c->t, c->context, c->pooled, n->m_mmdit, ex);
-    case T5: return t5_forward(c->got[0], c->ids, n->m_t5, ex);
-    case CLIP: break;
+    case MMDIT:
+        return mmdit_forward(c->got[0], c->latents, c->t, c->context, c->pooled, n->m_mmdit, ex);
+    case T5:
+        return t5_forward(c->got[0], c->ids, n->m_t5, ex);
+    case CLIP:
+        break;
     }
-    return clip_text_forward(c->got[0], c->got[1], c->ids, ex->dry ? NULL : c->ids.data, n->m_clip, ex);
+    return clip_text_forward(c->got[0], c->got[1], c->ids, ex->dry ? NULL : c->ids.data, n->m_clip,
+                             ex);
 }
 
 // Dry, then in a slab of exactly the measured size, full of NaN, with guard bytes behind.
@@ -161,11 +177,13 @@ static void run(net *n, const io_case *c, swd_dtype act)
     size_t measured = ex.peak;
     unsigned char *slab = aligned_alloc(64, measured + GUARD);
     memset(slab, 0xff, measured + GUARD);
-    ex = (swd_exec){.backend = n->be, .err = &n->err, .act = act, .slab = slab, .slab_bytes = measured};
+    ex = (swd_exec){
+        .backend = n->be, .err = &n->err, .act = act, .slab = slab, .slab_bytes = measured};
     cr_assert_eq(forward(n, c, &ex), SWD_OK, "%s", n->err.message);
     cr_expect_eq(ex.used, 0);
     cr_expect_eq(ex.peak, measured, "measured %zu bytes, used %zu", measured, ex.peak);
-    for (int i = 0; i < GUARD; i++) cr_assert_eq(slab[measured + (size_t)i], 0xff, "written past the slab");
+    for (int i = 0; i < GUARD; i++)
+        cr_assert_eq(slab[measured + (size_t)i], 0xff, "written past the slab");
     free(slab);
 }
 
@@ -194,7 +212,8 @@ static void compare(kind k, const char *name, swd_dtype compute, double toleranc
             if (!tensor_present(c.want[i])) continue;
             double d = distance(c.got[i], c.want[i]);
             printf("# %s %s case %d output %d: %.2e\n", name, dtype_name(compute), count, i, d);
-            cr_expect(d <= tolerance, "%s %s case %d output %d: %g", name, dtype_name(compute), count, i, d);
+            cr_expect(d <= tolerance, "%s %s case %d output %d: %g", name, dtype_name(compute),
+                      count, i, d);
         }
         case_free(&c);
     }
@@ -211,13 +230,34 @@ static void both(kind k, const char *name)
     compare(k, name, SWD_BF16, BF16_TOLERANCE);
 }
 
-Test(models, sd3) { both(MMDIT, "sd3"); }
-Test(models, sd35l_sharded) { both(MMDIT, "sd35l"); }
-Test(models, sd35m_dual) { both(MMDIT, "sd35m"); }
-Test(models, t5_gated) { both(T5, "t5_gated"); }
-Test(models, t5_relu) { both(T5, "t5_relu"); }
-Test(models, clip_quick_largest_id) { both(CLIP, "clip_quick"); }
-Test(models, clip_gelu_eos_id) { both(CLIP, "clip_gelu"); }
+Test(models, sd3)
+{
+    both(MMDIT, "sd3");
+}
+Test(models, sd35l_sharded)
+{
+    both(MMDIT, "sd35l");
+}
+Test(models, sd35m_dual)
+{
+    both(MMDIT, "sd35m");
+}
+Test(models, t5_gated)
+{
+    both(T5, "t5_gated");
+}
+Test(models, t5_relu)
+{
+    both(T5, "t5_relu");
+}
+Test(models, clip_quick_largest_id)
+{
+    both(CLIP, "clip_quick");
+}
+Test(models, clip_gelu_eos_id)
+{
+    both(CLIP, "clip_gelu");
+}
 
 // Copies of a folder's tensors in a folder of their own, to be changed and written.
 typedef struct copies {
@@ -230,13 +270,15 @@ typedef struct copies {
 static void copies_open(copies *c, net *n, const char *name)
 {
     char *dir = golden_dir(name), file[64];
-    cr_assert_eq(safetensors_open(&c->source, dir, basename_of(n->kind), &n->err), SWD_OK, "%s", n->err.message);
+    cr_assert_eq(safetensors_open(&c->source, dir, basename_of(n->kind), &n->err), SWD_OK, "%s",
+                 n->err.message);
     free(dir);
     c->n = safetensors_count(c->source);
     cr_assert_lt(c->n, TENSORS_MAX);
     for (int i = 0; i < c->n; i++) {
         const st_tensor *s = safetensors_at(c->source, i);
-        c->t[i] = (st_write_tensor){.name = s->name, .dtype = s->dtype, .ndim = s->ndim, .data = s->data};
+        c->t[i] =
+            (st_write_tensor){.name = s->name, .dtype = s->dtype, .ndim = s->ndim, .data = s->data};
         memcpy(c->t[i].shape, s->shape, sizeof s->shape);
     }
     snprintf(c->dir, sizeof c->dir, "/tmp/swd_models_XXXXXX");
@@ -255,7 +297,8 @@ static void copies_close(copies *c)
 
 static swd_status copies_load(const copies *c, net *n, const st_write_tensor *t, int count)
 {
-    cr_assert_eq(safetensors_write(c->path, t, count, NULL, 0, &n->err), SWD_OK, "%s", n->err.message);
+    cr_assert_eq(safetensors_write(c->path, t, count, NULL, 0, &n->err), SWD_OK, "%s",
+                 n->err.message);
     return net_load(n, c->dir, SWD_F32);
 }
 
@@ -282,16 +325,32 @@ static void wrong_files(kind k, const char *name)
     c.t[c.n] = c.t[0];
     c.t[c.n].name = "of.another.model";
     refused("unknown", "of.another.model", copies_load(&c, &n, c.t, c.n + 1), &n);
-    cr_expect_eq(copies_load(&c, &n, c.t, c.n), SWD_OK, "%s", n.err.message); // the copy itself is sound
+    cr_expect_eq(copies_load(&c, &n, c.t, c.n), SWD_OK, "%s",
+                 n.err.message); // the copy itself is sound
     copies_close(&c);
     net_close(&n);
 }
 
-Test(models, wrong_files_sd3) { wrong_files(MMDIT, "sd3"); }
-Test(models, wrong_files_sd35m) { wrong_files(MMDIT, "sd35m"); }
-Test(models, wrong_files_t5) { wrong_files(T5, "t5_gated"); }
-Test(models, wrong_files_t5_relu) { wrong_files(T5, "t5_relu"); }
-Test(models, wrong_files_clip) { wrong_files(CLIP, "clip_quick"); }
+Test(models, wrong_files_sd3)
+{
+    wrong_files(MMDIT, "sd3");
+}
+Test(models, wrong_files_sd35m)
+{
+    wrong_files(MMDIT, "sd35m");
+}
+Test(models, wrong_files_t5)
+{
+    wrong_files(T5, "t5_gated");
+}
+Test(models, wrong_files_t5_relu)
+{
+    wrong_files(T5, "t5_relu");
+}
+Test(models, wrong_files_clip)
+{
+    wrong_files(CLIP, "clip_quick");
+}
 
 // CLIPTextModel: no projection; times the projection of the other class it gives the same.
 Test(models, clip_without_projection)
@@ -306,14 +365,17 @@ Test(models, clip_without_projection)
     const float *projection = NULL;
     int count = 0;
     for (int i = 0; i < c.n; i++) {
-        if (strcmp(c.t[i].name, "text_projection.weight") != 0) kept[count++] = c.t[i];
-        else projection = c.t[i].data;
+        if (strcmp(c.t[i].name, "text_projection.weight") != 0)
+            kept[count++] = c.t[i];
+        else
+            projection = c.t[i].data;
     }
     n.clip.with_projection = false;
     cr_assert_eq(copies_load(&c, &n, kept, count), SWD_OK, "%s", n.err.message);
     cr_assert(case_read(&k, io, 1, CLIP));
     int64_t b = k.ids.shape[0], d = n.clip.hidden_size, p = n.clip.projection_dim;
-    swd_tensor rows = tensor2(malloc((size_t)(b * d) * sizeof(float)), SWD_F32, b, d), projected = blank(k.want[1]);
+    swd_tensor rows = tensor2(malloc((size_t)(b * d) * sizeof(float)), SWD_F32, b, d),
+               projected = blank(k.want[1]);
     free(k.got[1].data);
     k.got[1] = rows;
     run(&n, &k, SWD_F32);
@@ -335,21 +397,26 @@ Test(models, clip_without_projection)
 }
 
 // The files count for themselves: a weight matrix costs 2 a number and row, by what its name says it is applied to.
-static double counted_flops(const safetensors *files, int64_t d, int layers, int64_t batch, int64_t image, int64_t text)
+static double counted_flops(const safetensors *files, int64_t d, int layers, int64_t batch,
+                            int64_t image, int64_t text)
 {
     double total = 0;
     for (int i = 0; i < safetensors_count(files); i++) {
         const st_tensor *t = safetensors_at(files, i);
         int64_t rows = image;
         if (t->ndim < 2 || strcmp(t->name, "pos_embed.pos_embed") == 0) continue;
-        if (strstr(t->name, ".add_") || strstr(t->name, "to_add_out") || strstr(t->name, "ff_context") || strstr(t->name, "context_embedder"))
+        if (strstr(t->name, ".add_") || strstr(t->name, "to_add_out") ||
+            strstr(t->name, "ff_context") || strstr(t->name, "context_embedder"))
             rows = text;
-        if (strstr(t->name, "norm1") || strstr(t->name, "norm_out") || strstr(t->name, "time_text_embed")) rows = 1;
+        if (strstr(t->name, "norm1") || strstr(t->name, "norm_out") ||
+            strstr(t->name, "time_text_embed"))
+            rows = 1;
         total += 2.0 * (double)(rows * t->numel);
         if (strstr(t->name, "attn2.to_q.weight")) total += 4.0 * (double)(image * image * d);
     }
     // q.k and p.v of all queries and keys; the last block asks only for the image
-    total += 4.0 * (double)((image + text) * (image + text) * d * (layers - 1) + image * (image + text) * d);
+    total += 4.0 * (double)((image + text) * (image + text) * d * (layers - 1) +
+                            image * (image + text) * d);
     return total * (double)batch;
 }
 
@@ -362,10 +429,11 @@ Test(models, flops)
         net_open(&n, MMDIT, names[i], 1);
         char *dir = golden_dir(names[i]);
         cr_assert_eq(net_load(&n, dir, SWD_F32), SWD_OK, "%s", n.err.message);
-        cr_assert_eq(safetensors_open(&files, dir, basename_of(MMDIT), &n.err), SWD_OK, "%s", n.err.message);
+        cr_assert_eq(safetensors_open(&files, dir, basename_of(MMDIT), &n.err), SWD_OK, "%s",
+                     n.err.message);
         double want = counted_flops(files, n.sd3.inner_dim, n.sd3.num_layers, 3, 5 * 4, 7);
-        cr_expect_float_eq(mmdit_flops(n.m_mmdit, 3, 10, 8, 7), want, 0.5, "%s: %.0f is not %.0f", names[i],
-                           mmdit_flops(n.m_mmdit, 3, 10, 8, 7), want);
+        cr_expect_float_eq(mmdit_flops(n.m_mmdit, 3, 10, 8, 7), want, 0.5, "%s: %.0f is not %.0f",
+                           names[i], mmdit_flops(n.m_mmdit, 3, 10, 8, 7), want);
         safetensors_close(&files);
         free(dir);
         net_close(&n);
@@ -379,15 +447,19 @@ Test(models, wrong_shapes)
     net_open(&n, MMDIT, "sd3", 1);
     char *dir = golden_dir("sd3");
     cr_assert_eq(net_load(&n, dir, SWD_F32), SWD_OK, "%s", n.err.message);
-    static const int64_t sizes[][4] = {{8, 8, 4, 24}, {24, 24, 4, 24}, {26, 8, 4, 24}, {8, 26, 4, 24}, {7, 8, 4, 24}, {8, 9, 4, 24},
-                                       {0, 8, 4, 24}, {8, 8, 5, 24},   {8, 8, 4, 25}};
+    static const int64_t sizes[][4] = {{8, 8, 4, 24},  {24, 24, 4, 24}, {26, 8, 4, 24},
+                                       {8, 26, 4, 24}, {7, 8, 4, 24},   {8, 9, 4, 24},
+                                       {0, 8, 4, 24},  {8, 8, 5, 24},   {8, 8, 4, 25}};
     for (int i = 0; i < (int)(sizeof sizes / sizeof *sizes); i++) {
         const int64_t *s = sizes[i];
-        io_case c = {.latents = tensor4(NULL, SWD_F32, 1, s[2], s[0], s[1]), .t = tensor1(NULL, SWD_F32, 1),
-                     .context = tensor3(NULL, SWD_F32, 1, 5, s[3]), .pooled = tensor2(NULL, SWD_F32, 1, 20)};
+        io_case c = {.latents = tensor4(NULL, SWD_F32, 1, s[2], s[0], s[1]),
+                     .t = tensor1(NULL, SWD_F32, 1),
+                     .context = tensor3(NULL, SWD_F32, 1, 5, s[3]),
+                     .pooled = tensor2(NULL, SWD_F32, 1, 20)};
         c.got[0] = c.latents;
         swd_exec ex = {.backend = n.be, .err = &n.err, .dry = true};
-        cr_expect_eq(forward(&n, &c, &ex), i < 2 ? SWD_OK : SWD_ERR_ARGUMENT, "case %d: %s", i, n.err.message);
+        cr_expect_eq(forward(&n, &c, &ex), i < 2 ? SWD_OK : SWD_ERR_ARGUMENT, "case %d: %s", i,
+                     n.err.message);
     }
     free(dir);
     net_close(&n);

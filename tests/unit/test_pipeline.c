@@ -73,7 +73,8 @@ static void compare(const char *golden, swd_generate_params *a, unsigned encoder
     }
     const st_tensor *rgb = safetensors_find(want, "rgb");
     for (int64_t i = 0; rgb && i < rgb->numel; i++)
-        cr_assert_leq(abs((int)r->images[0].rgb[i] - (int)rgb->data[i]), 1, "%s: pixel value %d", golden, (int)i);
+        cr_assert_leq(abs((int)r->images[0].rgb[i] - (int)rgb->data[i]), 1, "%s: pixel value %d",
+                      golden, (int)i);
     safetensors_close(&want);
     safetensors_close(&got);
     swd_result_free(&r);
@@ -181,7 +182,9 @@ Test(pipeline, philox_gives_the_same_pixels_in_any_batch)
     swd_close(&ctx);
 }
 
-typedef struct seen { int calls, stop_at, pictures, last_side; } seen;
+typedef struct seen {
+    int calls, stop_at, pictures, last_side;
+} seen;
 
 static int watch(void *user, const swd_progress *now)
 {
@@ -224,14 +227,19 @@ Test(pipeline, wrong_calls_have_messages)
     swd_context *ctx = open_bundled(SWD_TEXT_ALL);
     const int scales[] = {4, 16};
     const double sigmas[] = {1.0, 0.6, 0.0};
-    struct { swd_generate_params a; swd_status s; const char *part; } c[9];
+    struct {
+        swd_generate_params a;
+        swd_status s;
+        const char *part;
+    } c[9];
     for (int i = 0; i < 9; i++) c[i].a = request(p, 1, 1);
     c[0].a.width = 100, c[0].s = SWD_ERR_ARGUMENT, c[0].part = "multiples of 16";
     c[1].a.preset = "nothing", c[1].s = SWD_ERR_ARGUMENT, c[1].part = "preset nothing";
     c[2].a.preset = "flux-4", c[2].s = SWD_ERR_UNSUPPORTED, c[2].part = "flux-4";
-    c[3].a.scales = scales, c[3].a.n_scales = 2, c[3].s = SWD_ERR_ARGUMENT, c[3].part = "2 scales and 0 sigmas";
-    c[4].a = c[3].a, c[4].a.sigmas = sigmas, c[4].a.n_sigmas = 3, c[4].a.sampler = SWD_SAMPLER_EULER, c[4].s = SWD_ERR_ARGUMENT,
-    c[4].part = "scale-wise";
+    c[3].a.scales = scales, c[3].a.n_scales = 2, c[3].s = SWD_ERR_ARGUMENT,
+    c[3].part = "2 scales and 0 sigmas";
+    c[4].a = c[3].a, c[4].a.sigmas = sigmas, c[4].a.n_sigmas = 3,
+    c[4].a.sampler = SWD_SAMPLER_EULER, c[4].s = SWD_ERR_ARGUMENT, c[4].part = "scale-wise";
     c[5].a.output = "/tmp/x.gif", c[5].s = SWD_ERR_ARGUMENT, c[5].part = "suffix";
     c[6].a.init = "/nowhere/x.png", c[6].s = SWD_ERR_FILE, c[6].part = "no such file";
     c[7].a.size = 1, c[7].s = SWD_ERR_ARGUMENT, c[7].part = "params.size";
@@ -243,7 +251,9 @@ Test(pipeline, wrong_calls_have_messages)
     }
     swd_close(&ctx);
     cr_expect_null(ctx);
-    cr_expect_eq(swd_open(&ctx, &(swd_open_params){.size = sizeof(swd_open_params), .model = "/nowhere"}), SWD_ERR_FILE);
+    cr_expect_eq(
+        swd_open(&ctx, &(swd_open_params){.size = sizeof(swd_open_params), .model = "/nowhere"}),
+        SWD_ERR_FILE);
     cr_expect(strstr(swd_message(ctx), "/nowhere"));
     swd_close(&ctx);
 }

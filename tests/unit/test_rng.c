@@ -50,15 +50,18 @@ Test(rng, torch)
         cr_assert(arg <= 4096);
         int n = (int)arg, first = n > 48 ? n - 48 : 0;
         bool uniform = strcmp(kind, "rand") == 0;
-        if (uniform) torch_rng_rand(&r, x, n);
-        else torch_rng_randn(&r, x, n);
+        if (uniform)
+            torch_rng_rand(&r, x, n);
+        else
+            torch_rng_randn(&r, x, n);
         for (int i = first; i < n; i++) {
             unsigned word;
             float want;
             cr_assert_eq(fscanf(f, "%x", &word), 1);
             memcpy(&want, &word, 4);
             long d = ulps(x[i], want);
-            cr_assert(d <= (uniform ? 0 : 4), "seed %llu, %s %d, element %d: %.9g, want %.9g", seed, kind, n, i, x[i], want);
+            cr_assert(d <= (uniform ? 0 : 4), "seed %llu, %s %d, element %d: %.9g, want %.9g", seed,
+                      kind, n, i, x[i], want);
             if (d > worst) worst = d;
         }
         if (uniform) torch_rng_seed(&r, seed);
@@ -71,11 +74,15 @@ Test(rng, torch)
 
 Test(rng, philox_known_answers)
 {
-    static const struct { uint32_t counter[4], key[2], out[4]; } cases[] = {
+    static const struct {
+        uint32_t counter[4], key[2], out[4];
+    } cases[] = {
         {{0, 0, 0, 0}, {0, 0}, {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}},
-        {{0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff}, {0xffffffff, 0xffffffff},
+        {{0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff},
+         {0xffffffff, 0xffffffff},
          {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}},
-        {{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, {0xa4093822, 0x299f31d0},
+        {{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344},
+         {0xa4093822, 0x299f31d0},
          {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}},
     };
     for (int i = 0; i < 3; i++) {
@@ -95,7 +102,8 @@ Test(rng, any_range_gives_the_same)
         for (int n = 0; n + first <= N; n += 5) {
             part[0] = part[n + 1] = -77;
             philox_randn(part + 1, n, base + first, UINT64_C(0x123456789abcdef0), 3);
-            cr_assert_eq(memcmp(part + 1, all + first, (size_t)n * sizeof(float)), 0, "%d from %d", n, first);
+            cr_assert_eq(memcmp(part + 1, all + first, (size_t)n * sizeof(float)), 0, "%d from %d",
+                         n, first);
             cr_assert(part[0] == -77 && part[n + 1] == -77);
         }
     // Seed (both halves), step and both halves of the block number matter.
@@ -143,7 +151,8 @@ Test(rng, functions_against_double)
         e = fmax(fabs(n[0] - radius * cos(a2)), fabs(n[1] - radius * sin(a2)));
         if (e > worst_normal) worst_normal = e;
     }
-    cr_log_info("log %.3g relative, cos and sin %.3g absolute, normals %.3g absolute", worst_log, worst_trig, worst_normal);
+    cr_log_info("log %.3g relative, cos and sin %.3g absolute, normals %.3g absolute", worst_log,
+                worst_trig, worst_normal);
     cr_assert_lt(worst_log, 2 * 0x1p-23);
     cr_assert_lt(worst_trig, 1.2e-7);
     cr_assert_lt(worst_normal, 1.5e-6);

@@ -27,7 +27,8 @@ static void refused_bytes(const unsigned char *bytes, size_t n, const char *text
     memcpy(copy, bytes, n);
     safetensors *s = NULL;
     swd_err err = {0};
-    cr_expect_eq(safetensors_parse(&s, "x.safetensors", copy, n, &err), SWD_ERR_FILE, "accepted: %s", text);
+    cr_expect_eq(safetensors_parse(&s, "x.safetensors", copy, n, &err), SWD_ERR_FILE,
+                 "accepted: %s", text);
     cr_expect_null(s);
     cr_expect_not_null(strstr(err.message, "x.safetensors"), "%s", err.message);
     cr_expect_not_null(strstr(err.message, text), "\"%s\" not in: %s", text, err.message);
@@ -40,14 +41,17 @@ static void refused(const char *header, size_t n_data, const char *text)
     refused_bytes(buf, make_file(buf, header, n_data), text);
 }
 
-#define T(name, dtype, shape, a, b) "\"" name "\":{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":[" #a "," #b "]}"
+#define T(name, dtype, shape, a, b)                                                                \
+    "\"" name "\":{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":[" #a "," #b "]}"
 
 Test(safetensors, each_damage_has_its_message)
 {
     refused_bytes((const unsigned char *)"", 0, "empty");
     refused_bytes((const unsigned char *)"abc", 3, "too short");
-    refused_bytes((const unsigned char *)"\xff\xff\xff\xff\xff\xff\xff\xff{}", 10, "is it a safetensors file?");
-    refused_bytes((const unsigned char *)"\x20\0\0\0\0\0\0\0{}", 10, "in a file of 10: the file is truncated");
+    refused_bytes((const unsigned char *)"\xff\xff\xff\xff\xff\xff\xff\xff{}", 10,
+                  "is it a safetensors file?");
+    refused_bytes((const unsigned char *)"\x20\0\0\0\0\0\0\0{}", 10,
+                  "in a file of 10: the file is truncated");
     refused("", 0, "empty");
     refused("[]", 0, "not an object");
     refused("{\"a\":", 0, "malformed JSON at byte");
@@ -66,9 +70,12 @@ Test(safetensors, each_damage_has_its_message)
     refused("{" T("a", "F32", "[2]", 0, 4) "}", 4, "does not fill its 4 bytes");
     refused("{" T("a", "F32", "[1]", 4, 0) "}", 4, "run backwards");
     refused("{" T("a", "F32", "[1]", -4, 0) "}", 4, "run backwards");
-    refused("{" T("a", "F32", "[2]", 0, 8) "}", 7, "ends at byte 8 of the data, which has 7: the file is truncated");
-    refused("{" T("a", "F32", "[2]", 0, 8) "," T("b", "F32", "[2]", 4, 12) "}", 12, "tensors a and b overlap");
-    refused("{" T("a", "F32", "[1]", 0, 4) "," T("b", "F32", "[1]", 8, 12) "}", 12, "before tensor b, belong to no tensor");
+    refused("{" T("a", "F32", "[2]", 0, 8) "}", 7,
+            "ends at byte 8 of the data, which has 7: the file is truncated");
+    refused("{" T("a", "F32", "[2]", 0, 8) "," T("b", "F32", "[2]", 4, 12) "}", 12,
+            "tensors a and b overlap");
+    refused("{" T("a", "F32", "[1]", 0, 4) "," T("b", "F32", "[1]", 8, 12) "}", 12,
+            "before tensor b, belong to no tensor");
     refused("{" T("a", "F32", "[1]", 0, 4) "}", 5, "1 bytes after the last tensor");
     refused("{\"__metadata__\":{\"a\":1}}", 0, "\"__metadata__\": the value of a");
     refused("{\"__metadata__\":[]}", 0, "\"__metadata__\" is not an object");
@@ -82,13 +89,15 @@ Test(safetensors, each_damage_has_its_message)
 Test(safetensors, every_truncation_is_refused)
 {
     static unsigned char buf[4096];
-    size_t n = make_file(buf, "{" T("a", "F32", "[3]", 0, 12) "," T("b", "U8", "[5]", 12, 17) "}", 17);
+    size_t n =
+        make_file(buf, "{" T("a", "F32", "[3]", 0, 12) "," T("b", "U8", "[5]", 12, 17) "}", 17);
     for (size_t k = 0; k < n; k++) {
         unsigned char *copy = malloc(k ? k : 1);
         memcpy(copy, buf, k);
         safetensors *s;
         swd_err err = {0};
-        cr_assert_eq(safetensors_parse(&s, "x", copy, k, &err), SWD_ERR_FILE, "%zu of %zu bytes accepted", k, n);
+        cr_assert_eq(safetensors_parse(&s, "x", copy, k, &err), SWD_ERR_FILE,
+                     "%zu of %zu bytes accepted", k, n);
         free(copy);
     }
 }
@@ -124,11 +133,13 @@ static void write_text(const char *name, const char *text)
     cr_assert_eq(fclose(f), 0);
 }
 
-static void write_one(const char *file, const char *name, swd_dtype dtype, int64_t n, const void *data)
+static void write_one(const char *file, const char *name, swd_dtype dtype, int64_t n,
+                      const void *data)
 {
     swd_err err = {0};
     st_write_tensor t = {.name = name, .dtype = dtype, .ndim = 1, .shape = {n}, .data = data};
-    cr_assert_eq(safetensors_write(in_folder(file), &t, 1, NULL, 0, &err), SWD_OK, "%s", err.message);
+    cr_assert_eq(safetensors_write(in_folder(file), &t, 1, NULL, 0, &err), SWD_OK, "%s",
+                 err.message);
 }
 
 TestSuite(files, .init = make_folder, .fini = remove_folder);
@@ -139,14 +150,17 @@ Test(files, what_is_written_is_read)
     const float a[6] = {1, 2, 3, 4, 5, 6};
     const uint8_t b[3] = {7, 8, 9};
     const float c[1] = {0.5f};
-    const st_write_tensor t[] = {{.name = "b", .dtype = SWD_U8, .ndim = 1, .shape = {3}, .data = b},
-                                 {.name = "a", .dtype = SWD_F32, .ndim = 2, .shape = {2, 3}, .data = a},
-                                 {.name = "scalar", .dtype = SWD_F32, .data = c},
-                                 {.name = "none", .dtype = SWD_F32, .ndim = 2, .shape = {0, 4}}};
+    const st_write_tensor t[] = {
+        {.name = "b", .dtype = SWD_U8, .ndim = 1, .shape = {3}, .data = b},
+        {.name = "a", .dtype = SWD_F32, .ndim = 2, .shape = {2, 3}, .data = a},
+        {.name = "scalar", .dtype = SWD_F32, .data = c},
+        {.name = "none", .dtype = SWD_F32, .ndim = 2, .shape = {0, 4}}};
     const st_metadata m[] = {{"format", "pt"}, {"note", "a \"quoted\" \xc3\xa9"}};
-    cr_assert_eq(safetensors_write(in_folder("x.safetensors"), t, 4, m, 2, &err), SWD_OK, "%s", err.message);
+    cr_assert_eq(safetensors_write(in_folder("x.safetensors"), t, 4, m, 2, &err), SWD_OK, "%s",
+                 err.message);
     safetensors *s;
-    cr_assert_eq(safetensors_open(&s, in_folder("x.safetensors"), "", &err), SWD_OK, "%s", err.message);
+    cr_assert_eq(safetensors_open(&s, in_folder("x.safetensors"), "", &err), SWD_OK, "%s",
+                 err.message);
     cr_assert_eq(safetensors_count(s), 4);
     const st_tensor *x = safetensors_find(s, "a");
     cr_assert_not_null(x);
@@ -190,7 +204,8 @@ Test(files, shards)
     open_refused(in_folder("missing.safetensors"), "No such file");
     write_one("model-1.safetensors", "a", SWD_F32, 2, a);
     write_one("model-2.safetensors", "b", SWD_F32, 1, b);
-    write_text("model.safetensors.index.json", "{\"weight_map\":{\"a\":\"model-1.safetensors\",\"b\":\"model-2.safetensors\"}}");
+    write_text("model.safetensors.index.json",
+               "{\"weight_map\":{\"a\":\"model-1.safetensors\",\"b\":\"model-2.safetensors\"}}");
     cr_assert_eq(safetensors_open(&s, folder, "model", &err), SWD_OK, "%s", err.message);
     cr_assert_eq(safetensors_file_count(s), 2);
     cr_assert_eq(memcmp(safetensors_find(s, "b")->data, b, sizeof b), 0);
@@ -199,14 +214,16 @@ Test(files, shards)
     open_refused(folder, "tensor a is not in model-2.safetensors");
     write_text("model.safetensors.index.json", "{\"weight_map\":{\"c\":\"model-1.safetensors\"}}");
     open_refused(folder, "tensor c is not in model-1.safetensors");
-    write_text("model.safetensors.index.json", "{\"weight_map\":{\"a\":\"../model-1.safetensors\"}}");
+    write_text("model.safetensors.index.json",
+               "{\"weight_map\":{\"a\":\"../model-1.safetensors\"}}");
     open_refused(folder, "not a file name in the same folder");
     write_text("model.safetensors.index.json", "{\"weight_map\":{\"a\":\"model-3.safetensors\"}}");
     open_refused(folder, "model-3.safetensors: No such file");
     write_text("model.safetensors.index.json", "{\"weight_map\":[]}");
     open_refused(folder, "\"weight_map\" is missing");
     write_one("model-2.safetensors", "a", SWD_F32, 2, a);
-    write_text("model.safetensors.index.json", "{\"weight_map\":{\"a\":\"model-1.safetensors\",\"b\":\"model-2.safetensors\"}}");
+    write_text("model.safetensors.index.json",
+               "{\"weight_map\":{\"a\":\"model-1.safetensors\",\"b\":\"model-2.safetensors\"}}");
     open_refused(folder, "tensor a is in two files");
 }
 
@@ -217,7 +234,8 @@ Test(files, fp16_variant_is_found)
     swd_err err = {0};
     float x[3];
     write_one("diffusion_pytorch_model.fp16.safetensors", "a", SWD_F16, 3, h);
-    cr_assert_eq(weights_open(&w, folder, "diffusion_pytorch_model", &err), SWD_OK, "%s", err.message);
+    cr_assert_eq(weights_open(&w, folder, "diffusion_pytorch_model", &err), SWD_OK, "%s",
+                 err.message);
     cr_assert_eq(weights_get_f32(w, "a", (int64_t[]){3}, 1, x, &err), SWD_OK, "%s", err.message);
     cr_assert(x[0] == 1 && x[1] == 0x1p-24f && x[2] == -2);
     weights_close(&w);
@@ -233,25 +251,30 @@ Test(files, weights_are_checked_against_the_model)
     swd_err err = {0};
     swd_tensor t;
     const int32_t ids[2] = {1, 2};
-    const st_write_tensor list[] = {{.name = "a", .dtype = SWD_F32, .ndim = 1, .shape = {N}, .data = a},
-                                    {.name = "ids", .dtype = SWD_I32, .ndim = 1, .shape = {2}, .data = ids}};
+    const st_write_tensor list[] = {
+        {.name = "a", .dtype = SWD_F32, .ndim = 1, .shape = {N}, .data = a},
+        {.name = "ids", .dtype = SWD_I32, .ndim = 1, .shape = {2}, .data = ids}};
     cr_assert_eq(safetensors_write(in_folder("model.safetensors"), list, 2, NULL, 0, &err), SWD_OK);
     cr_assert_eq(weights_open(&w, folder, "model", &err), SWD_OK, "%s", err.message);
     cr_assert_eq(weights_check_unused(w, NULL, &err), SWD_ERR_FILE);
     cr_assert_not_null(strstr(err.message, "a, ids"), "%s", err.message);
     cr_assert_eq(weights_get_f32(w, "a", (int64_t[]){N, 1}, 2, x, &err), SWD_ERR_FILE);
-    cr_assert_not_null(strstr(err.message, "[3000], but the config implies [3000,1]"), "%s", err.message);
+    cr_assert_not_null(strstr(err.message, "[3000], but the config implies [3000,1]"), "%s",
+                       err.message);
     cr_assert_eq(weights_get_f32(w, "z", (int64_t[]){N}, 1, x, &err), SWD_ERR_FILE);
     cr_assert_not_null(strstr(err.message, "tensor z is missing"), "%s", err.message);
     cr_assert_eq(weights_get_f32(w, "ids", (int64_t[]){2}, 1, x, &err), SWD_ERR_UNSUPPORTED);
     cr_assert_not_null(strstr(err.message, "ids is I32"), "%s", err.message);
     cr_assert_eq(weights_alias(w, "tied", "a", &err), SWD_OK);
     cr_assert(weights_has(w, "tied"));
-    cr_assert_eq(weights_get(w, &t, "tied", (int64_t[]){N}, 1, SWD_F32, &err), SWD_OK, "%s", err.message);
+    cr_assert_eq(weights_get(w, &t, "tied", (int64_t[]){N}, 1, SWD_F32, &err), SWD_OK, "%s",
+                 err.message);
     cr_assert_eq(memcmp(t.data, a, sizeof a), 0);
-    cr_assert_eq(weights_read(w, "a", (int64_t[]){N}, 1, h, SWD_BF16, &err), SWD_OK, "%s", err.message);
+    cr_assert_eq(weights_read(w, "a", (int64_t[]){N}, 1, h, SWD_BF16, &err), SWD_OK, "%s",
+                 err.message);
     for (int i = 0; i < N; i++) cr_assert_eq(h[i], f32_to_bf16(a[i]));
-    cr_assert_eq(weights_check_unused(w, (const char *const[]){"id", NULL}, &err), SWD_OK, "%s", err.message);
+    cr_assert_eq(weights_check_unused(w, (const char *const[]){"id", NULL}, &err), SWD_OK, "%s",
+                 err.message);
     weights_close(&w);
     // NaN and infinity anywhere in the tensor, in each type.
     static const float bad[] = {NAN, INFINITY, -INFINITY};

@@ -10,7 +10,8 @@
 
 Test(schedule, presets)
 {
-    static const char *const names[] = {"sd3.5-medium-6", "sd3.5-medium-4", "sd3.5-large-4", "flux-4", "flux-4-paper", "sdxl-4",
+    static const char *const names[] = {"sd3.5-medium-6", "sd3.5-medium-4", "sd3.5-large-4",
+                                        "flux-4",         "flux-4-paper",   "sdxl-4",
                                         "wan-4"};
     for (int i = 0; i < 7; i++) {
         const schedule_preset *p = schedule_find(names[i]);
@@ -18,7 +19,8 @@ Test(schedule, presets)
         cr_assert_eq(p, schedule_at(i));
         cr_assert_eq(p->refused != NULL, i >= 3, "%s", names[i]);
         swd_err err = {0};
-        cr_assert_eq(schedule_check(p->scales, p->sigmas, p->n_steps, &err), SWD_OK, "%s: %s", names[i], err.message);
+        cr_assert_eq(schedule_check(p->scales, p->sigmas, p->n_steps, &err), SWD_OK, "%s: %s",
+                     names[i], err.message);
         if (i < 3) cr_assert_eq(p->max_tokens, 512);
     }
     cr_assert_null(schedule_at(7));
@@ -43,8 +45,12 @@ Test(schedule, sigmas_are_the_teachers)
 
 Test(schedule, cost)
 {
-    static const struct { const char *name; double linear, quadratic; } cases[] = {
-        {"sd3.5-medium-6", 2.41, 1.56}, {"sd3.5-large-4", 2.20, 1.53}, {"flux-4-paper", 1.88, 1.38}};
+    static const struct {
+        const char *name;
+        double linear, quadratic;
+    } cases[] = {{"sd3.5-medium-6", 2.41, 1.56},
+                 {"sd3.5-large-4", 2.20, 1.53},
+                 {"flux-4-paper", 1.88, 1.38}};
     for (int i = 0; i < 3; i++) {
         const schedule_preset *p = schedule_find(cases[i].name);
         schedule_cost c = schedule_preset_cost(p), d = schedule_square_cost(p->scales, p->n_steps);
@@ -54,7 +60,9 @@ Test(schedule, cost)
         cr_assert_eq(c.quadratic, d.quadratic);
     }
     // 6x20x34, 11x30x52, 16x40x70 and 21x60x104 over the last
-    cr_assert_lt(fabs(schedule_preset_cost(schedule_find("wan-4")).linear - (4080. + 17160 + 44800 + 131040) / 131040), 1e-12);
+    cr_assert_lt(fabs(schedule_preset_cost(schedule_find("wan-4")).linear -
+                      (4080. + 17160 + 44800 + 131040) / 131040),
+                 1e-12);
 }
 
 static uint64_t fnv(const double *sigmas, int n)
@@ -91,7 +99,8 @@ Test(schedule, euler_is_diffusers)
                 cr_assert_eq(fscanf(f, "%x", &want), 1);
                 float got = (float)sigmas[i], w;
                 memcpy(&w, &want, 4);
-                cr_assert_eq(got, w, "shift %g, %d steps, sigma %d: %.9g, want %.9g", shift, n, i, got, w);
+                cr_assert_eq(got, w, "shift %g, %d steps, sigma %d: %.9g, want %.9g", shift, n, i,
+                             got, w);
             }
         }
         seen++;
@@ -113,7 +122,11 @@ Test(schedule, euler_refuses)
 
 Test(schedule, check)
 {
-    static const struct { int n, scales[4]; double sigmas[4]; const char *word; } bad[] = {
+    static const struct {
+        int n, scales[4];
+        double sigmas[4];
+        const char *word;
+    } bad[] = {
         {0, {0}, {0}, "0 steps"},
         {2, {8, 6}, {1, .5}, "must not decrease"},
         {2, {5, 8}, {1, .5}, "scale 1"},
@@ -130,7 +143,8 @@ Test(schedule, check)
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         swd_err err = {0};
-        cr_assert_eq(schedule_check(bad[i].scales, bad[i].sigmas, bad[i].n, &err), SWD_ERR_ARGUMENT, "case %zu", i);
+        cr_assert_eq(schedule_check(bad[i].scales, bad[i].sigmas, bad[i].n, &err), SWD_ERR_ARGUMENT,
+                     "case %zu", i);
         cr_assert(strstr(err.message, bad[i].word), "case %zu: %s", i, err.message);
     }
     static const int scales[] = {4, 6, 6};
@@ -146,22 +160,28 @@ Test(schedule, lists)
     int scales[5], n = -1;
     double sigmas[5];
     swd_err err = {0};
-    cr_assert_eq(schedule_parse_scales(scales, &n, 5, "4,6, 8 ,12,16", &err), SWD_OK, "%s", err.message);
+    cr_assert_eq(schedule_parse_scales(scales, &n, 5, "4,6, 8 ,12,16", &err), SWD_OK, "%s",
+                 err.message);
     cr_assert_eq(n, 5);
     cr_assert_eq(scales[2], 8);
     cr_assert_eq(scales[4], 16);
-    cr_assert_eq(schedule_parse_sigmas(sigmas, &n, 5, "1,.95,9e-1,0", &err), SWD_OK, "%s", err.message);
+    cr_assert_eq(schedule_parse_sigmas(sigmas, &n, 5, "1,.95,9e-1,0", &err), SWD_OK, "%s",
+                 err.message);
     cr_assert_eq(n, 4);
     cr_assert_eq(sigmas[1], .95);
     cr_assert_eq(sigmas[2], .9);
-    static const char *const bad[] = {"", " ", ",", "1,", ",1", "1,,2", "1;2", "1 2", "nan", "0x1", "1.2.3", "--1", "1,2,3,4,5,6",
-                                      "99999999999999999999", "4-"};
+    static const char *const bad[] = {
+        "",    " ",   ",",   "1,",    ",1",  "1,,2",        "1;2",
+        "1 2", "nan", "0x1", "1.2.3", "--1", "1,2,3,4,5,6", "99999999999999999999",
+        "4-"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         n = -1;
-        cr_assert_eq(schedule_parse_scales(scales, &n, 5, bad[i], &err), SWD_ERR_ARGUMENT, "'%s'", bad[i]);
+        cr_assert_eq(schedule_parse_scales(scales, &n, 5, bad[i], &err), SWD_ERR_ARGUMENT, "'%s'",
+                     bad[i]);
         cr_assert_eq(n, -1);
         if (i == 13) continue;
-        cr_assert_eq(schedule_parse_sigmas(sigmas, &n, 5, bad[i], &err), SWD_ERR_ARGUMENT, "'%s'", bad[i]);
+        cr_assert_eq(schedule_parse_sigmas(sigmas, &n, 5, bad[i], &err), SWD_ERR_ARGUMENT, "'%s'",
+                     bad[i]);
     }
     cr_assert_eq(schedule_parse_sigmas(sigmas, &n, 5, "1e999", &err), SWD_ERR_ARGUMENT);
     cr_assert_eq(schedule_parse_scales(scales, &n, 5, NULL, &err), SWD_ERR_ARGUMENT);

@@ -28,10 +28,14 @@ Test(tensor, every_bf16_and_f16_survives_the_round_trip)
 {
     for (uint32_t h = 0; h < 65536; h++) {
         float b = bf16_to_f32((uint16_t)h), f = f16_to_f32((uint16_t)h);
-        if (isnan(b)) cr_assert(isnan(bf16_to_f32(f32_to_bf16(b))));
-        else cr_assert_eq(f32_to_bf16(b), h);
-        if (isnan(f)) cr_assert(isnan(f16_to_f32(f32_to_f16(f))));
-        else cr_assert_eq(f32_to_f16(f), h);
+        if (isnan(b))
+            cr_assert(isnan(bf16_to_f32(f32_to_bf16(b))));
+        else
+            cr_assert_eq(f32_to_bf16(b), h);
+        if (isnan(f))
+            cr_assert(isnan(f16_to_f32(f32_to_f16(f))));
+        else
+            cr_assert_eq(f32_to_f16(f), h);
     }
 }
 
@@ -45,7 +49,8 @@ Test(tensor, f32_rounds_to_the_nearest_half)
         if (fabsf(v) >= 65504.0f) continue;
         uint16_t r = f32_to_f16(v);
         double here = fabs((double)f16_to_f32(r) - v);
-        if ((r & 0x7fff) < 0x7bff) cr_assert_leq(here, fabs((double)f16_to_f32((uint16_t)(r + 1)) - v));
+        if ((r & 0x7fff) < 0x7bff)
+            cr_assert_leq(here, fabs((double)f16_to_f32((uint16_t)(r + 1)) - v));
         if (r & 0x7fff) cr_assert_leq(here, fabs((double)f16_to_f32((uint16_t)(r - 1)) - v));
     }
 }

@@ -33,7 +33,8 @@ static clip_bpe *open_clip(const char *folder, const char *config_folder)
     swd_mapping merges = map(path);
     snprintf(path, sizeof path, "%s/tokenizer_config.json", config_folder);
     swd_mapping config = map(path);
-    swd_status s = clip_bpe_open_memory(&t, vocab.data, vocab.size, merges.data, merges.size, config.data, config.size, &err);
+    swd_status s = clip_bpe_open_memory(&t, vocab.data, vocab.size, merges.data, merges.size,
+                                        config.data, config.size, &err);
     cr_assert_eq(s, SWD_OK, "%s", err.message);
     mapping_close(&vocab);
     mapping_close(&merges);
@@ -65,13 +66,15 @@ static void compare(const clip_bpe *clip, const t5_unigram *t5, int32_t pad, con
         int32_t ids[LENGTH];
         int used = -1, count = w[0];
         swd_err err = {0};
-        swd_status status = clip ? clip_bpe_encode(clip, ids, LENGTH, &used, (const char *)s + 2, n, &err)
-                                 : t5_unigram_encode(t5, ids, LENGTH, &used, (const char *)s + 2, n, &err);
+        swd_status status =
+            clip ? clip_bpe_encode(clip, ids, LENGTH, &used, (const char *)s + 2, n, &err)
+                 : t5_unigram_encode(t5, ids, LENGTH, &used, (const char *)s + 2, n, &err);
         cr_assert_eq(status, SWD_OK, "%s: string %d: %s", golden, strings, err.message);
         cr_assert_eq(used, count, "%s: string %d: %d ids, not %d", golden, strings, used, count);
         for (int i = 0; i < LENGTH; i++) {
             int32_t id = i < count ? w[1 + 2 * i] | w[2 + 2 * i] << 8 : pad;
-            cr_assert_eq(ids[i], id, "%s: string %d: id %d is %d, not %d", golden, strings, i, (int)ids[i], (int)id);
+            cr_assert_eq(ids[i], id, "%s: string %d: id %d is %d, not %d", golden, strings, i,
+                         (int)ids[i], (int)id);
         }
         s += 2 + n;
         w += 1 + 2 * count;
@@ -82,7 +85,8 @@ static void compare(const clip_bpe *clip, const t5_unigram *t5, int32_t pad, con
     mapping_close(&want);
 }
 
-static void compare_clip(const char *folder, const char *config, int32_t pad, int max_length, const char *golden)
+static void compare_clip(const char *folder, const char *config, int32_t pad, int max_length,
+                         const char *golden)
 {
     clip_bpe *t = open_clip(folder, config);
     cr_assert_eq(clip_bpe_max_length(t), max_length);
@@ -100,12 +104,30 @@ static void compare_t5(const char *folder, int max_length, const char *golden)
     cr_assert_null(t);
 }
 
-Test(tokenize, published_clip) { compare_clip("tests/data/vocab/tokenizer", "tests/data/vocab/tokenizer", 49407, 77, "clip"); }
-Test(tokenize, published_clip_2) { compare_clip("tests/data/vocab/tokenizer", "tests/data/vocab/tokenizer_2", 0, 77, "clip_2"); }
-Test(tokenize, published_t5) { compare_t5("tests/data/vocab/tokenizer_3", 512, "t5"); }
-Test(tokenize, small_clip) { compare_clip("weights/emoji/tokenizer", "weights/emoji/tokenizer", 2047, 16, "small"); }
-Test(tokenize, small_clip_2) { compare_clip("weights/emoji/tokenizer_2", "weights/emoji/tokenizer_2", 0, 16, "small_2"); }
-Test(tokenize, small_t5) { compare_t5("weights/emoji/tokenizer_3", 16, "small_3"); }
+Test(tokenize, published_clip)
+{
+    compare_clip("tests/data/vocab/tokenizer", "tests/data/vocab/tokenizer", 49407, 77, "clip");
+}
+Test(tokenize, published_clip_2)
+{
+    compare_clip("tests/data/vocab/tokenizer", "tests/data/vocab/tokenizer_2", 0, 77, "clip_2");
+}
+Test(tokenize, published_t5)
+{
+    compare_t5("tests/data/vocab/tokenizer_3", 512, "t5");
+}
+Test(tokenize, small_clip)
+{
+    compare_clip("weights/emoji/tokenizer", "weights/emoji/tokenizer", 2047, 16, "small");
+}
+Test(tokenize, small_clip_2)
+{
+    compare_clip("weights/emoji/tokenizer_2", "weights/emoji/tokenizer_2", 0, 16, "small_2");
+}
+Test(tokenize, small_t5)
+{
+    compare_t5("weights/emoji/tokenizer_3", 16, "small_3");
+}
 
 // Truncation keeps start and end at every length.
 Test(tokenize, lengths)
@@ -137,18 +159,30 @@ Test(tokenize, lengths)
 
 Test(tokenize, invalid_utf8)
 {
-    static const struct { const char *s; size_t n; const char *where; } bad[] = {
-        {"abc\xff", 4, "byte 3"},        {"\x80", 1, "byte 0"},           {"a\xc3", 2, "byte 1"},
-        {"\xc0\xaf", 2, "byte 0"},       {"ab\xed\xa0\x80", 5, "byte 2"}, {"\xf4\x90\x80\x80", 4, "byte 0"},
-        {"\0\xe2\x82", 3, "byte 1"},     {"\xf0\x9f\x98", 3, "byte 0"},   {"<|endoftext|>\xfe", 14, "byte 13"},
+    static const struct {
+        const char *s;
+        size_t n;
+        const char *where;
+    } bad[] = {
+        {"abc\xff", 4, "byte 3"},
+        {"\x80", 1, "byte 0"},
+        {"a\xc3", 2, "byte 1"},
+        {"\xc0\xaf", 2, "byte 0"},
+        {"ab\xed\xa0\x80", 5, "byte 2"},
+        {"\xf4\x90\x80\x80", 4, "byte 0"},
+        {"\0\xe2\x82", 3, "byte 1"},
+        {"\xf0\x9f\x98", 3, "byte 0"},
+        {"<|endoftext|>\xfe", 14, "byte 13"},
     };
     clip_bpe *clip = open_clip("weights/emoji/tokenizer", "weights/emoji/tokenizer");
     t5_unigram *t5 = open_t5("weights/emoji/tokenizer_3");
     int32_t ids[LENGTH];
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         swd_err a = {0}, b = {0};
-        cr_assert_eq(clip_bpe_encode(clip, ids, LENGTH, NULL, bad[i].s, bad[i].n, &a), SWD_ERR_ARGUMENT, "case %zu", i);
-        cr_assert_eq(t5_unigram_encode(t5, ids, LENGTH, NULL, bad[i].s, bad[i].n, &b), SWD_ERR_ARGUMENT, "case %zu", i);
+        cr_assert_eq(clip_bpe_encode(clip, ids, LENGTH, NULL, bad[i].s, bad[i].n, &a),
+                     SWD_ERR_ARGUMENT, "case %zu", i);
+        cr_assert_eq(t5_unigram_encode(t5, ids, LENGTH, NULL, bad[i].s, bad[i].n, &b),
+                     SWD_ERR_ARGUMENT, "case %zu", i);
         cr_assert(strstr(a.message, bad[i].where), "%s", a.message);
         cr_assert(strstr(b.message, bad[i].where), "%s", b.message);
     }
@@ -160,8 +194,10 @@ static void refuse_clip(const char *vocab, const char *merges, const char *confi
 {
     clip_bpe *t = NULL;
     swd_err err = {0};
-    swd_status s = clip_bpe_open_memory(&t, vocab, strlen(vocab), merges, strlen(merges), config, config ? strlen(config) : 0, &err);
-    cr_assert_eq(s, SWD_ERR_FILE, "%.60s | %.60s | %.60s: %d %s", vocab, merges, config ? config : "", (int)s, err.message);
+    swd_status s = clip_bpe_open_memory(&t, vocab, strlen(vocab), merges, strlen(merges), config,
+                                        config ? strlen(config) : 0, &err);
+    cr_assert_eq(s, SWD_ERR_FILE, "%.60s | %.60s | %.60s: %d %s", vocab, merges,
+                 config ? config : "", (int)s, err.message);
     cr_assert(err.message[0]);
     cr_assert_null(t);
 }
@@ -173,8 +209,9 @@ Test(tokenize, malformed_clip)
     const char *good = "{\"a\": 0, \"b</w>\": 1, \"ab</w>\": 4, " ENDS "}";
     clip_bpe *t;
     swd_err err = {0};
-    cr_assert_eq(clip_bpe_open_memory(&t, good, strlen(good), "#version: 0.2\na b</w>\n", 22, NULL, 0, &err), SWD_OK, "%s",
-                 err.message);
+    cr_assert_eq(
+        clip_bpe_open_memory(&t, good, strlen(good), "#version: 0.2\na b</w>\n", 22, NULL, 0, &err),
+        SWD_OK, "%s", err.message);
     int32_t ids[4];
     cr_assert_eq(clip_bpe_encode(t, ids, 4, NULL, "AB", 2, &err), SWD_OK);
     cr_assert_eq(ids[1], 4);
@@ -206,13 +243,16 @@ Test(tokenize, malformed_clip)
 // A published file that ends early is refused (or, where the cut is between two records, at least opens and closes).
 Test(tokenize, truncated)
 {
-    swd_mapping vocab = map("weights/emoji/tokenizer/vocab.json"), merges = map("weights/emoji/tokenizer/merges.txt");
+    swd_mapping vocab = map("weights/emoji/tokenizer/vocab.json"),
+                merges = map("weights/emoji/tokenizer/merges.txt");
     swd_mapping model = map("weights/emoji/tokenizer_3/spiece.model");
     for (int i = 0; i < 40; i++) {
         size_t n = vocab.size * (size_t)i / 40;
         clip_bpe *clip = NULL;
         swd_err err = {0};
-        cr_assert_eq(clip_bpe_open_memory(&clip, vocab.data, n, merges.data, merges.size, NULL, 0, &err), SWD_ERR_FILE);
+        cr_assert_eq(
+            clip_bpe_open_memory(&clip, vocab.data, n, merges.data, merges.size, NULL, 0, &err),
+            SWD_ERR_FILE);
         cr_assert(err.message[0] && !clip);
     }
     int refused = 0;
@@ -223,7 +263,8 @@ Test(tokenize, truncated)
         t5_unigram *t5 = NULL;
         swd_err err = {0};
         swd_status s = t5_unigram_open_memory(&t5, exact, n, NULL, 0, &err);
-        cr_assert(s == SWD_OK || (s == SWD_ERR_FILE && err.message[0] && !t5), "%zu bytes: %d %s", n, (int)s, err.message);
+        cr_assert(s == SWD_OK || (s == SWD_ERR_FILE && err.message[0] && !t5), "%zu bytes: %d %s",
+                  n, (int)s, err.message);
         refused += s != SWD_OK;
         t5_unigram_close(&t5);
         free(exact);
@@ -238,7 +279,8 @@ static void refuse_t5(const void *model, size_t n)
 {
     t5_unigram *t = NULL;
     swd_err err = {0};
-    cr_assert_eq(t5_unigram_open_memory(&t, model, n, NULL, 0, &err), SWD_ERR_FILE, "%zu bytes: %s", n, err.message);
+    cr_assert_eq(t5_unigram_open_memory(&t, model, n, NULL, 0, &err), SWD_ERR_FILE, "%zu bytes: %s",
+                 n, err.message);
     cr_assert(err.message[0] && !t);
 }
 
@@ -246,7 +288,9 @@ Test(tokenize, malformed_t5)
 {
     refuse_t5("", 0);
     refuse_t5("\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", 11); // a tag that does not end
-    refuse_t5("\x0a\x7f" "a", 3);                                  // a piece longer than the file
+    refuse_t5("\x0a\x7f"
+              "a",
+              3);                                                  // a piece longer than the file
     refuse_t5("\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 11); // 2^64 - 1 bytes
     refuse_t5("\x0b", 1);                                          // a group
     refuse_t5("hello, world", 12);

@@ -68,12 +68,18 @@ static void run_coder(const coder *c, bool encode, swd_tensor y, swd_tensor x, s
     swd_exec ex = {.backend = c->be, .err = &err, .act = act, .dry = true};
     for (int pass = 0; pass < 2; pass++) {
         swd_status s;
-        if (c->tiny) s = encode ? tiny_vae_encode(y, x, c->tiny, &ex) : tiny_vae_decode(y, x, c->tiny, &ex);
-        else s = encode ? vae_encode(y, x, c->kl, &ex) : vae_decode(y, x, c->kl, &ex);
+        if (c->tiny)
+            s = encode ? tiny_vae_encode(y, x, c->tiny, &ex) : tiny_vae_decode(y, x, c->tiny, &ex);
+        else
+            s = encode ? vae_encode(y, x, c->kl, &ex) : vae_decode(y, x, c->kl, &ex);
         cr_assert_eq(s, SWD_OK, "%s", err.message);
         cr_assert_eq(ex.used, 0);
         if (pass) break;
-        ex = (swd_exec){.backend = c->be, .err = &err, .act = act, .slab_bytes = ex.peak, .slab = aligned_alloc(64, ex.peak)};
+        ex = (swd_exec){.backend = c->be,
+                        .err = &err,
+                        .act = act,
+                        .slab_bytes = ex.peak,
+                        .slab = aligned_alloc(64, ex.peak)};
     }
     free(ex.slab);
 }
@@ -82,11 +88,13 @@ static double distance(swd_tensor a, swd_tensor b)
 {
     double d = 0, n = 0;
     const float *p = a.data, *q = b.data;
-    for (int64_t i = 0; i < tensor_numel(a); i++) d += ((double)p[i] - q[i]) * ((double)p[i] - q[i]), n += (double)q[i] * q[i];
+    for (int64_t i = 0; i < tensor_numel(a); i++)
+        d += ((double)p[i] - q[i]) * ((double)p[i] - q[i]), n += (double)q[i] * q[i];
     return sqrt(d / n);
 }
 
-static void compare(const char *dir, const char *golden, bool tiny, swd_dtype compute, double tolerance)
+static void compare(const char *dir, const char *golden, bool tiny, swd_dtype compute,
+                    double tolerance)
 {
     coder c = {0};
     swd_err err = {0};
@@ -94,7 +102,8 @@ static void compare(const char *dir, const char *golden, bool tiny, swd_dtype co
     char *path = in_source(golden, "golden.safetensors");
     cr_assert_eq(safetensors_open(&c.golden, path, "golden", &err), SWD_OK, "%s", err.message);
     free(path);
-    swd_tensor latents = find(&c, "latents"), image = find(&c, "image"), decoded = find(&c, "decoded"), encoded = find(&c, "encoded");
+    swd_tensor latents = find(&c, "latents"), image = find(&c, "image"),
+               decoded = find(&c, "decoded"), encoded = find(&c, "encoded");
     swd_tensor y = decoded, z = encoded, rgb = decoded;
     y.data = malloc(tensor_bytes(y));
     z.data = malloc(tensor_bytes(z));
@@ -110,7 +119,10 @@ static void compare(const char *dir, const char *golden, bool tiny, swd_dtype co
     int worst = 0;
     for (int64_t i = 0; i < tensor_numel(rgb); i++) {
         float v = ((float *)y.data)[i] * 0.5f + 0.5f;
-        int want = (int)rintf(255 * (v < 0 ? 0 : v > 1 ? 1 : v)), d = abs(want - ((uint8_t *)rgb.data)[i]);
+        int want = (int)rintf(255 * (v < 0   ? 0
+                                     : v > 1 ? 1
+                                             : v)),
+            d = abs(want - ((uint8_t *)rgb.data)[i]);
         if (d > worst) worst = d;
     }
     cr_expect_leq(worst, 1, "%s: bytes differ by %d", golden, worst);
@@ -126,12 +138,30 @@ static void both(const char *dir, const char *golden, bool tiny)
     compare(dir, golden, tiny, SWD_BF16, 5e-2);
 }
 
-Test(vae, plain) { both("tests/goldens/vae/plain", "tests/goldens/vae/plain", false); }
-Test(vae, quant) { both("tests/goldens/vae/quant", "tests/goldens/vae/quant", false); }
-Test(vae, no_attention) { both("tests/goldens/vae/no_attention", "tests/goldens/vae/no_attention", false); }
-Test(vae, bundled) { both("weights/emoji/vae", "tests/goldens/vae/bundled", false); }
-Test(vae, sixteenth) { both("tests/goldens/vae/sixteenth", "tests/goldens/vae/sixteenth", false); }
-Test(vae, tiny) { both("tests/goldens/vae/tiny", "tests/goldens/vae/tiny", true); }
+Test(vae, plain)
+{
+    both("tests/goldens/vae/plain", "tests/goldens/vae/plain", false);
+}
+Test(vae, quant)
+{
+    both("tests/goldens/vae/quant", "tests/goldens/vae/quant", false);
+}
+Test(vae, no_attention)
+{
+    both("tests/goldens/vae/no_attention", "tests/goldens/vae/no_attention", false);
+}
+Test(vae, bundled)
+{
+    both("weights/emoji/vae", "tests/goldens/vae/bundled", false);
+}
+Test(vae, sixteenth)
+{
+    both("tests/goldens/vae/sixteenth", "tests/goldens/vae/sixteenth", false);
+}
+Test(vae, tiny)
+{
+    both("tests/goldens/vae/tiny", "tests/goldens/vae/tiny", true);
+}
 
 Test(vae, wrong_weights)
 {
@@ -140,7 +170,8 @@ Test(vae, wrong_weights)
     swd_backend *be;
     weights *w;
     vae *m = NULL;
-    char *json = in_source("tests/goldens/vae/plain", "config.json"), *dir = in_source("tests/goldens/vae", "plain");
+    char *json = in_source("tests/goldens/vae/plain", "config.json"),
+         *dir = in_source("tests/goldens/vae", "plain");
     cr_assert_eq(backend_cpu_create(&be, 1, &err), SWD_OK);
     for (int i = 0; i < 4; i++) {
         cr_assert_eq(config_vae_read(&c, json, &err), SWD_OK, "%s", err.message);
@@ -148,7 +179,8 @@ Test(vae, wrong_weights)
         if (i == 1) c.block_out_channels[0] = 12;      // misshapen
         if (i == 2) c.mid_block_add_attention = false; // left over
         swd_err_clear(&err);
-        cr_assert_eq(weights_open(&w, dir, "diffusion_pytorch_model", &err), SWD_OK, "%s", err.message);
+        cr_assert_eq(weights_open(&w, dir, "diffusion_pytorch_model", &err), SWD_OK, "%s",
+                     err.message);
         swd_status s = vae_create(&m, &c, w, be, SWD_F32, false, true, &err);
         static const char *const said[] = {"post_quant_conv.weight", "decoder.", "attentions"};
         if (i < 3) {
@@ -158,10 +190,12 @@ Test(vae, wrong_weights)
         } else {
             cr_expect_eq(s, SWD_OK, "%s", err.message);
             swd_exec ex = {.backend = be, .err = &err, .dry = true};
-            swd_tensor latents = tensor4(NULL, SWD_F32, 1, 4, 4, 4), image = tensor4(NULL, SWD_U8, 1, 8, 9, 3);
+            swd_tensor latents = tensor4(NULL, SWD_F32, 1, 4, 4, 4),
+                       image = tensor4(NULL, SWD_U8, 1, 8, 9, 3);
             cr_expect_eq(vae_decode(image, latents, m, &ex), SWD_ERR_ARGUMENT);
             image.shape[2] = 8;
-            cr_expect_eq(vae_encode(latents, image, m, &ex), SWD_ERR_ARGUMENT); // without the encoder
+            cr_expect_eq(vae_encode(latents, image, m, &ex),
+                         SWD_ERR_ARGUMENT); // without the encoder
         }
         weights_close(&w);
         vae_destroy(&m);
@@ -177,9 +211,12 @@ Test(vae, slab_of_a_large_picture)
 {
     coder c = {0};
     swd_err err = {0};
-    cr_assert_eq(coder_load(&c, "tests/goldens/vae/sixteenth", false, SWD_F32, &err), SWD_OK, "%s", err.message);
+    cr_assert_eq(coder_load(&c, "tests/goldens/vae/sixteenth", false, SWD_F32, &err), SWD_OK, "%s",
+                 err.message);
     swd_exec ex = {.backend = c.be, .err = &err, .act = SWD_F32, .dry = true};
-    cr_assert_eq(vae_decode(tensor4(NULL, SWD_U8, 1, 1024, 1024, 3), tensor4(NULL, SWD_F32, 1, 4, 128, 128), c.kl, &ex), SWD_OK);
+    cr_assert_eq(vae_decode(tensor4(NULL, SWD_U8, 1, 1024, 1024, 3),
+                            tensor4(NULL, SWD_F32, 1, 4, 128, 128), c.kl, &ex),
+                 SWD_OK);
     printf("# slab of 1024 x 1024: %.1f MiB\n", (double)ex.peak / (1 << 20));
     cr_expect_geq(ex.peak, (size_t)128 << 20);
     cr_expect_leq(ex.peak, (size_t)(128 + 64) << 20);

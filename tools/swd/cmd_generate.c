@@ -14,7 +14,10 @@ static void on_interrupt(int signal_number)
     interrupted = 1;
 }
 
-typedef struct live { bool terminal, shown; double started_s; } live;
+typedef struct live {
+    bool terminal, shown;
+    double started_s;
+} live;
 
 static double now_s(void)
 {
@@ -32,10 +35,14 @@ static int on_progress(void *user, const swd_progress *p)
         if (p->stage == SWD_STAGE_DENOISE) {
             if (p->step == 1) l->started_s = now_s();
             double spent = now_s() - l->started_s;
-            snprintf(scale, sizeof(scale), "  latent %dx%d  sigma %.3f", p->latent_width, p->latent_height, p->sigma);
-            if (p->step > 1) snprintf(left, sizeof(left), "  %.0f s left", spent / (p->step - 1) * (p->n_steps - p->step + 1));
+            snprintf(scale, sizeof(scale), "  latent %dx%d  sigma %.3f", p->latent_width,
+                     p->latent_height, p->sigma);
+            if (p->step > 1)
+                snprintf(left, sizeof(left), "  %.0f s left",
+                         spent / (p->step - 1) * (p->n_steps - p->step + 1));
         }
-        fprintf(stderr, "\r\033[K%s %d/%d%s%s", swd_stage_name(p->stage), p->step, p->n_steps, scale, left);
+        fprintf(stderr, "\r\033[K%s %d/%d%s%s", swd_stage_name(p->stage), p->step, p->n_steps,
+                scale, left);
         fflush(stderr);
         l->shown = true;
     }
@@ -44,24 +51,32 @@ static int on_progress(void *user, const swd_progress *p)
 
 static json_t *result_json(const swd_result *r, const char *const *prompts)
 {
-    json_t *images = json_array(), *scales = json_array(), *sigmas = json_array(), *steps = json_array();
+    json_t *images = json_array(), *scales = json_array(), *sigmas = json_array(),
+           *steps = json_array();
     for (int i = 0; i < r->n_images; i++) {
         const swd_image *m = &r->images[i];
-        json_array_append_new(images, json_pack("{s:s?, s:I, s:s, s:i, s:i}", "file", m->file, "seed", (json_int_t)m->seed, "prompt",
-                                                prompts[m->prompt], "width", m->width, "height", m->height));
+        json_array_append_new(images,
+                              json_pack("{s:s?, s:I, s:s, s:i, s:i}", "file", m->file, "seed",
+                                        (json_int_t)m->seed, "prompt", prompts[m->prompt], "width",
+                                        m->width, "height", m->height));
     }
     for (int k = 0; k < r->n_steps; k++) {
-        json_array_append_new(scales, json_pack("[i, i]", r->steps[k].latent_width, r->steps[k].latent_height));
+        json_array_append_new(
+            scales, json_pack("[i, i]", r->steps[k].latent_width, r->steps[k].latent_height));
         json_array_append_new(sigmas, json_real(r->steps[k].sigma));
         json_array_append_new(steps, json_real(r->steps[k].ms));
     }
     json_array_append_new(sigmas, json_real(0.0));
-    return json_pack("{s:o, s:s, s:s, s:[i,i], s:o, s:o, s:f, s:f, s:i, s:I, s:s, s:s, s:{s:f, s:f, s:o, s:f, s:f, s:f, s:f}, s:I}",
-                     "images", images, "preset", r->preset, "sampler", r->sampler == SWD_SAMPLER_EULER ? "euler" : "scalewise", "size",
-                     r->width, r->height, "sizes", scales, "sigmas", sigmas, "guidance", r->guidance, "shift", r->shift, "max_tokens",
-                     r->max_tokens, "seed", (json_int_t)r->seed, "device", r->device, "precision", r->precision, "milliseconds", "load",
-                     r->load_ms, "text", r->text_ms, "denoise", steps, "denoise_total", r->denoise_ms, "decode", r->decode_ms, "write",
-                     r->write_ms, "total", r->total_ms, "peak_memory_bytes", (json_int_t)r->peak_memory_bytes);
+    return json_pack("{s:o, s:s, s:s, s:[i,i], s:o, s:o, s:f, s:f, s:i, s:I, s:s, s:s, s:{s:f, "
+                     "s:f, s:o, s:f, s:f, s:f, s:f}, s:I}",
+                     "images", images, "preset", r->preset, "sampler",
+                     r->sampler == SWD_SAMPLER_EULER ? "euler" : "scalewise", "size", r->width,
+                     r->height, "sizes", scales, "sigmas", sigmas, "guidance", r->guidance, "shift",
+                     r->shift, "max_tokens", r->max_tokens, "seed", (json_int_t)r->seed, "device",
+                     r->device, "precision", r->precision, "milliseconds", "load", r->load_ms,
+                     "text", r->text_ms, "denoise", steps, "denoise_total", r->denoise_ms, "decode",
+                     r->decode_ms, "write", r->write_ms, "total", r->total_ms, "peak_memory_bytes",
+                     (json_int_t)r->peak_memory_bytes);
 }
 
 static int report(const options *o, const swd_result *r)
@@ -78,7 +93,9 @@ static int run(options *o)
     swd_context *ctx = NULL;
     swd_result *r = NULL;
     live l = {.terminal = isatty(STDERR_FILENO)};
-    struct sigaction act = {.sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND}; /* a second Ctrl-C ends it the hard way */
+    struct sigaction act = {.sa_handler = on_interrupt,
+                            .sa_flags =
+                                (int)SA_RESETHAND}; /* a second Ctrl-C ends it the hard way */
     sigaction(SIGINT, &act, NULL);
     sigaction(SIGTERM, &act, NULL);
     swd_status s = swd_open(&ctx, &o->open);

@@ -9,7 +9,8 @@ int json_print(json_t *j, bool compact)
     char *text = j ? json_dumps(j, compact ? JSON_COMPACT : JSON_INDENT(2)) : NULL;
     json_decref(j);
     if (!text) {
-        print_error("the result cannot be written as JSON: a string is not UTF-8, or memory is out");
+        print_error(
+            "the result cannot be written as JSON: a string is not UTF-8, or memory is out");
         return EXIT_FAILED;
     }
     int bad = puts(text) < 0 || fflush(stdout) != 0;
@@ -54,7 +55,8 @@ int command_tokenize(options *o)
     if (!o->prompts_file) return tokenize_all(o, o->arguments, 1);
     prompt_list list;
     int status = EXIT_FAILED;
-    if (prompts_read(&list, o->prompts_file)) status = tokenize_all(o, (const char *const *)list.items, list.n);
+    if (prompts_read(&list, o->prompts_file))
+        status = tokenize_all(o, (const char *const *)list.items, list.n);
     prompts_free(&list);
     return status;
 }
@@ -72,7 +74,8 @@ static int one_file(const options *o, file_fn fn, const char *usage)
     if (s == SWD_OK) s = fn(o->output, o->arguments[0], ctx);
     int status = s == SWD_OK ? EXIT_DONE : fail_with(s, ctx);
     swd_close(&ctx);
-    if (status == EXIT_DONE && o->json) return json_print(json_pack("{s:s}", "file", o->output), false);
+    if (status == EXIT_DONE && o->json)
+        return json_print(json_pack("{s:s}", "file", o->output), false);
     if (status == EXIT_DONE) printf("%s\n", o->output);
     return status;
 }
@@ -97,15 +100,17 @@ static json_t *preset_json(const swd_preset *p)
         json_array_append_new(sigmas, json_real(p->sigmas[k]));
     }
     json_array_append_new(sigmas, json_real(0.0));
-    return json_pack("{s:s, s:s, s:o, s:o, s:f, s:i, s:b, s:s}", "name", p->name, "source", p->source, "scales", scales, "sigmas", sigmas,
-                     "cost", p->cost, "max_tokens", p->max_tokens, "default", p->is_default, "refused", p->refused);
+    return json_pack("{s:s, s:s, s:o, s:o, s:f, s:i, s:b, s:s}", "name", p->name, "source",
+                     p->source, "scales", scales, "sigmas", sigmas, "cost", p->cost, "max_tokens",
+                     p->max_tokens, "default", p->is_default, "refused", p->refused);
 }
 
 static json_t *presets_json(swd_context *ctx)
 {
     json_t *list = json_array();
     swd_preset p;
-    for (int i = 0; swd_get_preset(&p, i, ctx) == SWD_OK; i++) json_array_append_new(list, preset_json(&p));
+    for (int i = 0; swd_get_preset(&p, i, ctx) == SWD_OK; i++)
+        json_array_append_new(list, preset_json(&p));
     return list;
 }
 
@@ -113,7 +118,8 @@ static void print_presets(swd_context *ctx)
 {
     swd_preset p;
     for (int i = 0; swd_get_preset(&p, i, ctx) == SWD_OK; i++) {
-        printf("%s%s  (%s, %d steps, cost %.2f full-resolution steps", p.name, p.is_default ? " *" : "", p.source, p.n_steps, p.cost);
+        printf("%s%s  (%s, %d steps, cost %.2f full-resolution steps", p.name,
+               p.is_default ? " *" : "", p.source, p.n_steps, p.cost);
         if (p.max_tokens) printf(", max-tokens %d", p.max_tokens);
         printf(")\n  scales ");
         for (int k = 0; k < p.n_steps; k++) printf(" %d", p.scales[k]);
@@ -134,9 +140,12 @@ int command_presets(options *o)
     bool of_model = o->open.model || o->open.n_loras;
     swd_status s = of_model ? swd_open(&ctx, &o->open) : SWD_OK;
     int status = EXIT_DONE;
-    if (s != SWD_OK) status = fail_with(s, ctx);
-    else if (o->json) status = json_print(presets_json(ctx), false);
-    else print_presets(ctx);
+    if (s != SWD_OK)
+        status = fail_with(s, ctx);
+    else if (o->json)
+        status = json_print(presets_json(ctx), false);
+    else
+        print_presets(ctx);
     swd_close(&ctx);
     return status;
 }
@@ -146,28 +155,35 @@ static int info_json(const swd_info *f, swd_context *ctx)
     json_t *parts = json_array();
     for (int i = 0; i < f->n_components; i++) {
         const swd_component *c = &f->components[i];
-        json_array_append_new(parts, json_pack("{s:s, s:s, s:s, s:I, s:i, s:I, s:I, s:I}", "name", c->name, "class", c->class_name,
-                                               "summary", c->summary, "parameters", (json_int_t)c->parameters, "files", c->n_files,
-                                               "file_bytes", (json_int_t)c->file_bytes, "memory_f32", (json_int_t)c->memory_f32,
-                                               "memory_bf16", (json_int_t)c->memory_bf16));
+        json_array_append_new(
+            parts,
+            json_pack("{s:s, s:s, s:s, s:I, s:i, s:I, s:I, s:I}", "name", c->name, "class",
+                      c->class_name, "summary", c->summary, "parameters", (json_int_t)c->parameters,
+                      "files", c->n_files, "file_bytes", (json_int_t)c->file_bytes, "memory_f32",
+                      (json_int_t)c->memory_f32, "memory_bf16", (json_int_t)c->memory_bf16));
     }
-    return json_print(json_pack("{s:s, s:s, s:[i,i], s:i, s:i, s:i, s:s, s:s, s:o, s:o}", "model", f->model, "family", f->family, "size",
-                                f->width, f->height, "size_multiple", f->size_multiple, "latent_channels", f->latent_channels,
-                                "vae_factor", f->vae_factor, "device", f->device, "precision", f->precision, "components", parts,
-                                "presets", presets_json(ctx)), false);
+    return json_print(json_pack("{s:s, s:s, s:[i,i], s:i, s:i, s:i, s:s, s:s, s:o, s:o}", "model",
+                                f->model, "family", f->family, "size", f->width, f->height,
+                                "size_multiple", f->size_multiple, "latent_channels",
+                                f->latent_channels, "vae_factor", f->vae_factor, "device",
+                                f->device, "precision", f->precision, "components", parts,
+                                "presets", presets_json(ctx)),
+                      false);
 }
 
 static void print_info(const swd_info *f, swd_context *ctx)
 {
     double mb[3] = {0};
-    printf("%s\n  %s, %dx%d pixels (multiples of %d), %d latent channels, factor %d\n  %s, %s\n\n", f->model, f->family, f->width,
-           f->height, f->size_multiple, f->latent_channels, f->vae_factor, f->device, f->precision);
-    printf("%-18s %12s %6s %12s %12s %12s\n", "part", "parameters", "files", "on disk, MB", "f32, MB", "bf16, MB");
+    printf("%s\n  %s, %dx%d pixels (multiples of %d), %d latent channels, factor %d\n  %s, %s\n\n",
+           f->model, f->family, f->width, f->height, f->size_multiple, f->latent_channels,
+           f->vae_factor, f->device, f->precision);
+    printf("%-18s %12s %6s %12s %12s %12s\n", "part", "parameters", "files", "on disk, MB",
+           "f32, MB", "bf16, MB");
     for (int i = 0; i < f->n_components; i++) {
         const swd_component *c = &f->components[i];
-        printf("%-18s %12lld %6d %12.1f %12.1f %12.1f  %s%s%s\n", c->name, (long long)c->parameters, c->n_files,
-               (double)c->file_bytes / 1e6, (double)c->memory_f32 / 1e6, (double)c->memory_bf16 / 1e6, c->class_name,
-               c->summary[0] ? ": " : "", c->summary);
+        printf("%-18s %12lld %6d %12.1f %12.1f %12.1f  %s%s%s\n", c->name, (long long)c->parameters,
+               c->n_files, (double)c->file_bytes / 1e6, (double)c->memory_f32 / 1e6,
+               (double)c->memory_bf16 / 1e6, c->class_name, c->summary[0] ? ": " : "", c->summary);
         mb[0] += (double)c->file_bytes / 1e6;
         mb[1] += (double)c->memory_f32 / 1e6;
         mb[2] += (double)c->memory_bf16 / 1e6;
@@ -188,9 +204,12 @@ int command_info(options *o)
     swd_status s = swd_open(&ctx, &o->open);
     if (s == SWD_OK) s = swd_get_info(f, ctx);
     int status = EXIT_DONE;
-    if (s != SWD_OK) status = fail_with(s, ctx);
-    else if (o->json) status = info_json(f, ctx);
-    else print_info(f, ctx);
+    if (s != SWD_OK)
+        status = fail_with(s, ctx);
+    else if (o->json)
+        status = info_json(f, ctx);
+    else
+        print_info(f, ctx);
     swd_close(&ctx);
     free(f);
     return status;

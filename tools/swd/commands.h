@@ -15,7 +15,11 @@ int command_presets(options *o);
 void help_print(const char *command); /* NULL: of the program */
 
 /* Prompts of a file (- is stdin): one a line, verbatim; an empty line is the empty prompt. */
-typedef struct prompt_list { char **items; int n; char *text; } prompt_list;
+typedef struct prompt_list {
+    char **items;
+    int n;
+    char *text;
+} prompt_list;
 /* Prints an error and returns false on failure; free it either way. */
 bool prompts_read(prompt_list *out, const char *path);
 void prompts_free(prompt_list *p);

@@ -23,7 +23,8 @@ static const char overview[] =
 
 static const char generate_help[] =
     "  swd generate \"a red apple, 3d emoji\"                    one picture: out.jpg\n"
-    "  swd generate \"a dog\" \"a cat\" --seed 7 -o pet-%02d.png   pet-00.png with seed 7, pet-01.png with seed 8\n"
+    "  swd generate \"a dog\" \"a cat\" --seed 7 -o pet-%02d.png   pet-00.png with seed 7, "
+    "pet-01.png with seed 8\n"
     "  swd generate --prompts list.txt -o out/%d.jpg           one prompt a line\n"
     "  swd generate \"a dog\" --scales 4,6,8,12,16 --sigmas 1,.95,.9,.74,.6\n"
     "  swd generate \"a dog\" --sampler euler --steps 28 --guidance 4 --negative \"blurry\"\n"
@@ -34,25 +35,32 @@ static const char generate_help[] =
     "what to make\n"
     "  -m, --model DIR          diffusers folder (default: the bundled model)\n"
     "      --prompts FILE       one prompt a line, verbatim; - is standard input\n"
-    "  -o, --output PATH        .jpg or .png, or a pattern with %d (default out.jpg; several: out-0000.jpg, ...)\n"
+    "  -o, --output PATH        .jpg or .png, or a pattern with %d (default out.jpg; several: "
+    "out-0000.jpg, ...)\n"
     "  -n, --count N            pictures per prompt; picture j of a call uses seed + j\n"
     "      --seed N             default: random, and printed\n"
     "      --size WxH           pixels (default: the model's)\n"
     "\n"
     "how to sample\n"
-    "      --sampler scalewise|euler   default: scalewise where the call, the adapter or the model brings a schedule\n"
+    "      --sampler scalewise|euler   default: scalewise where the call, the adapter or the model "
+    "brings a schedule\n"
     "      --preset NAME        a named schedule; swd presets lists them\n"
-    "      --scales 4,6,8,12,16 --sigmas 1,.95,.9,.74,.6      an own schedule: latent sides and noise levels\n"
+    "      --scales 4,6,8,12,16 --sigmas 1,.95,.9,.74,.6      an own schedule: latent sides and "
+    "noise levels\n"
     "      --steps N --shift S  euler (default 28, 3, or what the model's swd.json says)\n"
-    "      --guidance G         euler: default 4.5, or swd.json's; scale-wise: none. 1 or less: one evaluation a step\n"
+    "      --guidance G         euler: default 4.5, or swd.json's; scale-wise: none. 1 or less: "
+    "one evaluation a step\n"
     "      --negative TEXT      what guidance leads away from (default: the empty prompt)\n"
-    "      --init IMAGE --strength F   start from a picture, at the first step whose noise level is at most F (default .75)\n"
-    "      --rng philox|torch   torch: the noise of torch.Generator(\"cpu\").manual_seed(seed), for diffusers' picture\n"
+    "      --init IMAGE --strength F   start from a picture, at the first step whose noise level "
+    "is at most F (default .75)\n"
+    "      --rng philox|torch   torch: the noise of torch.Generator(\"cpu\").manual_seed(seed), "
+    "for diffusers' picture\n"
     "\n"
     "the model\n"
     "      --lora PATH[=SCALE]  a PEFT folder or a file, merged at load; repeatable\n"
     "      --text-encoders LIST some of clip_l,clip_g,t5, or all; one left out is not loaded\n"
-    "      --max-tokens N       length of the T5 prompt (default: the schedule's, else at most 256)\n"
+    "      --max-tokens N       length of the T5 prompt (default: the schedule's, else at most "
+    "256)\n"
     "      --vae-tiny DIR       decode with an AutoencoderTiny\n"
     "      --precision f32|bf16 arithmetic (default: the fastest that the device does natively)\n"
     "      --device auto|cpu|cuda[:K]   --threads N   --batch N\n"
@@ -60,14 +68,16 @@ static const char generate_help[] =
     "for looking closer\n"
     "      --save-latents FILE  safetensors: latents, and x0.K of each step\n"
     "      --save-scales DIR    the decoded guess of every step\n"
-    "      --json               files, seeds, schedule, milliseconds by stage and peak memory, as one object\n";
+    "      --json               files, seeds, schedule, milliseconds by stage and peak memory, as "
+    "one object\n";
 
 static const char tokenize_help[] =
     "  swd tokenize \"a red apple\"\n"
     "  swd tokenize --prompts list.txt -m ~/sd3.5-medium      one JSON object a line\n"
     "\n"
     "usage: swd tokenize [-m DIR] [--max-tokens N] PROMPT | --prompts FILE\n"
-    "Prints {\"tokenizer\": [...], \"tokenizer_2\": [...], \"tokenizer_3\": [...]}: ids with padding, as the encoders get them.\n"
+    "Prints {\"tokenizer\": [...], \"tokenizer_2\": [...], \"tokenizer_3\": [...]}: ids with "
+    "padding, as the encoders get them.\n"
     "Needs only the tokenizer folders that are there.\n";
 
 static const char encode_help[] =
@@ -79,28 +89,31 @@ static const char encode_help[] =
 static const char decode_help[] =
     "  swd decode photo.safetensors -o photo.png\n"
     "\n"
-    "usage: swd decode [-m DIR] FILE -o IMAGE [--vae-tiny DIR] [--precision f32|bf16] [--threads N]\n"
+    "usage: swd decode [-m DIR] FILE -o IMAGE [--vae-tiny DIR] [--precision f32|bf16] [--threads "
+    "N]\n"
     "Reads \"latents\", F32 [B, C, h, w]; more than one becomes photo-0000.png, ...\n";
 
-static const char info_help[] =
-    "  swd info\n"
-    "  swd info -m ~/sd3.5-medium --json\n"
-    "\n"
-    "usage: swd info [-m DIR] [--lora PATH] [--json]\n"
-    "Reads configurations and file headers only.\n";
+static const char info_help[] = "  swd info\n"
+                                "  swd info -m ~/sd3.5-medium --json\n"
+                                "\n"
+                                "usage: swd info [-m DIR] [--lora PATH] [--json]\n"
+                                "Reads configurations and file headers only.\n";
 
 static const char presets_help[] =
     "  swd presets\n"
-    "  swd presets -m ~/sd3.5-medium --lora ~/swd-adapter     with those of the model and the adapter, * marks the default\n"
+    "  swd presets -m ~/sd3.5-medium --lora ~/swd-adapter     with those of the model and the "
+    "adapter, * marks the default\n"
     "\n"
     "usage: swd presets [-m DIR] [--lora PATH] [--json]\n"
     "Each schedule: latent sides, noise levels, and its cost in steps at the last size.\n";
 
 void help_print(const char *command)
 {
-    static const struct { const char *name, *text; } pages[] = {
-        {"generate", generate_help}, {"tokenize", tokenize_help}, {"encode", encode_help}, {"decode", decode_help},
-        {"info", info_help}, {"presets", presets_help}};
+    static const struct {
+        const char *name, *text;
+    } pages[] = {{"generate", generate_help}, {"tokenize", tokenize_help},
+                 {"encode", encode_help},     {"decode", decode_help},
+                 {"info", info_help},         {"presets", presets_help}};
     const char *text = overview;
     for (size_t i = 0; command && i < sizeof(pages) / sizeof(pages[0]); i++)
         if (strcmp(command, pages[i].name) == 0) text = pages[i].text;

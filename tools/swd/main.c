@@ -4,10 +4,16 @@
 #include <stdio.h>
 #include <string.h>
 
-static const struct { const char *name; int bit; int (*run)(options *); } commands[] = {
-    {"generate", CMD_GENERATE, command_generate}, {"tokenize", CMD_TOKENIZE, command_tokenize},
-    {"encode", CMD_ENCODE, command_encode}, {"decode", CMD_DECODE, command_decode},
-    {"info", CMD_INFO, command_info}, {"presets", CMD_PRESETS, command_presets}};
+static const struct {
+    const char *name;
+    int bit;
+    int (*run)(options *);
+} commands[] = {{"generate", CMD_GENERATE, command_generate},
+                {"tokenize", CMD_TOKENIZE, command_tokenize},
+                {"encode", CMD_ENCODE, command_encode},
+                {"decode", CMD_DECODE, command_decode},
+                {"info", CMD_INFO, command_info},
+                {"presets", CMD_PRESETS, command_presets}};
 enum { N_COMMANDS = sizeof(commands) / sizeof(commands[0]) };
 
 static int find_command(const char *name)
@@ -22,7 +28,8 @@ static int unknown(const char *name)
     static const char *const later[] = {"train", "spectrum", "eval", "bench"};
     for (int i = 0; i < 4; i++)
         if (strcmp(name, later[i]) == 0) {
-            print_error("%s is not there yet in swd %s; swd help lists what is", name, swd_version());
+            print_error("%s is not there yet in swd %s; swd help lists what is", name,
+                        swd_version());
             return EXIT_USAGE;
         }
     print_error("%s: no such command; swd help lists them", name);
@@ -47,13 +54,16 @@ int main(int argc, char **argv)
         printf("swd %s\n", swd_version());
         return EXIT_DONE;
     }
-    if (strcmp(name, "help") == 0 || strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) return help(argc > 2 ? argv[2] : NULL);
+    if (strcmp(name, "help") == 0 || strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0)
+        return help(argc > 2 ? argv[2] : NULL);
     int i = find_command(name);
     if (i == N_COMMANDS) return unknown(name);
     options o;
     int status = options_parse(&o, commands[i].bit, name, argc, argv);
-    if (status == EXIT_DONE && o.help) help_print(name);
-    else if (status == EXIT_DONE) status = commands[i].run(&o);
+    if (status == EXIT_DONE && o.help)
+        help_print(name);
+    else if (status == EXIT_DONE)
+        status = commands[i].run(&o);
     options_free(&o);
     return status;
 }

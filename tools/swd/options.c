@@ -48,7 +48,8 @@ static bool to_seed(uint64_t *out, const char *name, const char *v)
     char *end;
     errno = 0;
     unsigned long long n = strtoull(v, &end, 10);
-    if (errno || *v < '0' || *v > '9' || *end || n > INT64_MAX) return wrong(name, v, "give a whole number from 0 to 2^63 - 1");
+    if (errno || *v < '0' || *v > '9' || *end || n > INT64_MAX)
+        return wrong(name, v, "give a whole number from 0 to 2^63 - 1");
     *out = n;
     return true;
 }
@@ -66,7 +67,8 @@ static bool to_double(double *out, const char *name, const char *v, double lo, d
 static bool to_size(options *o, const char *name, const char *v)
 {
     int w, h, used = 0;
-    if (sscanf(v, "%5dx%5d%n", &w, &h, &used) != 2 || v[used] || w < 1 || h < 1 || *v < '0' || *v > '9')
+    if (sscanf(v, "%5dx%5d%n", &w, &h, &used) != 2 || v[used] || w < 1 || h < 1 || *v < '0' ||
+        *v > '9')
         return wrong(name, v, "give WIDTHxHEIGHT in pixels, like 128x128");
     o->generate.width = w;
     o->generate.height = h;
@@ -129,7 +131,10 @@ static bool to_lora(options *o, const char *name, const char *v)
 
 static bool to_encoders(options *o, const char *name, const char *v)
 {
-    static const struct { const char *name; unsigned bits; } known[] = {
+    static const struct {
+        const char *name;
+        unsigned bits;
+    } known[] = {
         {"clip_l", SWD_CLIP_L}, {"clip_g", SWD_CLIP_G}, {"t5", SWD_T5}, {"all", SWD_TEXT_ALL}};
     unsigned bits = 0;
     for (const char *p = v;; p++) {
@@ -152,7 +157,8 @@ static bool to_word(int *out, const char *name, const char *v, const char *const
             *out = i;
             return true;
         }
-        snprintf(wanted + strlen(wanted), sizeof(wanted) - strlen(wanted), "%s %s", i ? " or" : "", words[i]);
+        snprintf(wanted + strlen(wanted), sizeof(wanted) - strlen(wanted), "%s %s", i ? " or" : "",
+                 words[i]);
     }
     return wrong(name, v, wanted);
 }
@@ -160,13 +166,46 @@ static bool to_word(int *out, const char *name, const char *v, const char *const
 /* ---- the table ---- */
 
 enum option_id {
-    O_MODEL, O_PROMPTS, O_OUTPUT, O_COUNT, O_SEED, O_SIZE, O_SAMPLER, O_PRESET, O_SCALES, O_SIGMAS, O_STEPS, O_GUIDANCE, O_NEGATIVE,
-    O_SHIFT, O_INIT, O_STRENGTH, O_LORA, O_ENCODERS, O_MAX_TOKENS, O_PRECISION, O_DEVICE, O_THREADS, O_RNG, O_TINY, O_SAVE_LATENTS,
-    O_SAVE_SCALES, O_BATCH, O_JSON, O_HELP
+    O_MODEL,
+    O_PROMPTS,
+    O_OUTPUT,
+    O_COUNT,
+    O_SEED,
+    O_SIZE,
+    O_SAMPLER,
+    O_PRESET,
+    O_SCALES,
+    O_SIGMAS,
+    O_STEPS,
+    O_GUIDANCE,
+    O_NEGATIVE,
+    O_SHIFT,
+    O_INIT,
+    O_STRENGTH,
+    O_LORA,
+    O_ENCODERS,
+    O_MAX_TOKENS,
+    O_PRECISION,
+    O_DEVICE,
+    O_THREADS,
+    O_RNG,
+    O_TINY,
+    O_SAVE_LATENTS,
+    O_SAVE_SCALES,
+    O_BATCH,
+    O_JSON,
+    O_HELP
 };
 
-static const struct option_entry { const char *name; char letter; enum option_id id; bool has_value; int commands; } table[] = {
-    {"--model", 'm', O_MODEL, true, CMD_GENERATE | CMD_TOKENIZE | CMD_ENCODE | CMD_DECODE | CMD_INFO | CMD_PRESETS},
+static const struct option_entry {
+    const char *name;
+    char letter;
+    enum option_id id;
+    bool has_value;
+    int commands;
+} table[] = {
+    {"--model", 'm', O_MODEL, true,
+     CMD_GENERATE | CMD_TOKENIZE | CMD_ENCODE | CMD_DECODE | CMD_INFO | CMD_PRESETS},
     {"--prompts", 0, O_PROMPTS, true, CMD_GENERATE | CMD_TOKENIZE},
     {"--output", 'o', O_OUTPUT, true, CMD_GENERATE | CMD_ENCODE | CMD_DECODE},
     {"--count", 'n', O_COUNT, true, CMD_GENERATE},
@@ -193,7 +232,8 @@ static const struct option_entry { const char *name; char letter; enum option_id
     {"--save-latents", 0, O_SAVE_LATENTS, true, CMD_GENERATE},
     {"--save-scales", 0, O_SAVE_SCALES, true, CMD_GENERATE},
     {"--batch", 0, O_BATCH, true, CMD_GENERATE},
-    {"--json", 0, O_JSON, false, CMD_GENERATE | CMD_TOKENIZE | CMD_INFO | CMD_PRESETS | CMD_ENCODE | CMD_DECODE},
+    {"--json", 0, O_JSON, false,
+     CMD_GENERATE | CMD_TOKENIZE | CMD_INFO | CMD_PRESETS | CMD_ENCODE | CMD_DECODE},
     {"--help", 'h', O_HELP, false, ~0},
 };
 enum { N_OPTIONS = sizeof(table) / sizeof(table[0]) };
@@ -203,55 +243,99 @@ static bool apply_model(options *o, enum option_id id, const char *name, const c
     static const char *const precisions[] = {"f32", "bf16", NULL};
     int word;
     switch (id) {
-    case O_MODEL: o->open.model = v; return true;
-    case O_LORA: return to_lora(o, name, v);
-    case O_ENCODERS: return to_encoders(o, name, v);
+    case O_MODEL:
+        o->open.model = v;
+        return true;
+    case O_LORA:
+        return to_lora(o, name, v);
+    case O_ENCODERS:
+        return to_encoders(o, name, v);
     case O_PRECISION:
         if (!to_word(&word, name, v, precisions)) return false;
         o->open.precision = word ? SWD_PRECISION_BF16 : SWD_PRECISION_F32;
         return true;
-    case O_DEVICE: o->open.device = v; return true;
-    case O_THREADS: return to_int(&o->open.threads, name, v, 1, 1024);
-    case O_TINY: o->open.vae_tiny = v; return true;
-    default: return true;
+    case O_DEVICE:
+        o->open.device = v;
+        return true;
+    case O_THREADS:
+        return to_int(&o->open.threads, name, v, 1, 1024);
+    case O_TINY:
+        o->open.vae_tiny = v;
+        return true;
+    default:
+        return true;
     }
 }
 
 static bool apply_request(options *o, enum option_id id, const char *name, const char *v)
 {
-    static const char *const samplers[] = {"scalewise", "euler", NULL}, *const rngs[] = {"philox", "torch", NULL};
+    static const char *const samplers[] = {"scalewise", "euler", NULL}, *const rngs[] = {"philox",
+                                                                                         "torch",
+                                                                                         NULL};
     swd_generate_params *g = &o->generate;
     int word = 0;
     switch (id) {
-    case O_COUNT: return to_int(&g->count, name, v, 1, SWD_IMAGES_MAX);
-    case O_SEED: g->random_seed = 0; return to_seed(&g->seed, name, v);
-    case O_SIZE: return to_size(o, name, v);
+    case O_COUNT:
+        return to_int(&g->count, name, v, 1, SWD_IMAGES_MAX);
+    case O_SEED:
+        g->random_seed = 0;
+        return to_seed(&g->seed, name, v);
+    case O_SIZE:
+        return to_size(o, name, v);
     case O_SAMPLER:
         if (!to_word(&word, name, v, samplers)) return false;
         g->sampler = word ? SWD_SAMPLER_EULER : SWD_SAMPLER_SCALEWISE;
         return true;
-    case O_PRESET: g->preset = v; return true;
-    case O_SCALES: return to_scales(o, name, v);
-    case O_SIGMAS: return to_sigmas(o, name, v);
-    case O_STEPS: return to_int(&g->steps, name, v, 1, SWD_STEPS_MAX);
-    case O_GUIDANCE: return to_double(&g->guidance, name, v, 0, 1000);
-    case O_NEGATIVE: g->negative = v; return true;
-    case O_SHIFT: return to_double(&g->shift, name, v, 1e-6, 1e6);
-    case O_INIT: g->init = v; return true;
-    case O_STRENGTH: o->strength_given = true; return to_double(&g->strength, name, v, 0, 1);
-    case O_MAX_TOKENS: return to_int(&g->max_tokens, name, v, 1, SWD_TOKENS_MAX);
+    case O_PRESET:
+        g->preset = v;
+        return true;
+    case O_SCALES:
+        return to_scales(o, name, v);
+    case O_SIGMAS:
+        return to_sigmas(o, name, v);
+    case O_STEPS:
+        return to_int(&g->steps, name, v, 1, SWD_STEPS_MAX);
+    case O_GUIDANCE:
+        return to_double(&g->guidance, name, v, 0, 1000);
+    case O_NEGATIVE:
+        g->negative = v;
+        return true;
+    case O_SHIFT:
+        return to_double(&g->shift, name, v, 1e-6, 1e6);
+    case O_INIT:
+        g->init = v;
+        return true;
+    case O_STRENGTH:
+        o->strength_given = true;
+        return to_double(&g->strength, name, v, 0, 1);
+    case O_MAX_TOKENS:
+        return to_int(&g->max_tokens, name, v, 1, SWD_TOKENS_MAX);
     case O_RNG:
         if (!to_word(&word, name, v, rngs)) return false;
         g->rng = word ? SWD_RNG_TORCH : SWD_RNG_PHILOX;
         return true;
-    case O_SAVE_LATENTS: g->save_latents = v; return true;
-    case O_SAVE_SCALES: g->save_scales = v; return true;
-    case O_BATCH: return to_int(&g->batch, name, v, 1, 1024);
-    case O_PROMPTS: o->prompts_file = v; return true;
-    case O_OUTPUT: o->output = v; return true;
-    case O_JSON: o->json = true; return true;
-    case O_HELP: o->help = true; return true;
-    default: return apply_model(o, id, name, v);
+    case O_SAVE_LATENTS:
+        g->save_latents = v;
+        return true;
+    case O_SAVE_SCALES:
+        g->save_scales = v;
+        return true;
+    case O_BATCH:
+        return to_int(&g->batch, name, v, 1, 1024);
+    case O_PROMPTS:
+        o->prompts_file = v;
+        return true;
+    case O_OUTPUT:
+        o->output = v;
+        return true;
+    case O_JSON:
+        o->json = true;
+        return true;
+    case O_HELP:
+        o->help = true;
+        return true;
+    default:
+        return apply_model(o, id, name, v);
     }
 }
 
@@ -289,16 +373,21 @@ int options_parse(options *o, int command, const char *command_name, int argc, c
             continue;
         }
         const char *equals = arg[1] == '-' ? strchr(arg, '=') : NULL;
-        const struct option_entry *e = find_option(arg, equals ? (size_t)(equals - arg) : strlen(arg));
+        const struct option_entry *e =
+            find_option(arg, equals ? (size_t)(equals - arg) : strlen(arg));
         if (!e || !(e->commands & command)) {
-            print_error("%s: no such option of swd %s; see swd %s --help%s", arg, command_name, command_name,
-                        command & (CMD_GENERATE | CMD_TOKENIZE) ? " (a prompt that starts with - goes after --)" : "");
+            print_error("%s: no such option of swd %s; see swd %s --help%s", arg, command_name,
+                        command_name,
+                        command & (CMD_GENERATE | CMD_TOKENIZE)
+                            ? " (a prompt that starts with - goes after --)"
+                            : "");
             return EXIT_USAGE;
         }
         const char *value = equals ? equals + 1 : NULL;
         if (e->has_value && !value && ++i < argc) value = argv[i];
         if (e->has_value ? !value : value != NULL) {
-            print_error("%s %s; see swd %s --help", e->name, e->has_value ? "needs a value" : "takes no value", command_name);
+            print_error("%s %s; see swd %s --help", e->name,
+                        e->has_value ? "needs a value" : "takes no value", command_name);
             return EXIT_USAGE;
         }
         if (!apply_request(o, e->id, e->name, value)) return EXIT_USAGE;

@@ -8,7 +8,14 @@
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
 /* Bits of commands that take an option. */
-enum { CMD_GENERATE = 1, CMD_TOKENIZE = 2, CMD_ENCODE = 4, CMD_DECODE = 8, CMD_INFO = 16, CMD_PRESETS = 32 };
+enum {
+    CMD_GENERATE = 1,
+    CMD_TOKENIZE = 2,
+    CMD_ENCODE = 4,
+    CMD_DECODE = 8,
+    CMD_INFO = 16,
+    CMD_PRESETS = 32
+};
 
 typedef struct options {
     swd_open_params open;
@@ -18,11 +25,11 @@ typedef struct options {
     int scales[SWD_STEPS_MAX];
     double sigmas[SWD_STEPS_MAX + 1];
     const char *prompts_file;
-    const char *output;              /* -o as given; NULL: not given */
+    const char *output; /* -o as given; NULL: not given */
     bool json, help, strength_given;
-    const char *const *arguments;    /* what is no option */
+    const char *const *arguments; /* what is no option */
     int n_arguments;
-    const char **storage;            /* owned: of arguments */
+    const char **storage; /* owned: of arguments */
 } options;
 
 /* argv[2..]. Prints one error line and returns EXIT_USAGE if the call is wrong, else EXIT_DONE. Free it either way. */

@@ -9,8 +9,9 @@
 
 typedef struct swd_backend swd_backend;
 typedef struct swd_stream swd_stream; /* order of execution; NULL is the only one of the CPU */
-typedef struct swd_linear swd_linear; /* packed weight [N, K] and bias [N] of a linear layer, backend-owned memory */
-typedef struct swd_conv swd_conv;     /* packed weight [O, I, kh, kw] and bias [O] of a convolution */
+typedef struct swd_linear
+    swd_linear; /* packed weight [N, K] and bias [N] of a linear layer, backend-owned memory */
+typedef struct swd_conv swd_conv; /* packed weight [O, I, kh, kw] and bias [O] of a convolution */
 
 /* One slot per op: same name, same order of arguments, documented in ops.h. ws: scratch of the size that workspace asked for. */
 typedef struct swd_ops {
@@ -19,39 +20,57 @@ typedef struct swd_ops {
     size_t (*conv_workspace)(swd_backend *, const conv_args *);
     swd_status (*conv)(swd_backend *, const conv_args *, void *ws, swd_stream *, swd_err *);
     size_t (*attention_workspace)(swd_backend *, const attention_args *);
-    swd_status (*attention)(swd_backend *, const attention_args *, void *ws, swd_stream *, swd_err *);
+    swd_status (*attention)(swd_backend *, const attention_args *, void *ws, swd_stream *,
+                            swd_err *);
     size_t (*group_norm_workspace)(swd_backend *, const group_norm_args *);
-    swd_status (*group_norm)(swd_backend *, const group_norm_args *, void *ws, swd_stream *, swd_err *);
+    swd_status (*group_norm)(swd_backend *, const group_norm_args *, void *ws, swd_stream *,
+                             swd_err *);
     swd_status (*layernorm)(swd_backend *, const norm_args *, swd_stream *, swd_err *);
     swd_status (*layernorm_modulate)(swd_backend *, const norm_args *, swd_stream *, swd_err *);
     swd_status (*rms_norm)(swd_backend *, const norm_args *, swd_stream *, swd_err *);
     swd_status (*qk_norm_rope)(swd_backend *, const qk_norm_args *, swd_stream *, swd_err *);
-    swd_status (*gate_residual)(swd_backend *, swd_tensor x, swd_tensor y, swd_tensor gate, swd_stream *, swd_err *);
-    swd_status (*activation)(swd_backend *, swd_tensor y, swd_tensor x, swd_act, swd_stream *, swd_err *);
-    swd_status (*gated_gelu)(swd_backend *, swd_tensor y, swd_tensor a, swd_tensor b, swd_stream *, swd_err *);
-    swd_status (*axpby)(swd_backend *, swd_tensor y, float a, swd_tensor x, float b, swd_tensor z, swd_stream *, swd_err *);
+    swd_status (*gate_residual)(swd_backend *, swd_tensor x, swd_tensor y, swd_tensor gate,
+                                swd_stream *, swd_err *);
+    swd_status (*activation)(swd_backend *, swd_tensor y, swd_tensor x, swd_act, swd_stream *,
+                             swd_err *);
+    swd_status (*gated_gelu)(swd_backend *, swd_tensor y, swd_tensor a, swd_tensor b, swd_stream *,
+                             swd_err *);
+    swd_status (*axpby)(swd_backend *, swd_tensor y, float a, swd_tensor x, float b, swd_tensor z,
+                        swd_stream *, swd_err *);
     swd_status (*copy)(swd_backend *, swd_tensor y, swd_tensor x, swd_stream *, swd_err *);
     swd_status (*fill)(swd_backend *, swd_tensor y, float value, swd_stream *, swd_err *);
-    swd_status (*embed)(swd_backend *, swd_tensor y, swd_tensor table, swd_tensor ids, swd_stream *, swd_err *);
-    swd_status (*relative_bias)(swd_backend *, swd_tensor bias, swd_tensor table, int max_distance, swd_stream *, swd_err *);
-    swd_status (*timestep_sinusoid)(swd_backend *, swd_tensor y, swd_tensor t, swd_stream *, swd_err *);
-    swd_status (*patchify)(swd_backend *, swd_tensor y, swd_tensor x, int patch, swd_stream *, swd_err *);
-    swd_status (*unpatchify)(swd_backend *, swd_tensor x, swd_tensor y, int patch, swd_stream *, swd_err *);
-    swd_status (*add_position)(swd_backend *, swd_tensor x, swd_tensor table, int grid_h, int grid_w, swd_stream *, swd_err *);
-    swd_status (*guidance_combine)(swd_backend *, swd_tensor v, swd_tensor cond, swd_tensor uncond, float guidance, swd_stream *,
-                                   swd_err *);
-    swd_status (*resize_renoise)(swd_backend *, const resize_renoise_args *, swd_stream *, swd_err *);
-    swd_status (*noise)(swd_backend *, swd_tensor y, const uint64_t *seeds, uint32_t step, swd_stream *, swd_err *);
-    swd_status (*nchw_to_nhwc)(swd_backend *, swd_tensor y, swd_tensor x, float scale, float shift, swd_stream *, swd_err *);
-    swd_status (*nhwc_to_nchw)(swd_backend *, swd_tensor y, swd_tensor x, float scale, float shift, swd_stream *, swd_err *);
-    swd_status (*to_rgb8)(swd_backend *, swd_tensor y, swd_tensor x, float scale, float shift, swd_stream *, swd_err *);
-    swd_status (*from_rgb8)(swd_backend *, swd_tensor y, swd_tensor x, float scale, float shift, swd_stream *, swd_err *);
+    swd_status (*embed)(swd_backend *, swd_tensor y, swd_tensor table, swd_tensor ids, swd_stream *,
+                        swd_err *);
+    swd_status (*relative_bias)(swd_backend *, swd_tensor bias, swd_tensor table, int max_distance,
+                                swd_stream *, swd_err *);
+    swd_status (*timestep_sinusoid)(swd_backend *, swd_tensor y, swd_tensor t, swd_stream *,
+                                    swd_err *);
+    swd_status (*patchify)(swd_backend *, swd_tensor y, swd_tensor x, int patch, swd_stream *,
+                           swd_err *);
+    swd_status (*unpatchify)(swd_backend *, swd_tensor x, swd_tensor y, int patch, swd_stream *,
+                             swd_err *);
+    swd_status (*add_position)(swd_backend *, swd_tensor x, swd_tensor table, int grid_h,
+                               int grid_w, swd_stream *, swd_err *);
+    swd_status (*guidance_combine)(swd_backend *, swd_tensor v, swd_tensor cond, swd_tensor uncond,
+                                   float guidance, swd_stream *, swd_err *);
+    swd_status (*resize_renoise)(swd_backend *, const resize_renoise_args *, swd_stream *,
+                                 swd_err *);
+    swd_status (*noise)(swd_backend *, swd_tensor y, const uint64_t *seeds, uint32_t step,
+                        swd_stream *, swd_err *);
+    swd_status (*nchw_to_nhwc)(swd_backend *, swd_tensor y, swd_tensor x, float scale, float shift,
+                               swd_stream *, swd_err *);
+    swd_status (*nhwc_to_nchw)(swd_backend *, swd_tensor y, swd_tensor x, float scale, float shift,
+                               swd_stream *, swd_err *);
+    swd_status (*to_rgb8)(swd_backend *, swd_tensor y, swd_tensor x, float scale, float shift,
+                          swd_stream *, swd_err *);
+    swd_status (*from_rgb8)(swd_backend *, swd_tensor y, swd_tensor x, float scale, float shift,
+                            swd_stream *, swd_err *);
 } swd_ops;
 
 struct swd_backend {
-    const char *name;       /* "cpu", "cuda" */
-    char device[128];       /* for people: "AMD EPYC, 2 threads, avx512_bf16" */
-    bool native_bf16;       /* bf16 products run faster than float32 ones */
+    const char *name; /* "cpu", "cuda" */
+    char device[128]; /* for people: "AMD EPYC, 2 threads, avx512_bf16" */
+    bool native_bf16; /* bf16 products run faster than float32 ones */
     swd_ops ops;
     /* Memory: 64-byte aligned, NULL when there is none left. */
     void *(*alloc)(swd_backend *, size_t bytes);
@@ -63,10 +82,12 @@ struct swd_backend {
     /* Packs a weight. weight: host, contiguous, F32 or BF16, [N, K] (linear), [O, I, kh, kw] (conv); bias: host F32 or absent.
      * compute: the arithmetic of the products, SWD_F32 or SWD_BF16 (bf16 inputs, float32 accumulation). Where the compute type is float32
      * and the weight comes as BF16 it stays BF16 in memory and is widened layer by layer. The host memory is not needed afterwards. */
-    swd_status (*linear_create)(swd_backend *, swd_linear **out, swd_tensor weight, swd_tensor bias, swd_dtype compute, swd_err *);
+    swd_status (*linear_create)(swd_backend *, swd_linear **out, swd_tensor weight, swd_tensor bias,
+                                swd_dtype compute, swd_err *);
     void (*linear_destroy)(swd_backend *, swd_linear **);
-    swd_status (*conv_create)(swd_backend *, swd_conv **out, swd_tensor weight, swd_tensor bias, int stride, int pad_before,
-                              int pad_after, bool upsample2x, swd_dtype compute, swd_err *);
+    swd_status (*conv_create)(swd_backend *, swd_conv **out, swd_tensor weight, swd_tensor bias,
+                              int stride, int pad_before, int pad_after, bool upsample2x,
+                              swd_dtype compute, swd_err *);
     void (*conv_destroy)(swd_backend *, swd_conv **);
     size_t (*weight_bytes)(swd_backend *); /* held by all packed weights */
     void (*destroy)(swd_backend *);
@@ -74,10 +95,25 @@ struct swd_backend {
 };
 
 /* Facts of a packed weight, the same for every backend; the first members of their structs. */
-struct swd_linear_facts { int64_t n, k; bool has_bias; swd_dtype compute; };
-struct swd_conv_facts { int64_t out, in, kh, kw; int stride, pad_before, pad_after; bool upsample2x, has_bias; swd_dtype compute; };
-static inline const struct swd_linear_facts *linear_facts(const swd_linear *w) { return (const struct swd_linear_facts *)w; }
-static inline const struct swd_conv_facts *conv_facts(const swd_conv *w) { return (const struct swd_conv_facts *)w; }
+struct swd_linear_facts {
+    int64_t n, k;
+    bool has_bias;
+    swd_dtype compute;
+};
+struct swd_conv_facts {
+    int64_t out, in, kh, kw;
+    int stride, pad_before, pad_after;
+    bool upsample2x, has_bias;
+    swd_dtype compute;
+};
+static inline const struct swd_linear_facts *linear_facts(const swd_linear *w)
+{
+    return (const struct swd_linear_facts *)w;
+}
+static inline const struct swd_conv_facts *conv_facts(const swd_conv *w)
+{
+    return (const struct swd_conv_facts *)w;
+}
 
 /* threads <= 0: as many as the process may use. */
 swd_status backend_cpu_create(swd_backend **out, int threads, swd_err *err);

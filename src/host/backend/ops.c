@@ -2,17 +2,19 @@
 // The front door of all arithmetic: every documented precondition is checked here, once; the slots trust what they get.
 #include "backend/ops.h"
 
-#define REQUIRE(cond, ...)                                                             \
-    do {                                                                               \
-        if (!(cond)) return SWD_FAIL(ex->err, SWD_ERR_ARGUMENT, __VA_ARGS__);          \
+#define REQUIRE(cond, ...)                                                                         \
+    do {                                                                                           \
+        if (!(cond)) return SWD_FAIL(ex->err, SWD_ERR_ARGUMENT, __VA_ARGS__);                      \
     } while (0)
 // Calls a slot unless only the plan is being measured.
-#define SLOT(name, ...) (ex->dry ? SWD_OK : ex->backend->ops.name(ex->backend, __VA_ARGS__, ex->stream, ex->err))
+#define SLOT(name, ...)                                                                            \
+    (ex->dry ? SWD_OK : ex->backend->ops.name(ex->backend, __VA_ARGS__, ex->stream, ex->err))
 
 // Activations: F32 or BF16, innermost stride 1, no empty dimension.
 static bool is_act(swd_tensor t)
 {
-    if (t.ndim < 1 || t.ndim > SWD_MAX_DIMS || (t.dtype != SWD_F32 && t.dtype != SWD_BF16)) return false;
+    if (t.ndim < 1 || t.ndim > SWD_MAX_DIMS || (t.dtype != SWD_F32 && t.dtype != SWD_BF16))
+        return false;
     for (int i = 0; i < t.ndim; i++)
         if (t.shape[i] < 1) return false;
     return t.stride[t.ndim - 1] == 1 || t.shape[t.ndim - 1] == 1;
@@ -23,15 +25,22 @@ static bool is_f32(swd_tensor t, int ndim)
     return is_act(t) && t.dtype == SWD_F32 && t.ndim == ndim && tensor_contiguous(t);
 }
 
-static bool is_vector(swd_tensor t, int64_t n) { return is_f32(t, 1) && t.shape[0] == n; }
+static bool is_vector(swd_tensor t, int64_t n)
+{
+    return is_f32(t, 1) && t.shape[0] == n;
+}
 
 // [B, D] rows that go with [B, n, D]
 static bool is_per_sample(swd_tensor t, swd_tensor x)
 {
-    return is_act(t) && t.ndim == 2 && x.ndim == 3 && t.shape[0] == x.shape[0] && t.shape[1] == x.shape[2];
+    return is_act(t) && t.ndim == 2 && x.ndim == 3 && t.shape[0] == x.shape[0] &&
+           t.shape[1] == x.shape[2];
 }
 
-static int64_t last(swd_tensor t) { return t.shape[t.ndim - 1]; }
+static int64_t last(swd_tensor t)
+{
+    return t.shape[t.ndim - 1];
+}
 
 // Equal but for the last dimension.
 static bool same_rows(swd_tensor a, swd_tensor b)
@@ -43,23 +52,31 @@ static bool same_rows(swd_tensor a, swd_tensor b)
 }
 
 // Scratch for one call, given back after it.
-static void *scratch(swd_exec *ex, size_t bytes) { return bytes ? exec1(ex, SWD_U8, (int64_t)bytes).data : NULL; }
+static void *scratch(swd_exec *ex, size_t bytes)
+{
+    return bytes ? exec1(ex, SWD_U8, (int64_t)bytes).data : NULL;
+}
 
 static swd_status linear(const linear_args *a, swd_exec *ex)
 {
     char ty[96], tx[96];
-    REQUIRE(a->w && is_act(a->y) && is_act(a->x) && same_rows(a->y, a->x) && a->x.ndim <= 3, "op_linear: %s from %s",
-            tensor_describe(a->y, ty, sizeof ty), tensor_describe(a->x, tx, sizeof tx));
+    REQUIRE(a->w && is_act(a->y) && is_act(a->x) && same_rows(a->y, a->x) && a->x.ndim <= 3,
+            "op_linear: %s from %s", tensor_describe(a->y, ty, sizeof ty),
+            tensor_describe(a->x, tx, sizeof tx));
     const struct swd_linear_facts *f = linear_facts(a->w);
-    REQUIRE(last(a->x) == f->k && last(a->y) == f->n, "op_linear: %s from %s by a weight [%lld, %lld]",
-            tensor_describe(a->y, ty, sizeof ty), tensor_describe(a->x, tx, sizeof tx), (long long)f->n, (long long)f->k);
-    REQUIRE(!tensor_present(a->residual) || (is_act(a->residual) && tensor_same_shape(a->residual, a->y)),
+    REQUIRE(last(a->x) == f->k && last(a->y) == f->n,
+            "op_linear: %s from %s by a weight [%lld, %lld]", tensor_describe(a->y, ty, sizeof ty),
+            tensor_describe(a->x, tx, sizeof tx), (long long)f->n, (long long)f->k);
+    REQUIRE(!tensor_present(a->residual) ||
+                (is_act(a->residual) && tensor_same_shape(a->residual, a->y)),
             "op_linear: the residual is not shaped as the result");
-    REQUIRE(!tensor_present(a->gate) || (tensor_present(a->residual) && is_per_sample(a->gate, a->y)),
+    REQUIRE(!tensor_present(a->gate) ||
+                (tensor_present(a->residual) && is_per_sample(a->gate, a->y)),
             "op_linear: a gate is [B, N] beside a result [B, n, N]");
     size_t mark = exec_mark(ex);
     void *ws = scratch(ex, ex->backend->ops.linear_workspace(ex->backend, a));
-    swd_status s = ex->dry ? SWD_OK : ex->backend->ops.linear(ex->backend, a, ws, ex->stream, ex->err);
+    swd_status s =
+        ex->dry ? SWD_OK : ex->backend->ops.linear(ex->backend, a, ws, ex->stream, ex->err);
     exec_rewind(ex, mark);
     return s;
 }
@@ -69,36 +86,45 @@ swd_status op_linear(swd_tensor y, swd_tensor x, const swd_linear *w, swd_act ac
     return linear(&(linear_args){.y = y, .x = x, .w = w, .act = act}, ex);
 }
 
-swd_status op_linear_residual(swd_tensor y, swd_tensor residual, swd_tensor gate, swd_tensor x, const swd_linear *w, swd_exec *ex)
+swd_status op_linear_residual(swd_tensor y, swd_tensor residual, swd_tensor gate, swd_tensor x,
+                              const swd_linear *w, swd_exec *ex)
 {
     REQUIRE(tensor_present(residual), "op_linear_residual: no residual");
     return linear(&(linear_args){.y = y, .x = x, .w = w, .residual = residual, .gate = gate}, ex);
 }
 
-swd_status op_conv(swd_tensor y, swd_tensor x, const swd_conv *w, swd_act act, swd_tensor residual, swd_exec *ex)
+swd_status op_conv(swd_tensor y, swd_tensor x, const swd_conv *w, swd_act act, swd_tensor residual,
+                   swd_exec *ex)
 {
     conv_args a = {.y = y, .x = x, .w = w, .act = act, .residual = residual};
-    REQUIRE(w && is_act(y) && is_act(x) && y.ndim == 4 && x.ndim == 4 && tensor_contiguous(y) && tensor_contiguous(x),
+    REQUIRE(w && is_act(y) && is_act(x) && y.ndim == 4 && x.ndim == 4 && tensor_contiguous(y) &&
+                tensor_contiguous(x),
             "op_conv: NHWC maps are contiguous [B, H, W, C]");
     const struct swd_conv_facts *f = conv_facts(w);
     int up = f->upsample2x ? 2 : 1, pad = f->pad_before + f->pad_after;
-    int64_t h = (x.shape[1] * up + pad - f->kh) / f->stride + 1, width = (x.shape[2] * up + pad - f->kw) / f->stride + 1;
+    int64_t h = (x.shape[1] * up + pad - f->kh) / f->stride + 1,
+            width = (x.shape[2] * up + pad - f->kw) / f->stride + 1;
     char ty[96], tx[96];
-    REQUIRE(x.shape[3] == f->in && y.shape[3] == f->out && y.shape[0] == x.shape[0] && y.shape[1] == h && y.shape[2] == width,
-            "op_conv: %s from %s by a weight [%lld, %lld, %lld, %lld]", tensor_describe(y, ty, sizeof ty),
-            tensor_describe(x, tx, sizeof tx), (long long)f->out, (long long)f->in, (long long)f->kh, (long long)f->kw);
-    REQUIRE(!tensor_present(residual) || (is_act(residual) && tensor_same_shape(residual, y) && tensor_contiguous(residual)),
+    REQUIRE(x.shape[3] == f->in && y.shape[3] == f->out && y.shape[0] == x.shape[0] &&
+                y.shape[1] == h && y.shape[2] == width,
+            "op_conv: %s from %s by a weight [%lld, %lld, %lld, %lld]",
+            tensor_describe(y, ty, sizeof ty), tensor_describe(x, tx, sizeof tx), (long long)f->out,
+            (long long)f->in, (long long)f->kh, (long long)f->kw);
+    REQUIRE(!tensor_present(residual) ||
+                (is_act(residual) && tensor_same_shape(residual, y) && tensor_contiguous(residual)),
             "op_conv: the residual is not shaped as the result");
     size_t mark = exec_mark(ex);
     void *ws = scratch(ex, ex->backend->ops.conv_workspace(ex->backend, &a));
-    swd_status s = ex->dry ? SWD_OK : ex->backend->ops.conv(ex->backend, &a, ws, ex->stream, ex->err);
+    swd_status s =
+        ex->dry ? SWD_OK : ex->backend->ops.conv(ex->backend, &a, ws, ex->stream, ex->err);
     exec_rewind(ex, mark);
     return s;
 }
 
 swd_status op_upsample_conv(swd_tensor y, swd_tensor x, const swd_conv *w, swd_exec *ex)
 {
-    REQUIRE(w && conv_facts(w)->upsample2x, "op_upsample_conv: the weight was packed without upsampling");
+    REQUIRE(w && conv_facts(w)->upsample2x,
+            "op_upsample_conv: the weight was packed without upsampling");
     return op_conv(y, x, w, SWD_ACT_NONE, tensor_none(), ex);
 }
 
@@ -108,73 +134,92 @@ swd_status op_attention(const attention_args *a, swd_exec *ex)
     swd_tensor k0 = a->k[0];
     REQUIRE(k0.ndim == 4, "op_attention: keys are [B, N, H, d]");
     int64_t d = k0.shape[3];
-    REQUIRE(d % 8 == 0 && d <= 512, "op_attention: head_dim %lld is no multiple of 8 up to 512", (long long)d);
+    REQUIRE(d % 8 == 0 && d <= 512, "op_attention: head_dim %lld is no multiple of 8 up to 512",
+            (long long)d);
     REQUIRE(!a->causal || a->n_streams == 1, "op_attention: a causal mask is for one stream");
     for (int i = 0; i < a->n_streams; i++) {
         swd_tensor q = a->q[i], k = a->k[i], v = a->v[i], o = a->o[i];
-        REQUIRE(is_act(k) && is_act(v) && k.ndim == 4 && tensor_same_shape(k, v) && k.shape[0] == k0.shape[0] &&
-                    k.shape[2] == k0.shape[2] && k.shape[3] == d && k.dtype == k0.dtype && v.dtype == k0.dtype,
+        REQUIRE(is_act(k) && is_act(v) && k.ndim == 4 && tensor_same_shape(k, v) &&
+                    k.shape[0] == k0.shape[0] && k.shape[2] == k0.shape[2] && k.shape[3] == d &&
+                    k.dtype == k0.dtype && v.dtype == k0.dtype,
                 "op_attention: keys and values of stream %d differ in shape or dtype", i);
-        REQUIRE(tensor_present(q) == tensor_present(o), "op_attention: stream %d has only one of q and o", i);
+        REQUIRE(tensor_present(q) == tensor_present(o),
+                "op_attention: stream %d has only one of q and o", i);
         if (!tensor_present(q)) continue;
-        REQUIRE(is_act(q) && is_act(o) && tensor_same_shape(q, o) && q.dtype == k0.dtype && q.ndim == 4 &&
-                    q.shape[0] == k0.shape[0] && q.shape[2] == k0.shape[2] && q.shape[3] == d,
-                "op_attention: queries and outputs of stream %d differ from its keys in shape or dtype", i);
-        REQUIRE(!tensor_present(a->bias) || (a->n_streams == 1 && is_f32(a->bias, 3) && a->bias.shape[0] == q.shape[2] &&
-                                             a->bias.shape[1] == q.shape[1] && a->bias.shape[2] == k.shape[1]),
+        REQUIRE(
+            is_act(q) && is_act(o) && tensor_same_shape(q, o) && q.dtype == k0.dtype &&
+                q.ndim == 4 && q.shape[0] == k0.shape[0] && q.shape[2] == k0.shape[2] &&
+                q.shape[3] == d,
+            "op_attention: queries and outputs of stream %d differ from its keys in shape or dtype",
+            i);
+        REQUIRE(!tensor_present(a->bias) ||
+                    (a->n_streams == 1 && is_f32(a->bias, 3) && a->bias.shape[0] == q.shape[2] &&
+                     a->bias.shape[1] == q.shape[1] && a->bias.shape[2] == k.shape[1]),
                 "op_attention: the bias is F32 [H, Nq, Nk] of one stream");
     }
     size_t mark = exec_mark(ex);
     void *ws = scratch(ex, ex->backend->ops.attention_workspace(ex->backend, a));
-    swd_status s = ex->dry ? SWD_OK : ex->backend->ops.attention(ex->backend, a, ws, ex->stream, ex->err);
+    swd_status s =
+        ex->dry ? SWD_OK : ex->backend->ops.attention(ex->backend, a, ws, ex->stream, ex->err);
     exec_rewind(ex, mark);
     return s;
 }
 
 static swd_status group_norm(const group_norm_args *a, swd_exec *ex)
 {
-    REQUIRE(is_act(a->y) && is_act(a->x) && a->x.ndim == 4 && tensor_same_shape(a->y, a->x) && tensor_contiguous(a->x) &&
-                tensor_contiguous(a->y),
+    REQUIRE(is_act(a->y) && is_act(a->x) && a->x.ndim == 4 && tensor_same_shape(a->y, a->x) &&
+                tensor_contiguous(a->x) && tensor_contiguous(a->y),
             "op_group_norm: NHWC maps are contiguous [B, H, W, C]");
-    REQUIRE(a->groups > 0 && last(a->x) % a->groups == 0, "op_group_norm: %lld channels in %d groups", (long long)last(a->x),
-            a->groups);
-    REQUIRE(is_vector(a->gamma, last(a->x)) && is_vector(a->beta, last(a->x)), "op_group_norm: gamma and beta are F32 [C]");
+    REQUIRE(a->groups > 0 && last(a->x) % a->groups == 0,
+            "op_group_norm: %lld channels in %d groups", (long long)last(a->x), a->groups);
+    REQUIRE(is_vector(a->gamma, last(a->x)) && is_vector(a->beta, last(a->x)),
+            "op_group_norm: gamma and beta are F32 [C]");
     size_t mark = exec_mark(ex);
     void *ws = scratch(ex, ex->backend->ops.group_norm_workspace(ex->backend, a));
-    swd_status s = ex->dry ? SWD_OK : ex->backend->ops.group_norm(ex->backend, a, ws, ex->stream, ex->err);
+    swd_status s =
+        ex->dry ? SWD_OK : ex->backend->ops.group_norm(ex->backend, a, ws, ex->stream, ex->err);
     exec_rewind(ex, mark);
     return s;
 }
 
-swd_status op_group_norm(swd_tensor y, swd_tensor x, swd_tensor gamma, swd_tensor beta, int groups, float eps, swd_exec *ex)
+swd_status op_group_norm(swd_tensor y, swd_tensor x, swd_tensor gamma, swd_tensor beta, int groups,
+                         float eps, swd_exec *ex)
 {
     return group_norm(&(group_norm_args){y, x, gamma, beta, groups, eps, false}, ex);
 }
 
-swd_status op_group_norm_silu(swd_tensor y, swd_tensor x, swd_tensor gamma, swd_tensor beta, int groups, float eps, swd_exec *ex)
+swd_status op_group_norm_silu(swd_tensor y, swd_tensor x, swd_tensor gamma, swd_tensor beta,
+                              int groups, float eps, swd_exec *ex)
 {
     return group_norm(&(group_norm_args){y, x, gamma, beta, groups, eps, true}, ex);
 }
 
-swd_status op_layernorm(swd_tensor y, swd_tensor x, swd_tensor weight, swd_tensor bias, float eps, swd_exec *ex)
+swd_status op_layernorm(swd_tensor y, swd_tensor x, swd_tensor weight, swd_tensor bias, float eps,
+                        swd_exec *ex)
 {
-    REQUIRE(is_act(y) && is_act(x) && tensor_same_shape(y, x), "op_layernorm: result and input differ in shape");
-    REQUIRE((!tensor_present(weight) || is_vector(weight, last(x))) && (!tensor_present(bias) || is_vector(bias, last(x))),
+    REQUIRE(is_act(y) && is_act(x) && tensor_same_shape(y, x),
+            "op_layernorm: result and input differ in shape");
+    REQUIRE((!tensor_present(weight) || is_vector(weight, last(x))) &&
+                (!tensor_present(bias) || is_vector(bias, last(x))),
             "op_layernorm: weight and bias are F32 [D]");
     return SLOT(layernorm, &(norm_args){y, x, weight, bias, eps});
 }
 
-swd_status op_layernorm_modulate(swd_tensor y, swd_tensor x, swd_tensor shift, swd_tensor scale, float eps, swd_exec *ex)
+swd_status op_layernorm_modulate(swd_tensor y, swd_tensor x, swd_tensor shift, swd_tensor scale,
+                                 float eps, swd_exec *ex)
 {
-    REQUIRE(is_act(y) && is_act(x) && x.ndim == 3 && tensor_same_shape(y, x) && is_per_sample(shift, x) && is_per_sample(scale, x),
+    REQUIRE(is_act(y) && is_act(x) && x.ndim == 3 && tensor_same_shape(y, x) &&
+                is_per_sample(shift, x) && is_per_sample(scale, x),
             "op_layernorm_modulate: x is [B, n, D], shift and scale [B, D]");
     return SLOT(layernorm_modulate, &(norm_args){y, x, scale, shift, eps});
 }
 
 swd_status op_rms_norm(swd_tensor y, swd_tensor x, swd_tensor weight, float eps, swd_exec *ex)
 {
-    REQUIRE(is_act(y) && is_act(x) && tensor_same_shape(y, x), "op_rms_norm: result and input differ in shape");
-    REQUIRE(!tensor_present(weight) || is_vector(weight, last(x)), "op_rms_norm: the weight is F32 [D]");
+    REQUIRE(is_act(y) && is_act(x) && tensor_same_shape(y, x),
+            "op_rms_norm: result and input differ in shape");
+    REQUIRE(!tensor_present(weight) || is_vector(weight, last(x)),
+            "op_rms_norm: the weight is F32 [D]");
     return SLOT(rms_norm, &(norm_args){y, x, weight, tensor_none(), eps});
 }
 
@@ -183,12 +228,15 @@ swd_status op_qk_norm(swd_tensor x, swd_tensor weight, float eps, swd_exec *ex)
     return op_qk_norm_rope(x, weight, eps, tensor_none(), tensor_none(), ex);
 }
 
-swd_status op_qk_norm_rope(swd_tensor x, swd_tensor weight, float eps, swd_tensor cos, swd_tensor sin, swd_exec *ex)
+swd_status op_qk_norm_rope(swd_tensor x, swd_tensor weight, float eps, swd_tensor cos,
+                           swd_tensor sin, swd_exec *ex)
 {
     REQUIRE(is_act(x) && x.ndim == 4, "op_qk_norm_rope: x is [B, N, H, d]");
-    REQUIRE(!tensor_present(weight) || is_vector(weight, x.shape[3]), "op_qk_norm_rope: the weight is F32 [d]");
+    REQUIRE(!tensor_present(weight) || is_vector(weight, x.shape[3]),
+            "op_qk_norm_rope: the weight is F32 [d]");
     REQUIRE(tensor_present(cos) == tensor_present(sin), "op_qk_norm_rope: cos without sin");
-    REQUIRE(!tensor_present(cos) || (is_f32(cos, 2) && is_f32(sin, 2) && tensor_same_shape(cos, sin) && x.shape[3] % 2 == 0 &&
+    REQUIRE(!tensor_present(cos) || (is_f32(cos, 2) && is_f32(sin, 2) &&
+                                     tensor_same_shape(cos, sin) && x.shape[3] % 2 == 0 &&
                                      cos.shape[0] == x.shape[1] && cos.shape[1] * 2 == x.shape[3]),
             "op_qk_norm_rope: cos and sin are F32 [N, d / 2]");
     return SLOT(qk_norm_rope, &(qk_norm_args){x, weight, eps, cos, sin});
@@ -196,36 +244,42 @@ swd_status op_qk_norm_rope(swd_tensor x, swd_tensor weight, float eps, swd_tenso
 
 swd_status op_gate_residual(swd_tensor x, swd_tensor y, swd_tensor gate, swd_exec *ex)
 {
-    REQUIRE(is_act(x) && is_act(y) && x.ndim == 3 && tensor_same_shape(x, y), "op_gate_residual: x and y are [B, n, D]");
-    REQUIRE(!tensor_present(gate) || is_per_sample(gate, x), "op_gate_residual: the gate is [B, D]");
+    REQUIRE(is_act(x) && is_act(y) && x.ndim == 3 && tensor_same_shape(x, y),
+            "op_gate_residual: x and y are [B, n, D]");
+    REQUIRE(!tensor_present(gate) || is_per_sample(gate, x),
+            "op_gate_residual: the gate is [B, D]");
     return SLOT(gate_residual, x, y, gate);
 }
 
 swd_status op_activation(swd_tensor y, swd_tensor x, swd_act act, swd_exec *ex)
 {
-    REQUIRE(is_act(y) && is_act(x) && tensor_same_shape(y, x), "op_activation: result and input differ in shape");
+    REQUIRE(is_act(y) && is_act(x) && tensor_same_shape(y, x),
+            "op_activation: result and input differ in shape");
     return SLOT(activation, y, x, act);
 }
 
 swd_status op_gated_gelu(swd_tensor y, swd_tensor a, swd_tensor b, swd_exec *ex)
 {
-    REQUIRE(is_act(y) && is_act(a) && is_act(b) && tensor_same_shape(y, a) && tensor_same_shape(y, b),
+    REQUIRE(is_act(y) && is_act(a) && is_act(b) && tensor_same_shape(y, a) &&
+                tensor_same_shape(y, b),
             "op_gated_gelu: three tensors of one shape");
     return SLOT(gated_gelu, y, a, b);
 }
 
 swd_status op_axpby(swd_tensor y, float a, swd_tensor x, float b, swd_tensor z, swd_exec *ex)
 {
-    REQUIRE(is_act(y) && is_act(x) && tensor_same_shape(y, x), "op_axpby: result and input differ in shape");
-    REQUIRE(!tensor_present(z) || (is_act(z) && tensor_same_shape(y, z)), "op_axpby: z differs in shape");
+    REQUIRE(is_act(y) && is_act(x) && tensor_same_shape(y, x),
+            "op_axpby: result and input differ in shape");
+    REQUIRE(!tensor_present(z) || (is_act(z) && tensor_same_shape(y, z)),
+            "op_axpby: z differs in shape");
     return SLOT(axpby, y, a, x, b, z);
 }
 
 swd_status op_copy(swd_tensor y, swd_tensor x, swd_exec *ex)
 {
     char ty[96], tx[96];
-    REQUIRE(is_act(y) && is_act(x) && tensor_same_shape(y, x), "op_copy: %s from %s", tensor_describe(y, ty, sizeof ty),
-            tensor_describe(x, tx, sizeof tx));
+    REQUIRE(is_act(y) && is_act(x) && tensor_same_shape(y, x), "op_copy: %s from %s",
+            tensor_describe(y, ty, sizeof ty), tensor_describe(x, tx, sizeof tx));
     return SLOT(copy, y, x);
 }
 
@@ -237,17 +291,19 @@ swd_status op_fill(swd_tensor y, float value, swd_exec *ex)
 
 swd_status op_embed(swd_tensor y, swd_tensor table, swd_tensor ids, swd_exec *ex)
 {
-    REQUIRE(is_act(y) && y.ndim == 3 && is_act(table) && table.ndim == 2 && tensor_contiguous(table) && ids.dtype == SWD_I32 &&
-                ids.ndim == 2 && tensor_contiguous(ids) && ids.shape[0] == y.shape[0] && ids.shape[1] == y.shape[1] &&
-                table.shape[1] == y.shape[2],
+    REQUIRE(is_act(y) && y.ndim == 3 && is_act(table) && table.ndim == 2 &&
+                tensor_contiguous(table) && ids.dtype == SWD_I32 && ids.ndim == 2 &&
+                tensor_contiguous(ids) && ids.shape[0] == y.shape[0] &&
+                ids.shape[1] == y.shape[1] && table.shape[1] == y.shape[2],
             "op_embed: [B, N, D] from a table [V, D] by I32 ids [B, N]");
     return SLOT(embed, y, table, ids);
 }
 
 swd_status op_relative_bias(swd_tensor bias, swd_tensor table, int max_distance, swd_exec *ex)
 {
-    REQUIRE(is_f32(bias, 3) && is_f32(table, 2) && bias.shape[0] == table.shape[1] && bias.shape[1] == bias.shape[2] &&
-                table.shape[0] >= 4 && table.shape[0] % 2 == 0 && max_distance > table.shape[0] / 4,
+    REQUIRE(is_f32(bias, 3) && is_f32(table, 2) && bias.shape[0] == table.shape[1] &&
+                bias.shape[1] == bias.shape[2] && table.shape[0] >= 4 && table.shape[0] % 2 == 0 &&
+                max_distance > table.shape[0] / 4,
             "op_relative_bias: [H, N, N] from a table [buckets, H]");
     return SLOT(relative_bias, bias, table, max_distance);
 }
@@ -261,24 +317,25 @@ swd_status op_timestep_sinusoid(swd_tensor y, swd_tensor t, swd_exec *ex)
 
 static bool is_patched(swd_tensor y, swd_tensor x, int patch)
 {
-    return patch >= 1 && is_act(y) && y.ndim == 3 && is_f32(x, 4) && x.shape[2] % patch == 0 && x.shape[3] % patch == 0 &&
-           y.shape[0] == x.shape[0] && y.shape[1] == (x.shape[2] / patch) * (x.shape[3] / patch) &&
+    return patch >= 1 && is_act(y) && y.ndim == 3 && is_f32(x, 4) && x.shape[2] % patch == 0 &&
+           x.shape[3] % patch == 0 && y.shape[0] == x.shape[0] &&
+           y.shape[1] == (x.shape[2] / patch) * (x.shape[3] / patch) &&
            y.shape[2] == (int64_t)patch * patch * x.shape[1];
 }
 
 swd_status op_patchify(swd_tensor y, swd_tensor x, int patch, swd_exec *ex)
 {
     char ty[96], tx[96];
-    REQUIRE(is_patched(y, x, patch), "op_patchify: %s from %s in patches of %d", tensor_describe(y, ty, sizeof ty),
-            tensor_describe(x, tx, sizeof tx), patch);
+    REQUIRE(is_patched(y, x, patch), "op_patchify: %s from %s in patches of %d",
+            tensor_describe(y, ty, sizeof ty), tensor_describe(x, tx, sizeof tx), patch);
     return SLOT(patchify, y, x, patch);
 }
 
 swd_status op_unpatchify(swd_tensor x, swd_tensor y, int patch, swd_exec *ex)
 {
     char ty[96], tx[96];
-    REQUIRE(is_patched(y, x, patch), "op_unpatchify: %s from %s in patches of %d", tensor_describe(x, tx, sizeof tx),
-            tensor_describe(y, ty, sizeof ty), patch);
+    REQUIRE(is_patched(y, x, patch), "op_unpatchify: %s from %s in patches of %d",
+            tensor_describe(x, tx, sizeof tx), tensor_describe(y, ty, sizeof ty), patch);
     return SLOT(unpatchify, x, y, patch);
 }
 
@@ -287,43 +344,52 @@ swd_status op_add_position(swd_tensor x, swd_tensor table, int grid_h, int grid_
     int64_t max = 0;
     if (table.ndim == 2)
         while (max * max < table.shape[0]) max++;
-    REQUIRE(is_act(x) && x.ndim == 3 && is_f32(table, 2) && max * max == table.shape[0] && table.shape[1] == x.shape[2] &&
-                grid_h >= 1 && grid_w >= 1 && x.shape[1] == (int64_t)grid_h * grid_w && grid_h <= max && grid_w <= max,
-            "op_add_position: a grid of %d x %d in a table of %lld x %lld positions", grid_h, grid_w, (long long)max, (long long)max);
+    REQUIRE(is_act(x) && x.ndim == 3 && is_f32(table, 2) && max * max == table.shape[0] &&
+                table.shape[1] == x.shape[2] && grid_h >= 1 && grid_w >= 1 &&
+                x.shape[1] == (int64_t)grid_h * grid_w && grid_h <= max && grid_w <= max,
+            "op_add_position: a grid of %d x %d in a table of %lld x %lld positions", grid_h,
+            grid_w, (long long)max, (long long)max);
     return SLOT(add_position, x, table, grid_h, grid_w);
 }
 
-swd_status op_guidance_combine(swd_tensor v, swd_tensor cond, swd_tensor uncond, float guidance, swd_exec *ex)
+swd_status op_guidance_combine(swd_tensor v, swd_tensor cond, swd_tensor uncond, float guidance,
+                               swd_exec *ex)
 {
-    REQUIRE(is_act(v) && is_act(cond) && is_act(uncond) && tensor_same_shape(v, cond) && tensor_same_shape(v, uncond),
+    REQUIRE(is_act(v) && is_act(cond) && is_act(uncond) && tensor_same_shape(v, cond) &&
+                tensor_same_shape(v, uncond),
             "op_guidance_combine: three tensors of one shape");
     return SLOT(guidance_combine, v, cond, uncond, guidance);
 }
 
 swd_status op_resize_renoise(const resize_renoise_args *a, swd_exec *ex)
 {
-    REQUIRE(is_f32(a->y, 4) && is_f32(a->x, 4) && a->y.shape[0] == a->x.shape[0] && a->y.shape[1] == a->x.shape[1],
+    REQUIRE(is_f32(a->y, 4) && is_f32(a->x, 4) && a->y.shape[0] == a->x.shape[0] &&
+                a->y.shape[1] == a->x.shape[1],
             "op_resize_renoise: latents are F32 [B, C, h, w]");
     REQUIRE((!tensor_present(a->v) || (is_f32(a->v, 4) && tensor_same_shape(a->v, a->x))) &&
                 (!tensor_present(a->x0) || (is_f32(a->x0, 4) && tensor_same_shape(a->x0, a->x))),
             "op_resize_renoise: velocity and x0 are shaped as the latents");
-    REQUIRE(a->sigma_next >= 0 && a->sigma_next <= 1, "op_resize_renoise: sigma_next %g is not in [0, 1]", (double)a->sigma_next);
+    REQUIRE(a->sigma_next >= 0 && a->sigma_next <= 1,
+            "op_resize_renoise: sigma_next %g is not in [0, 1]", (double)a->sigma_next);
     REQUIRE(!tensor_present(a->eps) || (is_f32(a->eps, 4) && tensor_same_shape(a->eps, a->y)),
             "op_resize_renoise: the noise is shaped as the result");
-    REQUIRE(a->sigma_next == 0 || a->seeds || tensor_present(a->eps), "op_resize_renoise: neither noise nor seeds");
+    REQUIRE(a->sigma_next == 0 || a->seeds || tensor_present(a->eps),
+            "op_resize_renoise: neither noise nor seeds");
     return SLOT(resize_renoise, a);
 }
 
 swd_status op_noise(swd_tensor y, const uint64_t *seeds, uint32_t step, swd_exec *ex)
 {
-    REQUIRE(is_act(y) && y.dtype == SWD_F32 && tensor_contiguous(y) && seeds, "op_noise: F32 [B, ...] and a seed for each B");
+    REQUIRE(is_act(y) && y.dtype == SWD_F32 && tensor_contiguous(y) && seeds,
+            "op_noise: F32 [B, ...] and a seed for each B");
     return SLOT(noise, y, seeds, step);
 }
 
 static bool is_relayout(swd_tensor nchw, swd_tensor nhwc)
 {
-    return is_act(nchw) && is_act(nhwc) && nchw.ndim == 4 && nhwc.ndim == 4 && tensor_contiguous(nchw) && tensor_contiguous(nhwc) &&
-           nchw.shape[0] == nhwc.shape[0] && nchw.shape[1] == nhwc.shape[3] && nchw.shape[2] == nhwc.shape[1] &&
+    return is_act(nchw) && is_act(nhwc) && nchw.ndim == 4 && nhwc.ndim == 4 &&
+           tensor_contiguous(nchw) && tensor_contiguous(nhwc) && nchw.shape[0] == nhwc.shape[0] &&
+           nchw.shape[1] == nhwc.shape[3] && nchw.shape[2] == nhwc.shape[1] &&
            nchw.shape[3] == nhwc.shape[2];
 }
 
@@ -341,8 +407,8 @@ swd_status op_nhwc_to_nchw(swd_tensor y, swd_tensor x, float scale, float shift,
 
 static bool is_rgb8(swd_tensor rgb, swd_tensor map)
 {
-    return rgb.dtype == SWD_U8 && rgb.ndim == 4 && rgb.shape[3] == 3 && tensor_contiguous(rgb) && is_act(map) &&
-           tensor_contiguous(map) && tensor_same_shape(rgb, map);
+    return rgb.dtype == SWD_U8 && rgb.ndim == 4 && rgb.shape[3] == 3 && tensor_contiguous(rgb) &&
+           is_act(map) && tensor_contiguous(map) && tensor_same_shape(rgb, map);
 }
 
 swd_status op_to_rgb8(swd_tensor y, swd_tensor x, float scale, float shift, swd_exec *ex)

@@ -15,10 +15,11 @@ typedef struct swd_exec {
     swd_backend *backend;
     swd_stream *stream;
     swd_err *err;
-    unsigned char *slab;    /* activation memory; NULL while measuring */
+    unsigned char *slab; /* activation memory; NULL while measuring */
     size_t slab_bytes, used, peak;
     bool dry;
-    swd_dtype act;          /* storage of activations between ops: F32 or BF16; the residual stream stays F32 on the CPU */
+    swd_dtype
+        act; /* storage of activations between ops: F32 or BF16; the residual stream stays F32 on the CPU */
 } swd_exec;
 
 /* return on failure, adding a frame */
@@ -35,37 +36,52 @@ void exec_rewind(swd_exec *ex, size_t mark);
 
 /* y = act(x W^T + b); with residual (and gate): y = residual + gate * that. Writing over residual is allowed. */
 swd_status op_linear(swd_tensor y, swd_tensor x, const swd_linear *w, swd_act act, swd_exec *ex);
-swd_status op_linear_residual(swd_tensor y, swd_tensor residual, swd_tensor gate, swd_tensor x, const swd_linear *w, swd_exec *ex);
+swd_status op_linear_residual(swd_tensor y, swd_tensor residual, swd_tensor gate, swd_tensor x,
+                              const swd_linear *w, swd_exec *ex);
 /* NHWC convolution by a packed weight (stride, padding and nearest 2x upsampling before it are the weight's). */
-swd_status op_conv(swd_tensor y, swd_tensor x, const swd_conv *w, swd_act act, swd_tensor residual, swd_exec *ex);
-swd_status op_upsample_conv(swd_tensor y, swd_tensor x, const swd_conv *w, swd_exec *ex); /* w->upsample2x must be set */
-swd_status op_attention(const attention_args *a, swd_exec *ex); /* any head_dim that is a multiple of 8 up to 512 */
-swd_status op_group_norm(swd_tensor y, swd_tensor x, swd_tensor gamma, swd_tensor beta, int groups, float eps, swd_exec *ex);
-swd_status op_group_norm_silu(swd_tensor y, swd_tensor x, swd_tensor gamma, swd_tensor beta, int groups, float eps, swd_exec *ex);
-swd_status op_layernorm(swd_tensor y, swd_tensor x, swd_tensor weight, swd_tensor bias, float eps, swd_exec *ex);
+swd_status op_conv(swd_tensor y, swd_tensor x, const swd_conv *w, swd_act act, swd_tensor residual,
+                   swd_exec *ex);
+swd_status op_upsample_conv(swd_tensor y, swd_tensor x, const swd_conv *w,
+                            swd_exec *ex); /* w->upsample2x must be set */
+swd_status op_attention(const attention_args *a,
+                        swd_exec *ex); /* any head_dim that is a multiple of 8 up to 512 */
+swd_status op_group_norm(swd_tensor y, swd_tensor x, swd_tensor gamma, swd_tensor beta, int groups,
+                         float eps, swd_exec *ex);
+swd_status op_group_norm_silu(swd_tensor y, swd_tensor x, swd_tensor gamma, swd_tensor beta,
+                              int groups, float eps, swd_exec *ex);
+swd_status op_layernorm(swd_tensor y, swd_tensor x, swd_tensor weight, swd_tensor bias, float eps,
+                        swd_exec *ex);
 /* y = norm(x) * (1 + scale) + shift; x [B, n, D], scale and shift [B, D] */
-swd_status op_layernorm_modulate(swd_tensor y, swd_tensor x, swd_tensor shift, swd_tensor scale, float eps, swd_exec *ex);
+swd_status op_layernorm_modulate(swd_tensor y, swd_tensor x, swd_tensor shift, swd_tensor scale,
+                                 float eps, swd_exec *ex);
 swd_status op_rms_norm(swd_tensor y, swd_tensor x, swd_tensor weight, float eps, swd_exec *ex);
 swd_status op_qk_norm(swd_tensor x, swd_tensor weight, float eps, swd_exec *ex);
-swd_status op_qk_norm_rope(swd_tensor x, swd_tensor weight, float eps, swd_tensor cos, swd_tensor sin, swd_exec *ex);
+swd_status op_qk_norm_rope(swd_tensor x, swd_tensor weight, float eps, swd_tensor cos,
+                           swd_tensor sin, swd_exec *ex);
 /* x += gate * y; x, y [B, n, D], gate [B, D] or absent */
 swd_status op_gate_residual(swd_tensor x, swd_tensor y, swd_tensor gate, swd_exec *ex);
 swd_status op_activation(swd_tensor y, swd_tensor x, swd_act act, swd_exec *ex); /* y may be x */
-swd_status op_gated_gelu(swd_tensor y, swd_tensor a, swd_tensor b, swd_exec *ex); /* gelu_tanh(a) * b */
-swd_status op_axpby(swd_tensor y, float a, swd_tensor x, float b, swd_tensor z, swd_exec *ex); /* a x + b z, z may be absent */
-swd_status op_copy(swd_tensor y, swd_tensor x, swd_exec *ex); /* any strides, any two of F32, BF16; the shapes agree */
+swd_status op_gated_gelu(swd_tensor y, swd_tensor a, swd_tensor b,
+                         swd_exec *ex); /* gelu_tanh(a) * b */
+swd_status op_axpby(swd_tensor y, float a, swd_tensor x, float b, swd_tensor z,
+                    swd_exec *ex); /* a x + b z, z may be absent */
+swd_status op_copy(swd_tensor y, swd_tensor x,
+                   swd_exec *ex); /* any strides, any two of F32, BF16; the shapes agree */
 swd_status op_fill(swd_tensor y, float value, swd_exec *ex);
-swd_status op_embed(swd_tensor y, swd_tensor table, swd_tensor ids, swd_exec *ex); /* [B, N, D], [V, D] F32 or BF16, I32 [B, N] */
+swd_status op_embed(swd_tensor y, swd_tensor table, swd_tensor ids,
+                    swd_exec *ex); /* [B, N, D], [V, D] F32 or BF16, I32 [B, N] */
 /* T5, bidirectional: bias F32 [H, N, N] from table F32 [buckets, H] */
 swd_status op_relative_bias(swd_tensor bias, swd_tensor table, int max_distance, swd_exec *ex);
-swd_status op_timestep_sinusoid(swd_tensor y, swd_tensor t, swd_exec *ex); /* [B, dim], F32 [B]; cos first, max period 10000 */
+swd_status op_timestep_sinusoid(swd_tensor y, swd_tensor t,
+                                swd_exec *ex); /* [B, dim], F32 [B]; cos first, max period 10000 */
 /* x [B, C, h, w] <-> y [B, h/p * w/p, p*p*C]. patchify: order within a token (c, p, q), as a p x p convolution's weight has it;
  * unpatchify reads (p, q, c), as SD3's output layer writes it. */
 swd_status op_patchify(swd_tensor y, swd_tensor x, int patch, swd_exec *ex);
 swd_status op_unpatchify(swd_tensor x, swd_tensor y, int patch, swd_exec *ex);
 /* x [B, gh * gw, D] += the centred gh x gw window of table F32 [max * max, D] */
 swd_status op_add_position(swd_tensor x, swd_tensor table, int grid_h, int grid_w, swd_exec *ex);
-swd_status op_guidance_combine(swd_tensor v, swd_tensor cond, swd_tensor uncond, float guidance, swd_exec *ex); /* u + g (c - u) */
+swd_status op_guidance_combine(swd_tensor v, swd_tensor cond, swd_tensor uncond, float guidance,
+                               swd_exec *ex); /* u + g (c - u) */
 swd_status op_resize_renoise(const resize_renoise_args *a, swd_exec *ex);
 /* Philox normals: image b of y F32 [B, ...] is the stream of seeds[b] at step (base/rng.h) */
 swd_status op_noise(swd_tensor y, const uint64_t *seeds, uint32_t step, swd_exec *ex);

@@ -18,10 +18,11 @@ struct swd_linear;
 struct swd_conv;
 
 typedef struct linear_args {
-    swd_tensor y, x;            /* [.., N], [.., K]: rows of stride >= N, K */
+    swd_tensor y, x; /* [.., N], [.., K]: rows of stride >= N, K */
     const struct swd_linear *w;
     swd_act act;
-    swd_tensor residual, gate;  /* optional: y = residual + gate * act(x W^T + b); residual as y, gate [B, N] over [B, n, N] */
+    swd_tensor residual,
+        gate; /* optional: y = residual + gate * act(x W^T + b); residual as y, gate [B, N] over [B, n, N] */
 } linear_args;
 
 typedef struct conv_args {
@@ -32,11 +33,12 @@ typedef struct conv_args {
 } conv_args;
 
 typedef struct attention_args {
-    int n_streams;                     /* 1, or 2: keys of both streams, in this order, are seen by the queries of both */
-    swd_tensor o[2], q[2], k[2], v[2]; /* [B, N_i, H, d]; q and o of a stream may be absent (it is only looked at) */
-    float scale;                       /* times q.k; the softmax is over all keys */
-    bool causal;                       /* key j seen by query i only if j <= i (one stream) */
-    swd_tensor bias;                   /* optional, F32 [H, Nq, Nk], added to scale * q.k (one stream) */
+    int n_streams; /* 1, or 2: keys of both streams, in this order, are seen by the queries of both */
+    swd_tensor o[2], q[2], k[2],
+        v[2];        /* [B, N_i, H, d]; q and o of a stream may be absent (it is only looked at) */
+    float scale;     /* times q.k; the softmax is over all keys */
+    bool causal;     /* key j seen by query i only if j <= i (one stream) */
+    swd_tensor bias; /* optional, F32 [H, Nq, Nk], added to scale * q.k (one stream) */
 } attention_args;
 
 typedef struct group_norm_args {
@@ -48,25 +50,27 @@ typedef struct group_norm_args {
 } group_norm_args;
 
 typedef struct norm_args {
-    swd_tensor y, x;         /* [.., D]; y may be x */
-    swd_tensor weight, bias; /* layernorm, rms_norm: F32 [D], optional. modulate: weight = scale, bias = shift, [B, D] over x [B, n, D] */
+    swd_tensor y, x; /* [.., D]; y may be x */
+    swd_tensor weight,
+        bias; /* layernorm, rms_norm: F32 [D], optional. modulate: weight = scale, bias = shift, [B, D] over x [B, n, D] */
     float eps;
 } norm_args;
 
 typedef struct qk_norm_args {
-    swd_tensor x;        /* [B, N, H, d], in place */
-    swd_tensor weight;   /* F32 [d]; RMS norm over d; absent: no norm */
+    swd_tensor x;      /* [B, N, H, d], in place */
+    swd_tensor weight; /* F32 [d]; RMS norm over d; absent: no norm */
     float eps;
-    swd_tensor cos, sin; /* optional, F32 [N, d / 2]: interleaved pairs (x0 c - x1 s, x1 c + x0 s) after the norm */
+    swd_tensor cos,
+        sin; /* optional, F32 [N, d / 2]: interleaved pairs (x0 c - x1 s, x1 c + x0 s) after the norm */
 } qk_norm_args;
 
 typedef struct resize_renoise_args {
-    swd_tensor y;             /* F32 [B, C, h', w']: (1 - sigma_next) * bicubic(x0) + sigma_next * eps */
-    swd_tensor x, v;          /* F32 [B, C, h, w]: x0 = x - sigma * v; v absent: x is x0 */
-    swd_tensor x0;            /* optional, F32 as x: the x0 of this scale, for looking and saving */
-    float sigma, sigma_next;  /* sigma_next = 0: no noise is drawn */
-    swd_tensor eps;           /* F32 as y: noise from memory; absent: Philox noise from seeds and step */
-    const uint64_t *seeds;    /* [B], host */
+    swd_tensor y;    /* F32 [B, C, h', w']: (1 - sigma_next) * bicubic(x0) + sigma_next * eps */
+    swd_tensor x, v; /* F32 [B, C, h, w]: x0 = x - sigma * v; v absent: x is x0 */
+    swd_tensor x0;   /* optional, F32 as x: the x0 of this scale, for looking and saving */
+    float sigma, sigma_next; /* sigma_next = 0: no noise is drawn */
+    swd_tensor eps; /* F32 as y: noise from memory; absent: Philox noise from seeds and step */
+    const uint64_t *seeds; /* [B], host */
     uint32_t step;
 } resize_renoise_args;
 #endif

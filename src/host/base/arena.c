@@ -64,7 +64,8 @@ swd_status arena_alloc(void *out_pointer, swd_arena *a, size_t n, size_t size, s
     if (!size_mul(&bytes, n, size) || !size_add(&bytes, bytes, ALIGNMENT - 1))
         return SWD_FAIL(err, SWD_ERR_MEMORY, "out of memory: %zu x %zu bytes of scratch", n, size);
     bytes = bytes / ALIGNMENT * ALIGNMENT;
-    if (!a->current || a->current->size - a->current->used < bytes) SWD_TRY(next_block(a, bytes, err), err);
+    if (!a->current || a->current->size - a->current->used < bytes)
+        SWD_TRY(next_block(a, bytes, err), err);
     void *p = a->current->data + a->current->used;
     a->current->used += bytes;
     memcpy(out_pointer, &p, sizeof p);
@@ -82,4 +83,7 @@ void arena_rewind(swd_arena *a, arena_mark mark)
     if (a->current) a->current->used = mark.used;
 }
 
-size_t arena_bytes(const swd_arena *a) { return a->bytes; }
+size_t arena_bytes(const swd_arena *a)
+{
+    return a->bytes;
+}

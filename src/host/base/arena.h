@@ -7,7 +7,10 @@
 #include <stddef.h>
 
 typedef struct swd_arena swd_arena;
-typedef struct arena_mark { void *block; size_t used; } arena_mark;
+typedef struct arena_mark {
+    void *block;
+    size_t used;
+} arena_mark;
 
 /* block_bytes: the least size of a block (0: 1 MB). */
 swd_status arena_create(swd_arena **out, size_t block_bytes, swd_err *err);

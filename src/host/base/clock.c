@@ -9,5 +9,11 @@ static double seconds(clockid_t id)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-double clock_now_s(void) { return seconds(CLOCK_MONOTONIC); }
-double clock_cpu_now_s(void) { return seconds(CLOCK_PROCESS_CPUTIME_ID); }
+double clock_now_s(void)
+{
+    return seconds(CLOCK_MONOTONIC);
+}
+double clock_cpu_now_s(void)
+{
+    return seconds(CLOCK_PROCESS_CPUTIME_ID);
+}

@@ -25,5 +25,6 @@ void log_err(const swd_log *log, const swd_err *err)
 {
     log_print(log, SWD_LOG_ERROR, "%s", err->message);
     for (int i = 0; i < err->n_frames; i++)
-        log_print(log, SWD_LOG_DEBUG, "  at %s (%s:%d)", err->frame[i].func, err->frame[i].file, err->frame[i].line);
+        log_print(log, SWD_LOG_DEBUG, "  at %s (%s:%d)", err->frame[i].func, err->frame[i].file,
+                  err->frame[i].line);
 }

@@ -4,7 +4,12 @@
 #define SWD_BASE_LOG_H
 #include "base/status.h"
 
-typedef enum swd_log_level { SWD_LOG_ERROR, SWD_LOG_WARNING, SWD_LOG_INFO, SWD_LOG_DEBUG } swd_log_level;
+typedef enum swd_log_level {
+    SWD_LOG_ERROR,
+    SWD_LOG_WARNING,
+    SWD_LOG_INFO,
+    SWD_LOG_DEBUG
+} swd_log_level;
 
 typedef struct swd_log {
     swd_log_level level; /* messages above it are dropped */

@@ -11,7 +11,10 @@ static swd_status out_of_memory(size_t n, size_t size, const char *what, swd_err
     return SWD_FAIL(err, SWD_ERR_MEMORY, "out of memory: %zu x %zu bytes for %s", n, size, what);
 }
 
-static void store(void *out_pointer, void *p) { memcpy(out_pointer, &p, sizeof p); }
+static void store(void *out_pointer, void *p)
+{
+    memcpy(out_pointer, &p, sizeof p);
+}
 
 swd_status swd_calloc(void *out_pointer, size_t n, size_t size, const char *what, swd_err *err)
 {
@@ -30,7 +33,8 @@ swd_status swd_malloc(void *out_pointer, size_t n, size_t size, const char *what
     return p ? SWD_OK : out_of_memory(n, size, what, err);
 }
 
-swd_status swd_grow(void *array_pointer, size_t *capacity, size_t n, size_t size, const char *what, swd_err *err)
+swd_status swd_grow(void *array_pointer, size_t *capacity, size_t n, size_t size, const char *what,
+                    swd_err *err)
 {
     if (n <= *capacity) return SWD_OK;
     size_t grown = *capacity < 8 ? 8 : *capacity, bytes;
@@ -88,7 +92,10 @@ bool path_exists(const char *path)
     return stat(path, &st) == 0;
 }
 
-bool str_starts(const char *s, const char *prefix) { return strncmp(s, prefix, strlen(prefix)) == 0; }
+bool str_starts(const char *s, const char *prefix)
+{
+    return strncmp(s, prefix, strlen(prefix)) == 0;
+}
 
 bool str_ends(const char *s, const char *suffix)
 {

@@ -69,7 +69,8 @@ static double normal_double(torch_rng *r)
 // of results near zero (3 pi / 2). What is left after the reduction is within pi/4 of zero and any good function will do.
 static void reduced_sin_cos(float *sine, float *cosine, float theta)
 {
-    const double quarter_pi = 0.78515625 + 2.4187564849853515625e-4 + (double)3.77489497744594108e-8f;
+    const double quarter_pi =
+        0.78515625 + 2.4187564849853515625e-4 + (double)3.77489497744594108e-8f;
     int j = ((int)(theta * 1.27323954473516f) + 1) & ~1; // multiples of pi/4, made even
     float rest = (float)((double)theta - j * quarter_pi);
     float s = (float)sin((double)rest), c = (float)cos((double)rest);

@@ -24,8 +24,8 @@ static void escape_into(char *out, size_t n, const char *s)
     out[k] = 0;
 }
 
-swd_status swd_err_set(swd_err *err, swd_status status, const char *file, int line, const char *func,
-                       const char *fmt, ...)
+swd_status swd_err_set(swd_err *err, swd_status status, const char *file, int line,
+                       const char *func, const char *fmt, ...)
 {
     if (!err) return status;
     char text[SWD_ERR_MESSAGE_MAX];
@@ -40,10 +40,12 @@ swd_status swd_err_set(swd_err *err, swd_status status, const char *file, int li
     return swd_err_frame(err, status, file, line, func);
 }
 
-swd_status swd_err_frame(swd_err *err, swd_status status, const char *file, int line, const char *func)
+swd_status swd_err_frame(swd_err *err, swd_status status, const char *file, int line,
+                         const char *func)
 {
     if (err && err->n_frames < SWD_ERR_FRAMES_MAX)
-        err->frame[err->n_frames++] = (struct swd_err_site){.file = file, .func = func, .line = line};
+        err->frame[err->n_frames++] =
+            (struct swd_err_site){.file = file, .func = func, .line = line};
     return status;
 }
 

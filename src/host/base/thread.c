@@ -51,8 +51,8 @@ swd_status queue_create(swd_queue **out, int capacity, swd_err *err)
 {
     *out = NULL;
     if (capacity < 1 || capacity > THREAD_QUEUE_CAPACITY_MAX)
-        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "a queue of %d items: 1 to %d are possible", capacity,
-                        THREAD_QUEUE_CAPACITY_MAX);
+        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "a queue of %d items: 1 to %d are possible",
+                        capacity, THREAD_QUEUE_CAPACITY_MAX);
     swd_queue *q;
     SWD_TRY(swd_calloc(&q, 1, sizeof *q + (size_t)capacity * sizeof(void *), "a queue", err), err);
     pthread_mutex_init(&q->lock, NULL);

@@ -42,7 +42,9 @@ static void on_error(j_common_ptr c)
 static void on_message(j_common_ptr c, int level)
 {
     int code = c->err->msg_code;
-    if (level < 0 && code != JWRN_EXTRANEOUS_DATA && code != JWRN_ADOBE_XFORM && code != JWRN_JFIF_MAJOR) on_error(c);
+    if (level < 0 && code != JWRN_EXTRANEOUS_DATA && code != JWRN_ADOBE_XFORM &&
+        code != JWRN_JFIF_MAJOR)
+        on_error(c);
 }
 
 static void on_progress(j_common_ptr c)
@@ -65,7 +67,9 @@ static swd_status take_comment(jpeg_state *j)
 {
     for (jpeg_saved_marker_ptr m = j->reader.marker_list; m; m = m->next) {
         if (m->marker != JPEG_COM) continue;
-        SWD_TRY(swd_calloc(&j->image.comment, m->data_length + 1u, 1, "a picture's comment", j->err), j->err);
+        SWD_TRY(
+            swd_calloc(&j->image.comment, m->data_length + 1u, 1, "a picture's comment", j->err),
+            j->err);
         memcpy(j->image.comment, m->data, m->data_length);
         return SWD_OK;
     }
@@ -81,7 +85,8 @@ static swd_status read_all(jpeg_state *j)
     jpeg_mem_src(d, j->in, (unsigned long)j->n_in);
     jpeg_save_markers(d, JPEG_COM, 0xffff);
     jpeg_read_header(d, TRUE);
-    SWD_TRY(image_check_size(d->image_width, d->image_height, j->name, SWD_ERR_FILE, j->err), j->err);
+    SWD_TRY(image_check_size(d->image_width, d->image_height, j->name, SWD_ERR_FILE, j->err),
+            j->err);
     if (d->jpeg_color_space == JCS_CMYK || d->jpeg_color_space == JCS_YCCK)
         return SWD_FAIL(j->err, SWD_ERR_FILE, "%s: a CMYK picture; convert it to RGB", j->name);
     d->out_color_space = JCS_RGB;
@@ -107,7 +112,8 @@ static void read_guarded(jpeg_state *j)
         j->status = read_all(j);
 }
 
-swd_status jpeg_decode(image_rgb8 *out, const uint8_t *data, size_t n, const char *name, swd_err *err)
+swd_status jpeg_decode(image_rgb8 *out, const uint8_t *data, size_t n, const char *name,
+                       swd_err *err)
 {
     jpeg_state j = {.in = data, .n_in = n, .name = name, .err = err};
     *out = (image_rgb8){0};
@@ -116,8 +122,10 @@ swd_status jpeg_decode(image_rgb8 *out, const uint8_t *data, size_t n, const cha
     j.reader.err = &j.errors;
     read_guarded(&j);
     jpeg_destroy_decompress(&j.reader);
-    if (j.status == SWD_OK) *out = j.image;
-    else image_free(&j.image);
+    if (j.status == SWD_OK)
+        *out = j.image;
+    else
+        image_free(&j.image);
     return j.status;
 }
 
@@ -144,11 +152,14 @@ static void write_all(jpeg_state *j)
     jpeg_set_quality(c, JPEG_QUALITY, TRUE);
     c->dct_method = JDCT_ISLOW;
     c->optimize_coding = TRUE;
-    for (int i = 0; i < c->num_components; i++) c->comp_info[i].h_samp_factor = c->comp_info[i].v_samp_factor = 1;
+    for (int i = 0; i < c->num_components; i++)
+        c->comp_info[i].h_samp_factor = c->comp_info[i].v_samp_factor = 1;
     jpeg_start_compress(c, TRUE);
-    if (j->comment) jpeg_write_marker(c, JPEG_COM, (const JOCTET *)j->comment, comment_length(j->comment));
+    if (j->comment)
+        jpeg_write_marker(c, JPEG_COM, (const JOCTET *)j->comment, comment_length(j->comment));
     while (c->next_scanline < c->image_height) {
-        JSAMPROW row = (JSAMPROW)(uintptr_t)(j->rgb + (size_t)c->next_scanline * c->image_width * 3);
+        JSAMPROW row =
+            (JSAMPROW)(uintptr_t)(j->rgb + (size_t)c->next_scanline * c->image_width * 3);
         jpeg_write_scanlines(c, &row, 1);
     }
     jpeg_finish_compress(c);
@@ -164,9 +175,11 @@ static void write_guarded(jpeg_state *j)
     }
 }
 
-swd_status jpeg_encode(uint8_t **out, size_t *n, const uint8_t *rgb, int width, int height, const char *comment, swd_err *err)
+swd_status jpeg_encode(uint8_t **out, size_t *n, const uint8_t *rgb, int width, int height,
+                       const char *comment, swd_err *err)
 {
-    jpeg_state j = {.rgb = rgb, .image = {.width = width, .height = height}, .comment = comment, .err = err};
+    jpeg_state j = {
+        .rgb = rgb, .image = {.width = width, .height = height}, .comment = comment, .err = err};
     *out = NULL;
     *n = 0;
     set_error_handlers(&j);

@@ -32,7 +32,8 @@ typedef enum config_act {
 typedef struct config_sd3 {
     int sample_size, patch_size;
     int in_channels, out_channels; /* out_channels null: as in_channels */
-    int num_layers, num_attention_heads, attention_head_dim; /* head_dim: a multiple of 8 up to 512 */
+    int num_layers, num_attention_heads,
+        attention_head_dim; /* head_dim: a multiple of 8 up to 512 */
     int inner_dim;
     int joint_attention_dim, caption_projection_dim, pooled_projection_dim;
     int pos_embed_max_size;
@@ -57,7 +58,8 @@ typedef struct config_vae {
 typedef struct config_tiny_vae {
     int in_channels, out_channels, latent_channels;
     int n_encoder_blocks, n_decoder_blocks; /* lengths of the lists; equal scale: 2^(n - 1) */
-    int encoder_block_out_channels[CONFIG_VAE_BLOCKS_MAX], decoder_block_out_channels[CONFIG_VAE_BLOCKS_MAX];
+    int encoder_block_out_channels[CONFIG_VAE_BLOCKS_MAX],
+        decoder_block_out_channels[CONFIG_VAE_BLOCKS_MAX];
     int num_encoder_blocks[CONFIG_VAE_BLOCKS_MAX], num_decoder_blocks[CONFIG_VAE_BLOCKS_MAX];
     int upsampling_scaling_factor; /* 2 */
     double latent_magnitude, latent_shift, scaling_factor, shift_factor;
@@ -93,7 +95,8 @@ typedef struct config_scheduler {
     double base_shift, max_shift;
     int base_image_seq_len, max_image_seq_len;
     bool time_shift_linear; /* time_shift_type: "linear", else "exponential" */
-    char unsupported[48];   /* name of an option in use that the euler sampler lacks (use_karras_sigmas, ...); "" if none */
+    char unsupported
+        [48]; /* name of an option in use that the euler sampler lacks (use_karras_sigmas, ...); "" if none */
 } config_scheduler;
 
 typedef struct config_component {
@@ -110,16 +113,18 @@ typedef struct config_model_index {
 typedef struct config_preset {
     char name[CONFIG_NAME_MAX];
     int n_steps;
-    int scales[CONFIG_STEPS_MAX];    /* latent sides, non-decreasing */
-    double sigmas[CONFIG_STEPS_MAX]; /* in (0, 1], not increasing; a trailing 0 of the file is dropped */
+    int scales[CONFIG_STEPS_MAX]; /* latent sides, non-decreasing */
+    double sigmas
+        [CONFIG_STEPS_MAX]; /* in (0, 1], not increasing; a trailing 0 of the file is dropped */
 } config_preset;
 
 /* swd.json */
 typedef struct config_swd {
     int n_presets;
     config_preset presets[CONFIG_PRESETS_MAX];
-    char default_preset[CONFIG_NAME_MAX]; /* "" if the file names none; may name a built-in preset */
-    int max_tokens;                       /* 0: not given */
+    char
+        default_preset[CONFIG_NAME_MAX]; /* "" if the file names none; may name a built-in preset */
+    int max_tokens;                      /* 0: not given */
     bool has_steps, has_guidance, has_shift; /* of baseline */
     int steps;
     double guidance, shift;

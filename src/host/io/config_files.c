@@ -5,26 +5,31 @@
 #include <stdio.h>
 #include <string.h>
 
-static swd_status copy_name(char *out, const char *text, const char *path, const char *what, swd_err *err)
+static swd_status copy_name(char *out, const char *text, const char *path, const char *what,
+                            swd_err *err)
 {
     if (strlen(text) >= CONFIG_NAME_MAX)
-        return SWD_FAIL(err, SWD_ERR_FILE, "%s: %s is longer than %d bytes", path, what, CONFIG_NAME_MAX - 1);
+        return SWD_FAIL(err, SWD_ERR_FILE, "%s: %s is longer than %d bytes", path, what,
+                        CONFIG_NAME_MAX - 1);
     snprintf(out, CONFIG_NAME_MAX, "%s", text);
     return SWD_OK;
 }
 
 static swd_status find_unsupported(config_scheduler *c, const swd_json *j, swd_err *err)
 {
-    static const char *const switches[] = {"invert_sigmas", "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas",
+    static const char *const switches[] = {"invert_sigmas", "use_karras_sigmas",
+                                           "use_exponential_sigmas", "use_beta_sigmas",
                                            "stochastic_sampling"};
     double terminal;
     for (size_t i = 0; i < sizeof switches / sizeof switches[0]; i++) {
         bool on;
         SWD_TRY(json_bool(&on, j, switches[i], false, err), err);
-        if (on && !c->unsupported[0]) snprintf(c->unsupported, sizeof c->unsupported, "%s", switches[i]);
+        if (on && !c->unsupported[0])
+            snprintf(c->unsupported, sizeof c->unsupported, "%s", switches[i]);
     }
     SWD_TRY(json_float(&terminal, j, "shift_terminal", 0, 0, 1, err), err);
-    if (terminal != 0 && !c->unsupported[0]) snprintf(c->unsupported, sizeof c->unsupported, "shift_terminal");
+    if (terminal != 0 && !c->unsupported[0])
+        snprintf(c->unsupported, sizeof c->unsupported, "shift_terminal");
     return SWD_OK;
 }
 
@@ -34,7 +39,8 @@ static swd_status read_scheduler(config_scheduler *c, const swd_json *j, swd_err
     int64_t x;
     SWD_TRY(json_str(&text, j, "_class_name", "FlowMatchEulerDiscreteScheduler", err), err);
     if (strcmp(text, "FlowMatchEulerDiscreteScheduler") != 0)
-        return SWD_FAIL(err, SWD_ERR_UNSUPPORTED, "%s: \"_class_name\" is %s; FlowMatchEulerDiscreteScheduler is needed here",
+        return SWD_FAIL(err, SWD_ERR_UNSUPPORTED,
+                        "%s: \"_class_name\" is %s; FlowMatchEulerDiscreteScheduler is needed here",
                         j->path, text);
     SWD_TRY(json_int(&x, j, "num_train_timesteps", 1000, 1, 1000000, err), err);
     c->num_train_timesteps = (int)x;
@@ -49,8 +55,9 @@ static swd_status read_scheduler(config_scheduler *c, const swd_json *j, swd_err
     SWD_TRY(json_str(&text, j, "time_shift_type", "exponential", err), err);
     c->time_shift_linear = strcmp(text, "linear") == 0;
     if (!c->time_shift_linear && strcmp(text, "exponential") != 0)
-        return SWD_FAIL(err, SWD_ERR_FILE, "%s: field \"time_shift_type\" is \"%s\"; exponential or linear is needed", j->path,
-                        text);
+        return SWD_FAIL(err, SWD_ERR_FILE,
+                        "%s: field \"time_shift_type\" is \"%s\"; exponential or linear is needed",
+                        j->path, text);
     return find_unsupported(c, j, err);
 }
 
@@ -65,20 +72,27 @@ swd_status config_scheduler_read(config_scheduler *out, const char *path, swd_er
     return s;
 }
 
-static swd_status read_component(config_model_index *m, const char *name, const json_t *value, const char *path, swd_err *err)
+static swd_status read_component(config_model_index *m, const char *name, const json_t *value,
+                                 const char *path, swd_err *err)
 {
     const json_t *library = json_array_get(value, 0), *class_name = json_array_get(value, 1);
     if (json_array_size(value) != 2)
-        return SWD_FAIL(err, SWD_ERR_FILE, "%s: component \"%s\" is not a pair [library, class]", path, name);
+        return SWD_FAIL(err, SWD_ERR_FILE, "%s: component \"%s\" is not a pair [library, class]",
+                        path, name);
     if (json_is_null(library) && json_is_null(class_name)) return SWD_OK;
     if (!json_is_string(library) || !json_is_string(class_name))
-        return SWD_FAIL(err, SWD_ERR_FILE, "%s: component \"%s\" is not a pair of strings", path, name);
+        return SWD_FAIL(err, SWD_ERR_FILE, "%s: component \"%s\" is not a pair of strings", path,
+                        name);
     if (m->n_components == CONFIG_COMPONENTS_MAX)
-        return SWD_FAIL(err, SWD_ERR_FILE, "%s: more than %d components", path, CONFIG_COMPONENTS_MAX);
+        return SWD_FAIL(err, SWD_ERR_FILE, "%s: more than %d components", path,
+                        CONFIG_COMPONENTS_MAX);
     config_component *c = &m->components[m->n_components++];
     SWD_TRY(copy_name(c->name, name, path, "the name of a component", err), err);
-    SWD_TRY(copy_name(c->library, json_string_value(library), path, "the library of a component", err), err);
-    return copy_name(c->class_name, json_string_value(class_name), path, "the class of a component", err);
+    SWD_TRY(
+        copy_name(c->library, json_string_value(library), path, "the library of a component", err),
+        err);
+    return copy_name(c->class_name, json_string_value(class_name), path, "the class of a component",
+                     err);
 }
 
 // Fields that are no lists (_name_or_path, force_zeros, feature switches) are of no concern here.
@@ -87,10 +101,13 @@ static swd_status read_model_index(config_model_index *m, const swd_json *j, swd
     const char *name;
     json_t *value;
     SWD_TRY(json_str(&name, j, "_class_name", "", err), err);
-    if (!name[0]) return SWD_FAIL(err, SWD_ERR_FILE, "%s: field \"_class_name\" is missing", j->path);
+    if (!name[0])
+        return SWD_FAIL(err, SWD_ERR_FILE, "%s: field \"_class_name\" is missing", j->path);
     SWD_TRY(copy_name(m->class_name, name, j->path, "field \"_class_name\"", err), err);
-    json_object_foreach((json_t *)j->root, name, value) {
-        if (name[0] != '_' && json_is_array(value)) SWD_TRY(read_component(m, name, value, j->path, err), err);
+    json_object_foreach((json_t *)j->root, name, value)
+    {
+        if (name[0] != '_' && json_is_array(value))
+            SWD_TRY(read_component(m, name, value, j->path, err), err);
     }
     return SWD_OK;
 }
@@ -119,20 +136,25 @@ static swd_status read_preset(config_preset *p, const swd_json *j, swd_err *err)
     int64_t scales[CONFIG_STEPS_MAX];
     double sigmas[CONFIG_STEPS_MAX + 1];
     int n, n_sigmas;
-    SWD_TRY(json_ints(scales, &n, CONFIG_STEPS_MAX, j, "scales", 1, CONFIG_LATENT_SIDE_MAX, err), err);
+    SWD_TRY(json_ints(scales, &n, CONFIG_STEPS_MAX, j, "scales", 1, CONFIG_LATENT_SIDE_MAX, err),
+            err);
     SWD_TRY(json_floats(sigmas, &n_sigmas, CONFIG_STEPS_MAX + 1, j, "sigmas", 0, 1, err), err);
     if (n < 1 || n_sigmas < 1)
-        return SWD_FAIL(err, SWD_ERR_FILE, "%s: needs \"scales\" and \"sigmas\", lists that are not empty", j->path);
+        return SWD_FAIL(err, SWD_ERR_FILE,
+                        "%s: needs \"scales\" and \"sigmas\", lists that are not empty", j->path);
     if (n_sigmas == n + 1 && sigmas[n] == 0) n_sigmas = n;
     if (n_sigmas != n)
-        return SWD_FAIL(err, SWD_ERR_FILE, "%s: %d scales but %d sigmas (one each; a trailing 0 may follow)", j->path, n,
-                        n_sigmas);
+        return SWD_FAIL(err, SWD_ERR_FILE,
+                        "%s: %d scales but %d sigmas (one each; a trailing 0 may follow)", j->path,
+                        n, n_sigmas);
     for (int i = 0; i < n; i++) {
         if (i > 0 && scales[i] < scales[i - 1])
-            return SWD_FAIL(err, SWD_ERR_FILE, "%s: field \"scales\"[%d] is smaller than the one before", j->path, i);
+            return SWD_FAIL(err, SWD_ERR_FILE,
+                            "%s: field \"scales\"[%d] is smaller than the one before", j->path, i);
         if (sigmas[i] == 0 || (i > 0 && sigmas[i] > sigmas[i - 1]))
-            return SWD_FAIL(err, SWD_ERR_FILE, "%s: field \"sigmas\"[%d] is %g: 0, or larger than the one before", j->path, i,
-                            sigmas[i]);
+            return SWD_FAIL(err, SWD_ERR_FILE,
+                            "%s: field \"sigmas\"[%d] is %g: 0, or larger than the one before",
+                            j->path, i, sigmas[i]);
         p->scales[i] = (int)scales[i];
         p->sigmas[i] = sigmas[i];
     }
@@ -144,15 +166,18 @@ static swd_status read_presets(config_swd *c, const swd_json *presets, swd_err *
 {
     const char *name;
     json_t *value;
-    json_object_foreach((json_t *)presets->root, name, value) {
+    json_object_foreach((json_t *)presets->root, name, value)
+    {
         if (c->n_presets == CONFIG_PRESETS_MAX)
-            return SWD_FAIL(err, SWD_ERR_FILE, "%s: more than %d", presets->path, CONFIG_PRESETS_MAX);
+            return SWD_FAIL(err, SWD_ERR_FILE, "%s: more than %d", presets->path,
+                            CONFIG_PRESETS_MAX);
         config_preset *p = &c->presets[c->n_presets++];
         if (!name[0]) return SWD_FAIL(err, SWD_ERR_FILE, "%s: a preset has no name", presets->path);
         SWD_TRY(copy_name(p->name, name, presets->path, "the name of a preset", err), err);
         swd_json j;
         SWD_TRY(json_sub(&j, presets, name, err), err);
-        if (!j.root) return SWD_FAIL(err, SWD_ERR_FILE, "%s: preset \"%s\" is null", presets->path, name);
+        if (!j.root)
+            return SWD_FAIL(err, SWD_ERR_FILE, "%s: preset \"%s\" is null", presets->path, name);
         swd_status s = read_preset(p, &j, err);
         json_close(&j);
         SWD_TRY(s, err);

@@ -10,20 +10,24 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static swd_status map_descriptor(swd_mapping *out, int fd, const char *path, size_t max_bytes, swd_err *err)
+static swd_status map_descriptor(swd_mapping *out, int fd, const char *path, size_t max_bytes,
+                                 swd_err *err)
 {
     struct stat st;
     if (fstat(fd, &st) != 0) return SWD_FAIL(err, SWD_ERR_FILE, "%s: %s", path, strerror(errno));
-    if (S_ISDIR(st.st_mode)) return SWD_FAIL(err, SWD_ERR_FILE, "%s: is a folder, a file is needed", path);
+    if (S_ISDIR(st.st_mode))
+        return SWD_FAIL(err, SWD_ERR_FILE, "%s: is a folder, a file is needed", path);
     if (!S_ISREG(st.st_mode)) return SWD_FAIL(err, SWD_ERR_FILE, "%s: not a regular file", path);
     size_t size = (size_t)st.st_size;
     if (max_bytes && size > max_bytes)
-        return SWD_FAIL(err, SWD_ERR_FILE, "%s: %zu bytes, more than the %zu that such a file may have", path, size,
+        return SWD_FAIL(err, SWD_ERR_FILE,
+                        "%s: %zu bytes, more than the %zu that such a file may have", path, size,
                         max_bytes);
     void *p = NULL;
     if (size > 0) {
         p = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (p == MAP_FAILED) return SWD_FAIL(err, SWD_ERR_FILE, "%s: cannot be mapped: %s", path, strerror(errno));
+        if (p == MAP_FAILED)
+            return SWD_FAIL(err, SWD_ERR_FILE, "%s: cannot be mapped: %s", path, strerror(errno));
     }
     swd_status s = swd_strdup(&out->path, path, err);
     if (s != SWD_OK) {
@@ -38,7 +42,8 @@ static swd_status map_descriptor(swd_mapping *out, int fd, const char *path, siz
 swd_status mapping_open(swd_mapping *out, const char *path, size_t max_bytes, swd_err *err)
 {
     *out = (swd_mapping){0};
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); // non-blocking: opening a FIFO would wait for a writer
+    int fd = open(path, O_RDONLY | O_CLOEXEC |
+                            O_NONBLOCK); // non-blocking: opening a FIFO would wait for a writer
     if (fd < 0) return SWD_FAIL(err, SWD_ERR_FILE, "%s: %s", path, strerror(errno));
     swd_status s = map_descriptor(out, fd, path, max_bytes, err);
     close(fd);

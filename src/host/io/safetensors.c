@@ -26,11 +26,27 @@ struct safetensors {
     size_t tensors_capacity;
 };
 
-static const struct { const char *text; size_t size; swd_dtype dtype; } st_dtypes[] = {
-    {"F32", 4, SWD_F32},       {"F16", 2, SWD_F16},       {"BF16", 2, SWD_BF16},     {"I32", 4, SWD_I32},
-    {"U8", 1, SWD_U8},         {"BOOL", 1, SWD_N_DTYPES}, {"I8", 1, SWD_N_DTYPES},   {"F8_E4M3", 1, SWD_N_DTYPES},
-    {"F8_E5M2", 1, SWD_N_DTYPES}, {"F8_E8M0", 1, SWD_N_DTYPES}, {"I16", 2, SWD_N_DTYPES}, {"U16", 2, SWD_N_DTYPES},
-    {"U32", 4, SWD_N_DTYPES},  {"I64", 8, SWD_N_DTYPES},  {"U64", 8, SWD_N_DTYPES},  {"F64", 8, SWD_N_DTYPES},
+static const struct {
+    const char *text;
+    size_t size;
+    swd_dtype dtype;
+} st_dtypes[] = {
+    {"F32", 4, SWD_F32},
+    {"F16", 2, SWD_F16},
+    {"BF16", 2, SWD_BF16},
+    {"I32", 4, SWD_I32},
+    {"U8", 1, SWD_U8},
+    {"BOOL", 1, SWD_N_DTYPES},
+    {"I8", 1, SWD_N_DTYPES},
+    {"F8_E4M3", 1, SWD_N_DTYPES},
+    {"F8_E5M2", 1, SWD_N_DTYPES},
+    {"F8_E8M0", 1, SWD_N_DTYPES},
+    {"I16", 2, SWD_N_DTYPES},
+    {"U16", 2, SWD_N_DTYPES},
+    {"U32", 4, SWD_N_DTYPES},
+    {"I64", 8, SWD_N_DTYPES},
+    {"U64", 8, SWD_N_DTYPES},
+    {"F64", 8, SWD_N_DTYPES},
     {"C64", 8, SWD_N_DTYPES},
 };
 enum { N_ST_DTYPES = sizeof st_dtypes / sizeof st_dtypes[0] };
@@ -51,22 +67,26 @@ char *st_describe_shape(const int64_t *shape, int ndim, char *buf, size_t n)
 static swd_status read_shape(st_tensor *t, const json_t *shape, const char *path, swd_err *err)
 {
     if (!json_is_array(shape))
-        return SWD_FAIL(err, SWD_ERR_FILE, "%s: tensor %s: its \"shape\" is missing or no list", path, t->name);
+        return SWD_FAIL(err, SWD_ERR_FILE, "%s: tensor %s: its \"shape\" is missing or no list",
+                        path, t->name);
     if (json_array_size(shape) > ST_DIMS_MAX)
-        return SWD_FAIL(err, SWD_ERR_FILE, "%s: tensor %s has %zu dimensions, more than %d", path, t->name,
-                        json_array_size(shape), ST_DIMS_MAX);
+        return SWD_FAIL(err, SWD_ERR_FILE, "%s: tensor %s has %zu dimensions, more than %d", path,
+                        t->name, json_array_size(shape), ST_DIMS_MAX);
     t->ndim = (int)json_array_size(shape);
     t->numel = 1;
     for (int i = 0; i < t->ndim; i++) {
         const json_t *d = json_array_get(shape, (size_t)i);
         if (!json_is_integer(d) || json_integer_value(d) < 0)
-            return SWD_FAIL(err, SWD_ERR_FILE, "%s: tensor %s: shape[%d] is not a whole number >= 0", path, t->name, i);
+            return SWD_FAIL(err, SWD_ERR_FILE,
+                            "%s: tensor %s: shape[%d] is not a whole number >= 0", path, t->name,
+                            i);
         t->shape[i] = json_integer_value(d);
     }
     for (int i = 0; i < t->ndim; i++) {
         if (!i64_mul(&t->numel, t->numel, t->shape[i])) {
             char text[256];
-            return SWD_FAIL(err, SWD_ERR_FILE, "%s: tensor %s: the product of its shape %s overflows", path, t->name,
+            return SWD_FAIL(err, SWD_ERR_FILE,
+                            "%s: tensor %s: the product of its shape %s overflows", path, t->name,
                             st_describe_shape(t->shape, t->ndim, text, sizeof text));
         }
     }
@@ -74,49 +94,58 @@ static swd_status read_shape(st_tensor *t, const json_t *shape, const char *path
 }
 
 // data_offsets are relative to data_start; the data ends with the file, at size.
-static swd_status read_range(st_tensor *t, const json_t *offsets, size_t element, size_t data_start, size_t size,
-                             const char *path, swd_err *err)
+static swd_status read_range(st_tensor *t, const json_t *offsets, size_t element, size_t data_start,
+                             size_t size, const char *path, swd_err *err)
 {
     const json_t *first = json_array_get(offsets, 0), *last = json_array_get(offsets, 1);
-    if (!json_is_array(offsets) || json_array_size(offsets) != 2 || !json_is_integer(first) || !json_is_integer(last))
-        return SWD_FAIL(err, SWD_ERR_FILE, "%s: tensor %s: its \"data_offsets\" are missing or not two whole numbers", path,
-                        t->name);
+    if (!json_is_array(offsets) || json_array_size(offsets) != 2 || !json_is_integer(first) ||
+        !json_is_integer(last))
+        return SWD_FAIL(err, SWD_ERR_FILE,
+                        "%s: tensor %s: its \"data_offsets\" are missing or not two whole numbers",
+                        path, t->name);
     int64_t begin = json_integer_value(first), end = json_integer_value(last), bytes;
     if (begin < 0 || end < begin)
-        return SWD_FAIL(err, SWD_ERR_FILE, "%s: tensor %s: data_offsets %lld .. %lld run backwards", path, t->name,
-                        (long long)begin, (long long)end);
+        return SWD_FAIL(err, SWD_ERR_FILE, "%s: tensor %s: data_offsets %lld .. %lld run backwards",
+                        path, t->name, (long long)begin, (long long)end);
     if ((uint64_t)end > size - data_start)
-        return SWD_FAIL(err, SWD_ERR_FILE,
-                        "%s: tensor %s ends at byte %lld of the data, which has %zu: the file is truncated", path, t->name,
-                        (long long)end, size - data_start);
+        return SWD_FAIL(
+            err, SWD_ERR_FILE,
+            "%s: tensor %s ends at byte %lld of the data, which has %zu: the file is truncated",
+            path, t->name, (long long)end, size - data_start);
     if (!i64_mul(&bytes, t->numel, (int64_t)element) || bytes != end - begin) {
         char text[256];
-        return SWD_FAIL(err, SWD_ERR_FILE, "%s: tensor %s at byte %zu: %s %s does not fill its %lld bytes", path, t->name,
-                        data_start + (size_t)begin, t->dtype_text, st_describe_shape(t->shape, t->ndim, text, sizeof text),
-                        (long long)(end - begin));
+        return SWD_FAIL(
+            err, SWD_ERR_FILE, "%s: tensor %s at byte %zu: %s %s does not fill its %lld bytes",
+            path, t->name, data_start + (size_t)begin, t->dtype_text,
+            st_describe_shape(t->shape, t->ndim, text, sizeof text), (long long)(end - begin));
     }
     t->offset = data_start + (size_t)begin;
     t->bytes = (size_t)bytes;
     return SWD_OK;
 }
 
-static swd_status read_entry(st_tensor *t, const char *name, const json_t *entry, const st_file *f, size_t data_start,
-                             swd_err *err)
+static swd_status read_entry(st_tensor *t, const char *name, const json_t *entry, const st_file *f,
+                             size_t data_start, swd_err *err)
 {
     const char *path = f->mapping.path;
     t->name = name;
     if (!name[0]) return SWD_FAIL(err, SWD_ERR_FILE, "%s: a tensor has an empty name", path);
     if (!json_is_object(entry))
-        return SWD_FAIL(err, SWD_ERR_FILE, "%s: tensor %s: its header entry is not an object", path, name);
+        return SWD_FAIL(err, SWD_ERR_FILE, "%s: tensor %s: its header entry is not an object", path,
+                        name);
     const char *text = json_string_value(json_object_get(entry, "dtype"));
-    if (!text) return SWD_FAIL(err, SWD_ERR_FILE, "%s: tensor %s: its \"dtype\" is missing or no string", path, name);
+    if (!text)
+        return SWD_FAIL(err, SWD_ERR_FILE, "%s: tensor %s: its \"dtype\" is missing or no string",
+                        path, name);
     int k = 0;
     while (k < N_ST_DTYPES && strcmp(text, st_dtypes[k].text) != 0) k++;
-    if (k == N_ST_DTYPES) return SWD_FAIL(err, SWD_ERR_FILE, "%s: tensor %s: unknown dtype %s", path, name, text);
+    if (k == N_ST_DTYPES)
+        return SWD_FAIL(err, SWD_ERR_FILE, "%s: tensor %s: unknown dtype %s", path, name, text);
     t->dtype_text = st_dtypes[k].text;
     t->dtype = st_dtypes[k].dtype;
     SWD_TRY(read_shape(t, json_object_get(entry, "shape"), path, err), err);
-    SWD_TRY(read_range(t, json_object_get(entry, "data_offsets"), st_dtypes[k].size, data_start, f->mapping.size, path, err),
+    SWD_TRY(read_range(t, json_object_get(entry, "data_offsets"), st_dtypes[k].size, data_start,
+                       f->mapping.size, path, err),
             err);
     t->data = f->mapping.data + t->offset;
     return SWD_OK;
@@ -136,23 +165,26 @@ static int by_name(const void *a, const void *b)
 }
 
 // The format has neither overlaps nor holes: in order of offset each tensor begins where the last one ended.
-static swd_status check_layout(st_tensor *t, int n, const st_file *f, size_t data_start, swd_err *err)
+static swd_status check_layout(st_tensor *t, int n, const st_file *f, size_t data_start,
+                               swd_err *err)
 {
     const char *path = f->mapping.path;
     size_t at = data_start;
     if (n > 0) qsort(t, (size_t)n, sizeof *t, by_offset);
     for (int i = 0; i < n; i++) {
         if (t[i].offset < at)
-            return SWD_FAIL(err, SWD_ERR_FILE, "%s: tensors %s and %s overlap at byte %zu", path, t[i - 1].name, t[i].name,
-                            t[i].offset);
+            return SWD_FAIL(err, SWD_ERR_FILE, "%s: tensors %s and %s overlap at byte %zu", path,
+                            t[i - 1].name, t[i].name, t[i].offset);
         if (t[i].offset > at)
-            return SWD_FAIL(err, SWD_ERR_FILE, "%s: %zu bytes at byte %zu, before tensor %s, belong to no tensor", path,
-                            t[i].offset - at, at, t[i].name);
+            return SWD_FAIL(err, SWD_ERR_FILE,
+                            "%s: %zu bytes at byte %zu, before tensor %s, belong to no tensor",
+                            path, t[i].offset - at, at, t[i].name);
         at += t[i].bytes;
     }
     if (at != f->mapping.size)
-        return SWD_FAIL(err, SWD_ERR_FILE, "%s: %zu bytes after the last tensor, at byte %zu, belong to no tensor", path,
-                        f->mapping.size - at, at);
+        return SWD_FAIL(err, SWD_ERR_FILE,
+                        "%s: %zu bytes after the last tensor, at byte %zu, belong to no tensor",
+                        path, f->mapping.size - at, at);
     return SWD_OK;
 }
 
@@ -162,9 +194,11 @@ static swd_status check_metadata(const json_t *metadata, const char *path, swd_e
         return SWD_FAIL(err, SWD_ERR_FILE, "%s: \"__metadata__\" is not an object", path);
     const char *key;
     json_t *value;
-    json_object_foreach((json_t *)metadata, key, value) {
+    json_object_foreach((json_t *)metadata, key, value)
+    {
         if (!json_is_string(value))
-            return SWD_FAIL(err, SWD_ERR_FILE, "%s: \"__metadata__\": the value of %s is not a string", path, key);
+            return SWD_FAIL(err, SWD_ERR_FILE,
+                            "%s: \"__metadata__\": the value of %s is not a string", path, key);
     }
     return SWD_OK;
 }
@@ -174,17 +208,22 @@ static swd_status read_header(st_file *f, size_t *data_start, swd_err *err)
     const char *path = f->mapping.path;
     size_t size = f->mapping.size;
     const unsigned char *p = f->mapping.data;
-    if (size == 0) return SWD_FAIL(err, SWD_ERR_FILE, "%s: empty; a safetensors file is needed", path);
+    if (size == 0)
+        return SWD_FAIL(err, SWD_ERR_FILE, "%s: empty; a safetensors file is needed", path);
     if (size < 8)
-        return SWD_FAIL(err, SWD_ERR_FILE, "%s: %zu bytes, too short for the 8 of a safetensors header length", path, size);
+        return SWD_FAIL(err, SWD_ERR_FILE,
+                        "%s: %zu bytes, too short for the 8 of a safetensors header length", path,
+                        size);
     uint64_t n = 0;
     for (int i = 7; i >= 0; i--) n = n << 8 | p[i];
     if (n > ST_HEADER_BYTES_MAX)
-        return SWD_FAIL(err, SWD_ERR_FILE,
-                        "%s: a header of %llu bytes, more than the %d allowed: is it a safetensors file?", path,
-                        (unsigned long long)n, ST_HEADER_BYTES_MAX);
+        return SWD_FAIL(
+            err, SWD_ERR_FILE,
+            "%s: a header of %llu bytes, more than the %d allowed: is it a safetensors file?", path,
+            (unsigned long long)n, ST_HEADER_BYTES_MAX);
     if (n > size - 8)
-        return SWD_FAIL(err, SWD_ERR_FILE, "%s: a header of %llu bytes in a file of %zu: the file is truncated", path,
+        return SWD_FAIL(err, SWD_ERR_FILE,
+                        "%s: a header of %llu bytes in a file of %zu: the file is truncated", path,
                         (unsigned long long)n, size);
     char *where;
     SWD_TRY(swd_asprintf(&where, err, "%s: header (at byte 8)", path), err);
@@ -205,15 +244,17 @@ static swd_status add_file(safetensors *s, swd_err *err)
     if (metadata) SWD_TRY(check_metadata(metadata, f->mapping.path, err), err);
     size_t n = json_object_size(f->header.root) - (metadata ? 1 : 0);
     if (n > ST_TENSORS_MAX - (size_t)s->n_tensors)
-        return SWD_FAIL(err, SWD_ERR_FILE, "%s: more than %d tensors", f->mapping.path, ST_TENSORS_MAX);
-    SWD_TRY(swd_grow(&s->tensors, &s->tensors_capacity, (size_t)s->n_tensors + n + 1, sizeof *s->tensors, "a table of tensors",
-                     err),
+        return SWD_FAIL(err, SWD_ERR_FILE, "%s: more than %d tensors", f->mapping.path,
+                        ST_TENSORS_MAX);
+    SWD_TRY(swd_grow(&s->tensors, &s->tensors_capacity, (size_t)s->n_tensors + n + 1,
+                     sizeof *s->tensors, "a table of tensors", err),
             err);
     st_tensor *first = s->tensors + s->n_tensors;
     const char *name;
     json_t *entry;
     int k = 0;
-    json_object_foreach(f->header.root, name, entry) {
+    json_object_foreach(f->header.root, name, entry)
+    {
         if (entry == metadata) continue;
         first[k] = (st_tensor){.file = s->n_files - 1};
         SWD_TRY(read_entry(&first[k], name, entry, f, data_start, err), err);
@@ -228,7 +269,9 @@ static swd_status add_path(safetensors *s, const char *path, swd_err *err)
 {
     if (s->n_files >= ST_FILES_MAX)
         return SWD_FAIL(err, SWD_ERR_FILE, "%s: more than %d files in one set", path, ST_FILES_MAX);
-    SWD_TRY(swd_grow(&s->files, &s->files_capacity, (size_t)s->n_files + 1, sizeof *s->files, "a table of files", err), err);
+    SWD_TRY(swd_grow(&s->files, &s->files_capacity, (size_t)s->n_files + 1, sizeof *s->files,
+                     "a table of files", err),
+            err);
     st_file *f = &s->files[s->n_files];
     *f = (st_file){.mapped = true};
     SWD_TRY(mapping_open(&f->mapping, path, 0, err), err);
@@ -256,15 +299,21 @@ static int find_file(const safetensors *s, const char *path)
     return -1;
 }
 
-static swd_status add_shard(safetensors *s, const char *index_path, const char *tensor, const json_t *value, swd_err *err)
+static swd_status add_shard(safetensors *s, const char *index_path, const char *tensor,
+                            const json_t *value, swd_err *err)
 {
     const char *name = json_string_value(value), *slash = strrchr(index_path, '/');
     if (!name || !name[0])
-        return SWD_FAIL(err, SWD_ERR_FILE, "%s: weight_map: the file of tensor %s is not a string", index_path, tensor);
+        return SWD_FAIL(err, SWD_ERR_FILE, "%s: weight_map: the file of tensor %s is not a string",
+                        index_path, tensor);
     if (strchr(name, '/') || strcmp(name, "..") == 0 || strcmp(name, ".") == 0)
-        return SWD_FAIL(err, SWD_ERR_FILE, "%s: weight_map: %s is not a file name in the same folder", index_path, name);
+        return SWD_FAIL(err, SWD_ERR_FILE,
+                        "%s: weight_map: %s is not a file name in the same folder", index_path,
+                        name);
     char *path;
-    SWD_TRY(swd_asprintf(&path, err, "%.*s%s", slash ? (int)(slash - index_path + 1) : 0, index_path, name), err);
+    SWD_TRY(swd_asprintf(&path, err, "%.*s%s", slash ? (int)(slash - index_path + 1) : 0,
+                         index_path, name),
+            err);
     swd_status st = find_file(s, path) >= 0 ? SWD_OK : add_path(s, path, err);
     free(path);
     return st;
@@ -274,19 +323,23 @@ static swd_status open_shards(safetensors *s, const swd_json *index, swd_err *er
 {
     const json_t *map = json_object_get(index->root, "weight_map");
     if (!json_is_object(map) || json_object_size(map) == 0)
-        return SWD_FAIL(err, SWD_ERR_FILE, "%s: \"weight_map\" is missing, empty or no object", index->path);
+        return SWD_FAIL(err, SWD_ERR_FILE, "%s: \"weight_map\" is missing, empty or no object",
+                        index->path);
     const char *name;
     json_t *value;
-    json_object_foreach((json_t *)map, name, value) {
+    json_object_foreach((json_t *)map, name, value)
+    {
         SWD_TRY(add_shard(s, index->path, name, value, err), err);
     }
     SWD_TRY(finish(s, err), err);
-    json_object_foreach((json_t *)map, name, value) {
+    json_object_foreach((json_t *)map, name, value)
+    {
         const st_tensor *t = safetensors_find(s, name);
-        const char *path = t ? s->files[t->file].mapping.path : NULL, *slash = path ? strrchr(path, '/') : NULL;
+        const char *path = t ? s->files[t->file].mapping.path : NULL,
+                   *slash = path ? strrchr(path, '/') : NULL;
         if (!t || strcmp(slash ? slash + 1 : path, json_string_value(value)) != 0)
-            return SWD_FAIL(err, SWD_ERR_FILE, "%s: weight_map: tensor %s is not in %s", index->path, name,
-                            json_string_value(value));
+            return SWD_FAIL(err, SWD_ERR_FILE, "%s: weight_map: tensor %s is not in %s",
+                            index->path, name, json_string_value(value));
     }
     return SWD_OK;
 }
@@ -307,10 +360,11 @@ static swd_status open_path(safetensors *s, const char *path, swd_err *err)
     return finish(s, err);
 }
 
-static swd_status open_folder(safetensors *s, const char *folder, const char *basename, swd_err *err)
+static swd_status open_folder(safetensors *s, const char *folder, const char *basename,
+                              swd_err *err)
 {
-    static const char *const suffixes[] = {".safetensors", ".safetensors.index.json", ".fp16.safetensors",
-                                           ".safetensors.index.fp16.json"};
+    static const char *const suffixes[] = {".safetensors", ".safetensors.index.json",
+                                           ".fp16.safetensors", ".safetensors.index.fp16.json"};
     for (size_t i = 0; i < sizeof suffixes / sizeof suffixes[0]; i++) {
         const char *slash = folder[0] && folder[strlen(folder) - 1] == '/' ? "" : "/";
         char *path;
@@ -320,7 +374,8 @@ static swd_status open_folder(safetensors *s, const char *folder, const char *ba
         free(path);
         if (exists) return st;
     }
-    return SWD_FAIL(err, SWD_ERR_FILE, "%s: no %s.safetensors and no %s.safetensors.index.json in this folder", folder,
+    return SWD_FAIL(err, SWD_ERR_FILE,
+                    "%s: no %s.safetensors and no %s.safetensors.index.json in this folder", folder,
                     basename, basename);
 }
 
@@ -329,7 +384,8 @@ swd_status safetensors_open(safetensors **out, const char *path, const char *bas
     safetensors *s;
     *out = NULL;
     SWD_TRY(swd_calloc(&s, 1, sizeof *s, "a safetensors set", err), err);
-    swd_status st = path_is_dir(path) ? open_folder(s, path, basename, err) : open_path(s, path, err);
+    swd_status st =
+        path_is_dir(path) ? open_folder(s, path, basename, err) : open_path(s, path, err);
     if (st != SWD_OK) {
         safetensors_close(&s);
         return st;
@@ -338,13 +394,16 @@ swd_status safetensors_open(safetensors **out, const char *path, const char *bas
     return SWD_OK;
 }
 
-swd_status safetensors_parse(safetensors **out, const char *path, const void *data, size_t n, swd_err *err)
+swd_status safetensors_parse(safetensors **out, const char *path, const void *data, size_t n,
+                             swd_err *err)
 {
     swd_status st;
     safetensors *s;
     *out = NULL;
     SWD_TRY(swd_calloc(&s, 1, sizeof *s, "a safetensors set", err), err);
-    SWD_TRY_GOTO(st, swd_grow(&s->files, &s->files_capacity, 1, sizeof *s->files, "a table of files", err), err, fail);
+    SWD_TRY_GOTO(
+        st, swd_grow(&s->files, &s->files_capacity, 1, sizeof *s->files, "a table of files", err),
+        err, fail);
     s->files[0] = (st_file){.mapping = {.data = data, .size = n}};
     SWD_TRY_GOTO(st, swd_strdup(&s->files[0].mapping.path, path, err), err, fail);
     SWD_TRY_GOTO(st, add_file(s, err), err, fail);
@@ -362,8 +421,10 @@ void safetensors_close(safetensors **s)
     for (int i = 0; i < (*s)->n_files; i++) {
         st_file *f = &(*s)->files[i];
         json_close(&f->header);
-        if (f->mapped) mapping_close(&f->mapping);
-        else free(f->mapping.path);
+        if (f->mapped)
+            mapping_close(&f->mapping);
+        else
+            free(f->mapping.path);
     }
     free((*s)->files);
     free((*s)->tensors);
@@ -374,10 +435,14 @@ void safetensors_close(safetensors **s)
 const st_tensor *safetensors_find(const safetensors *s, const char *name)
 {
     st_tensor key = {.name = name};
-    return s->n_tensors ? bsearch(&key, s->tensors, (size_t)s->n_tensors, sizeof key, by_name) : NULL;
+    return s->n_tensors ? bsearch(&key, s->tensors, (size_t)s->n_tensors, sizeof key, by_name)
+                        : NULL;
 }
 
-int safetensors_count(const safetensors *s) { return s->n_tensors; }
+int safetensors_count(const safetensors *s)
+{
+    return s->n_tensors;
+}
 
 const st_tensor *safetensors_at(const safetensors *s, int i)
 {
@@ -385,7 +450,10 @@ const st_tensor *safetensors_at(const safetensors *s, int i)
     return &s->tensors[i];
 }
 
-int safetensors_file_count(const safetensors *s) { return s->n_files; }
+int safetensors_file_count(const safetensors *s)
+{
+    return s->n_files;
+}
 
 const char *safetensors_file_path(const safetensors *s, int file)
 {
@@ -426,7 +494,8 @@ static int64_t write_numel(const st_write_tensor *t)
 }
 
 // The header as a json_t, or NULL when memory ran out.
-static json_t *make_header(const st_write_tensor *t, int n, const st_metadata *metadata, int n_metadata)
+static json_t *make_header(const st_write_tensor *t, int n, const st_metadata *metadata,
+                           int n_metadata)
 {
     json_t *root = json_object();
     bool ok = root != NULL;
@@ -439,10 +508,11 @@ static json_t *make_header(const st_write_tensor *t, int n, const st_metadata *m
     json_int_t at = 0;
     for (int i = 0; i < n && ok; i++) {
         json_t *shape = json_array();
-        for (int k = 0; k < t[i].ndim; k++) json_array_append_new(shape, json_integer(t[i].shape[k]));
+        for (int k = 0; k < t[i].ndim; k++)
+            json_array_append_new(shape, json_integer(t[i].shape[k]));
         json_int_t end = at + write_numel(&t[i]) * (json_int_t)dtype_size(t[i].dtype);
-        json_t *entry = json_pack("{s:s, s:o, s:[I, I]}", "dtype", st_names[t[i].dtype], "shape", shape, "data_offsets", at,
-                                  end);
+        json_t *entry = json_pack("{s:s, s:o, s:[I, I]}", "dtype", st_names[t[i].dtype], "shape",
+                                  shape, "data_offsets", at, end);
         ok = entry && json_object_set_new(root, t[i].name, entry) == 0;
         at = end;
     }
@@ -486,7 +556,8 @@ static FILE *open_temporary(char **name, const char *path, swd_err *err)
     return NULL;
 }
 
-static swd_status write_and_rename(const char *path, const char *header, const st_write_tensor *t, int n, swd_err *err)
+static swd_status write_and_rename(const char *path, const char *header, const st_write_tensor *t,
+                                   int n, swd_err *err)
 {
     char *temporary;
     FILE *f = open_temporary(&temporary, path, err);
@@ -494,25 +565,30 @@ static swd_status write_and_rename(const char *path, const char *header, const s
     bool ok = write_all(f, header, t, n);
     ok = fclose(f) == 0 && ok;
     ok = ok && rename(temporary, path) == 0;
-    swd_status s = ok ? SWD_OK : SWD_FAIL(err, SWD_ERR_FILE, "%s: cannot be written: %s", path, strerror(errno));
+    swd_status s =
+        ok ? SWD_OK
+           : SWD_FAIL(err, SWD_ERR_FILE, "%s: cannot be written: %s", path, strerror(errno));
     if (!ok) unlink(temporary);
     free(temporary);
     return s;
 }
 
-swd_status safetensors_write(const char *path, const st_write_tensor *tensors, int n_tensors, const st_metadata *metadata,
-                             int n_metadata, swd_err *err)
+swd_status safetensors_write(const char *path, const st_write_tensor *tensors, int n_tensors,
+                             const st_metadata *metadata, int n_metadata, swd_err *err)
 {
     for (int i = 0; i < n_tensors; i++) {
         if (tensors[i].ndim < 0 || tensors[i].ndim > ST_DIMS_MAX || write_numel(&tensors[i]) < 0)
-            return SWD_FAIL(err, SWD_ERR_ARGUMENT, "%s: tensor %s has no valid shape", path, tensors[i].name);
+            return SWD_FAIL(err, SWD_ERR_ARGUMENT, "%s: tensor %s has no valid shape", path,
+                            tensors[i].name);
     }
     json_t *root = make_header(tensors, n_tensors, metadata, n_metadata);
     char *header = root ? json_dumps(root, JSON_COMPACT) : NULL;
     bool twice = root && json_object_size(root) != (size_t)n_tensors + (n_metadata > 0);
     json_decref(root);
     if (!header)
-        return SWD_FAIL(err, SWD_ERR_FILE, "%s: the header could not be made (a name that is not UTF-8, or no memory)", path);
+        return SWD_FAIL(err, SWD_ERR_FILE,
+                        "%s: the header could not be made (a name that is not UTF-8, or no memory)",
+                        path);
     swd_status s = twice ? SWD_FAIL(err, SWD_ERR_ARGUMENT, "%s: two tensors of one name", path)
                          : write_and_rename(path, header, tensors, n_tensors, err);
     free(header);

@@ -7,13 +7,19 @@
 #include "base/status.h"
 #include "tensor/tensor.h"
 
-enum { ST_HEADER_BYTES_MAX = 100 << 20, ST_DIMS_MAX = 8, ST_FILES_MAX = 1024, ST_TENSORS_MAX = 1 << 20 };
+enum {
+    ST_HEADER_BYTES_MAX = 100 << 20,
+    ST_DIMS_MAX = 8,
+    ST_FILES_MAX = 1024,
+    ST_TENSORS_MAX = 1 << 20
+};
 
 typedef struct st_tensor {
     const char *name;
     const char *dtype_text; /* as in the file: "F32", "I64", ... */
-    swd_dtype dtype;        /* SWD_N_DTYPES: a known type that nothing here computes with (F64, I64, BOOL, ...) */
-    int ndim;               /* 0: a scalar, one element */
+    swd_dtype
+        dtype; /* SWD_N_DTYPES: a known type that nothing here computes with (F64, I64, BOOL, ...) */
+    int ndim;  /* 0: a scalar, one element */
     int64_t shape[ST_DIMS_MAX];
     int64_t numel;
     const unsigned char *data; /* any alignment; little endian */
@@ -25,12 +31,15 @@ typedef struct safetensors safetensors;
 
 /* path: a .safetensors file, an index (.json), or a folder with basename.safetensors, basename.safetensors.index.json or their fp16
  * variants. All memory that the set hands out lives until safetensors_close. */
-swd_status safetensors_open(safetensors **out, const char *path, const char *basename, swd_err *err);
+swd_status safetensors_open(safetensors **out, const char *path, const char *basename,
+                            swd_err *err);
 /* One file that is already in memory; data is borrowed until safetensors_close. */
-swd_status safetensors_parse(safetensors **out, const char *path_for_messages, const void *data, size_t n, swd_err *err);
+swd_status safetensors_parse(safetensors **out, const char *path_for_messages, const void *data,
+                             size_t n, swd_err *err);
 void safetensors_close(safetensors **s); /* writes NULL; accepts it */
 
-const st_tensor *safetensors_find(const safetensors *s, const char *name); /* NULL if there is none */
+const st_tensor *safetensors_find(const safetensors *s,
+                                  const char *name); /* NULL if there is none */
 int safetensors_count(const safetensors *s);
 const st_tensor *safetensors_at(const safetensors *s, int i); /* in order of name */
 int safetensors_file_count(const safetensors *s);
@@ -49,11 +58,13 @@ typedef struct st_write_tensor {
     const void *data; /* contiguous */
 } st_write_tensor;
 
-typedef struct st_metadata { const char *key, *value; } st_metadata;
+typedef struct st_metadata {
+    const char *key, *value;
+} st_metadata;
 
 /* Writes to a temporary name beside path, then renames: path is the old file or the whole new one. Data starts 8-byte aligned. */
-swd_status safetensors_write(const char *path, const st_write_tensor *tensors, int n_tensors, const st_metadata *metadata,
-                             int n_metadata, swd_err *err);
+swd_status safetensors_write(const char *path, const st_write_tensor *tensors, int n_tensors,
+                             const st_metadata *metadata, int n_metadata, swd_err *err);
 /* "[2,3]" into buf; returns buf. */
 char *st_describe_shape(const int64_t *shape, int ndim, char *buf, size_t n);
 #endif

@@ -14,15 +14,20 @@ typedef struct loader {
 } loader;
 
 /* name + ".weight" [n, k], name + ".bias" [n] if bias */
-swd_status load_linear(const loader *l, swd_linear **out, int64_t n, int64_t k, bool bias, const char *name, ...) SWD_PRINTF(6, 7);
+swd_status load_linear(const loader *l, swd_linear **out, int64_t n, int64_t k, bool bias,
+                       const char *name, ...) SWD_PRINTF(6, 7);
 /* count layers prefix + names[i], each [n, k], stacked into one [count * n, k]: q, k and v in one product */
-swd_status load_stacked(const loader *l, swd_linear **out, int count, const char *const *names, int64_t n, int64_t k, bool bias,
-                        const char *prefix, ...) SWD_PRINTF(8, 9);
+swd_status load_stacked(const loader *l, swd_linear **out, int count, const char *const *names,
+                        int64_t n, int64_t k, bool bias, const char *prefix, ...) SWD_PRINTF(8, 9);
 /* A p x p convolution of stride p [n, c, p, p] as a product over patches in (c, p, q) order: [n, c * p * p] */
-swd_status load_patch_linear(const loader *l, swd_linear **out, int64_t n, int64_t c, int patch, const char *name, ...) SWD_PRINTF(6, 7);
+swd_status load_patch_linear(const loader *l, swd_linear **out, int64_t n, int64_t c, int patch,
+                             const char *name, ...) SWD_PRINTF(6, 7);
 /* The whole name; *out lies in backend memory, F32 (load_vector) or the files' main dtype (load_table), freed by load_release. */
-swd_status load_vector(const loader *l, swd_tensor *out, int64_t n, const char *name, ...) SWD_PRINTF(4, 5);
-swd_status load_matrix(const loader *l, swd_tensor *out, const int64_t *shape, int ndim, const char *name, ...) SWD_PRINTF(5, 6);
-swd_status load_table(const loader *l, swd_tensor *out, int64_t rows, int64_t d, const char *name, ...) SWD_PRINTF(5, 6);
+swd_status load_vector(const loader *l, swd_tensor *out, int64_t n, const char *name, ...)
+    SWD_PRINTF(4, 5);
+swd_status load_matrix(const loader *l, swd_tensor *out, const int64_t *shape, int ndim,
+                       const char *name, ...) SWD_PRINTF(5, 6);
+swd_status load_table(const loader *l, swd_tensor *out, int64_t rows, int64_t d, const char *name,
+                      ...) SWD_PRINTF(5, 6);
 void load_release(swd_backend *be, swd_tensor *t);
 #endif

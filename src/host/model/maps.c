@@ -13,13 +13,14 @@ swd_status map_name(char *buf, size_t n, swd_err *err, const char *fmt, ...)
     va_start(list, fmt);
     int len = vsnprintf(buf, n, fmt, list);
     va_end(list);
-    if (len < 0 || (size_t)len >= n) return SWD_FAIL(err, SWD_ERR_ARGUMENT, "the name of a tensor is too long: %s", fmt);
+    if (len < 0 || (size_t)len >= n)
+        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "the name of a tensor is too long: %s", fmt);
     return SWD_OK;
 }
 
 // name.weight and, unless n_bias is 0, name.bias; the caller frees both.
-static swd_status take(swd_tensor *weight, swd_tensor *bias, const int64_t *shape, int ndim, bool has_bias, const char *name,
-                       const map_source *s)
+static swd_status take(swd_tensor *weight, swd_tensor *bias, const int64_t *shape, int ndim,
+                       bool has_bias, const char *name, const map_source *s)
 {
     char key[NAME_MAX_BYTES];
     SWD_TRY(map_name(key, sizeof key, s->err, "%s.weight", name), s->err);
@@ -39,8 +40,8 @@ swd_status map_conv_load(swd_conv **out, const map_conv *c, const char *name, co
     if (st == SWD_OK) {
         weight.shape[0] = c->out;
         if (tensor_present(bias)) bias.shape[0] = c->out;
-        st = s->be->conv_create(s->be, out, weight, bias, c->stride, c->pad_before, c->pad_after, c->upsample2x, s->compute,
-                                s->err);
+        st = s->be->conv_create(s->be, out, weight, bias, c->stride, c->pad_before, c->pad_after,
+                                c->upsample2x, s->compute, s->err);
     }
     free(weight.data);
     free(bias.data);
@@ -71,7 +72,8 @@ swd_status map_vector_load(swd_tensor *out, int n, const char *name, const map_s
     return SWD_OK;
 }
 
-swd_tensor maps_place(maps *m, int ahead, swd_dtype dtype, int64_t b, int64_t h, int64_t w, int64_t c)
+swd_tensor maps_place(maps *m, int ahead, swd_dtype dtype, int64_t b, int64_t h, int64_t w,
+                      int64_t c)
 {
     int i = (m->at + ahead) % MAP_REGIONS;
     swd_tensor t = tensor4(m->ex->dry ? NULL : m->base[i], dtype, b, h, w, c);
@@ -81,10 +83,13 @@ swd_tensor maps_place(maps *m, int ahead, swd_dtype dtype, int64_t b, int64_t h,
     return t;
 }
 
-void maps_move(maps *m, int ahead) { m->at = (m->at + ahead) % MAP_REGIONS; }
+void maps_move(maps *m, int ahead)
+{
+    m->at = (m->at + ahead) % MAP_REGIONS;
+}
 
-swd_status maps_run(swd_status (*fn)(swd_tensor y, swd_tensor x, const void *model, maps *m), swd_tensor y, swd_tensor x,
-                    const void *model, swd_exec *ex)
+swd_status maps_run(swd_status (*fn)(swd_tensor y, swd_tensor x, const void *model, maps *m),
+                    swd_tensor y, swd_tensor x, const void *model, swd_exec *ex)
 {
     swd_exec probe = *ex;
     probe.dry = true;

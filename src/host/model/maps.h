@@ -12,7 +12,8 @@ typedef struct map_source { /* where a model's weights come from and go to */
     swd_err *err;
 } map_source;
 
-typedef struct map_conv { /* of one convolution; file_out > out: only the first rows of the file's weight are kept (0: all) */
+typedef struct
+    map_conv { /* of one convolution; file_out > out: only the first rows of the file's weight are kept (0: all) */
     int in, out, file_out, kernel, stride, pad_before, pad_after;
     bool upsample2x, no_bias;
 } map_conv;
@@ -37,9 +38,10 @@ typedef struct maps {
 } maps;
 
 /* A map in the region `ahead` places after the current one, overwriting what was there. */
-swd_tensor maps_place(maps *m, int ahead, swd_dtype dtype, int64_t b, int64_t h, int64_t w, int64_t c);
+swd_tensor maps_place(maps *m, int ahead, swd_dtype dtype, int64_t b, int64_t h, int64_t w,
+                      int64_t c);
 /* The region `ahead` places after the current one becomes the current one. */
 void maps_move(maps *m, int ahead);
-swd_status maps_run(swd_status (*fn)(swd_tensor y, swd_tensor x, const void *model, maps *m), swd_tensor y, swd_tensor x,
-                    const void *model, swd_exec *ex);
+swd_status maps_run(swd_status (*fn)(swd_tensor y, swd_tensor x, const void *model, maps *m),
+                    swd_tensor y, swd_tensor x, const void *model, swd_exec *ex);
 #endif

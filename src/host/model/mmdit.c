@@ -36,23 +36,43 @@ struct mmdit {
     block *blocks;
 };
 
-static swd_status load_half(const loader *l, half *h, const config_sd3 *cfg, int i, bool context, bool pre_only, bool dual)
+static swd_status load_half(const loader *l, half *h, const config_sd3 *cfg, int i, bool context,
+                            bool pre_only, bool dual)
 {
-    static const char *const image_names[] = {"to_q", "to_k", "to_v"}, *const context_names[] = {"add_q_proj", "add_k_proj", "add_v_proj"};
+    static const char *const image_names[] = {"to_q", "to_k", "to_v"}, *const context_names[] = {
+                                                                           "add_q_proj",
+                                                                           "add_k_proj",
+                                                                           "add_v_proj"};
     int64_t d = cfg->inner_dim, head = cfg->attention_head_dim;
     const char *ff = context ? "ff_context" : "ff";
-    SWD_TRY(load_linear(l, &h->modulation, (pre_only ? 2 : dual ? 9 : 6) * d, d, true, "transformer_blocks.%d.%s.linear", i,
+    SWD_TRY(load_linear(l, &h->modulation,
+                        (pre_only ? 2
+                         : dual   ? 9
+                                  : 6) *
+                            d,
+                        d, true, "transformer_blocks.%d.%s.linear", i,
                         context ? "norm1_context" : "norm1"),
             l->err);
-    SWD_TRY(load_stacked(l, &h->qkv, 3, context ? context_names : image_names, d, d, true, "transformer_blocks.%d.attn.", i), l->err);
+    SWD_TRY(load_stacked(l, &h->qkv, 3, context ? context_names : image_names, d, d, true,
+                         "transformer_blocks.%d.attn.", i),
+            l->err);
     if (cfg->qk_norm_rms) {
-        SWD_TRY(load_vector(l, &h->norm_q, head, "transformer_blocks.%d.attn.%s.weight", i, context ? "norm_added_q" : "norm_q"), l->err);
-        SWD_TRY(load_vector(l, &h->norm_k, head, "transformer_blocks.%d.attn.%s.weight", i, context ? "norm_added_k" : "norm_k"), l->err);
+        SWD_TRY(load_vector(l, &h->norm_q, head, "transformer_blocks.%d.attn.%s.weight", i,
+                            context ? "norm_added_q" : "norm_q"),
+                l->err);
+        SWD_TRY(load_vector(l, &h->norm_k, head, "transformer_blocks.%d.attn.%s.weight", i,
+                            context ? "norm_added_k" : "norm_k"),
+                l->err);
     }
     if (pre_only) return SWD_OK;
-    SWD_TRY(load_linear(l, &h->out, d, d, true, "transformer_blocks.%d.attn.%s", i, context ? "to_add_out" : "to_out.0"), l->err);
-    SWD_TRY(load_linear(l, &h->mlp_in, 4 * d, d, true, "transformer_blocks.%d.%s.net.0.proj", i, ff), l->err);
-    SWD_TRY(load_linear(l, &h->mlp_out, d, 4 * d, true, "transformer_blocks.%d.%s.net.2", i, ff), l->err);
+    SWD_TRY(load_linear(l, &h->out, d, d, true, "transformer_blocks.%d.attn.%s", i,
+                        context ? "to_add_out" : "to_out.0"),
+            l->err);
+    SWD_TRY(
+        load_linear(l, &h->mlp_in, 4 * d, d, true, "transformer_blocks.%d.%s.net.0.proj", i, ff),
+        l->err);
+    SWD_TRY(load_linear(l, &h->mlp_out, d, 4 * d, true, "transformer_blocks.%d.%s.net.2", i, ff),
+            l->err);
     return SWD_OK;
 }
 
@@ -65,11 +85,15 @@ static swd_status load_block(const loader *l, block *b, const config_sd3 *cfg, i
     SWD_TRY(load_half(l, &b->image, cfg, i, false, false, b->dual), l->err);
     SWD_TRY(load_half(l, &b->context, cfg, i, true, b->context_pre_only, false), l->err);
     if (!b->dual) return SWD_OK;
-    SWD_TRY(load_stacked(l, &b->qkv2, 3, names, d, d, true, "transformer_blocks.%d.attn2.", i), l->err);
-    SWD_TRY(load_linear(l, &b->out2, d, d, true, "transformer_blocks.%d.attn2.to_out.0", i), l->err);
+    SWD_TRY(load_stacked(l, &b->qkv2, 3, names, d, d, true, "transformer_blocks.%d.attn2.", i),
+            l->err);
+    SWD_TRY(load_linear(l, &b->out2, d, d, true, "transformer_blocks.%d.attn2.to_out.0", i),
+            l->err);
     if (cfg->qk_norm_rms) {
-        SWD_TRY(load_vector(l, &b->norm_q2, head, "transformer_blocks.%d.attn2.norm_q.weight", i), l->err);
-        SWD_TRY(load_vector(l, &b->norm_k2, head, "transformer_blocks.%d.attn2.norm_k.weight", i), l->err);
+        SWD_TRY(load_vector(l, &b->norm_q2, head, "transformer_blocks.%d.attn2.norm_q.weight", i),
+                l->err);
+        SWD_TRY(load_vector(l, &b->norm_k2, head, "transformer_blocks.%d.attn2.norm_k.weight", i),
+                l->err);
     }
     return SWD_OK;
 }
@@ -78,20 +102,32 @@ static swd_status load_ends(const loader *l, mmdit *m)
 {
     const config_sd3 *c = &m->cfg;
     int64_t d = c->inner_dim, side = c->pos_embed_max_size;
-    SWD_TRY(load_patch_linear(l, &m->patch, d, c->in_channels, c->patch_size, "pos_embed.proj"), l->err);
-    SWD_TRY(load_matrix(l, &m->position, (int64_t[]){1, side * side, d}, 3, "pos_embed.pos_embed"), l->err);
+    SWD_TRY(load_patch_linear(l, &m->patch, d, c->in_channels, c->patch_size, "pos_embed.proj"),
+            l->err);
+    SWD_TRY(load_matrix(l, &m->position, (int64_t[]){1, side * side, d}, 3, "pos_embed.pos_embed"),
+            l->err);
     m->position = tensor_reshape(m->position, (int64_t[]){side * side, d}, 2);
-    SWD_TRY(load_linear(l, &m->time1, d, TIME_DIM, true, "time_text_embed.timestep_embedder.linear_1"), l->err);
-    SWD_TRY(load_linear(l, &m->time2, d, d, true, "time_text_embed.timestep_embedder.linear_2"), l->err);
-    SWD_TRY(load_linear(l, &m->pooled1, d, c->pooled_projection_dim, true, "time_text_embed.text_embedder.linear_1"), l->err);
-    SWD_TRY(load_linear(l, &m->pooled2, d, d, true, "time_text_embed.text_embedder.linear_2"), l->err);
-    SWD_TRY(load_linear(l, &m->context, d, c->joint_attention_dim, true, "context_embedder"), l->err);
+    SWD_TRY(
+        load_linear(l, &m->time1, d, TIME_DIM, true, "time_text_embed.timestep_embedder.linear_1"),
+        l->err);
+    SWD_TRY(load_linear(l, &m->time2, d, d, true, "time_text_embed.timestep_embedder.linear_2"),
+            l->err);
+    SWD_TRY(load_linear(l, &m->pooled1, d, c->pooled_projection_dim, true,
+                        "time_text_embed.text_embedder.linear_1"),
+            l->err);
+    SWD_TRY(load_linear(l, &m->pooled2, d, d, true, "time_text_embed.text_embedder.linear_2"),
+            l->err);
+    SWD_TRY(load_linear(l, &m->context, d, c->joint_attention_dim, true, "context_embedder"),
+            l->err);
     SWD_TRY(load_linear(l, &m->norm_out, 2 * d, d, true, "norm_out.linear"), l->err);
-    SWD_TRY(load_linear(l, &m->out, (int64_t)c->patch_size * c->patch_size * c->out_channels, d, true, "proj_out"), l->err);
+    SWD_TRY(load_linear(l, &m->out, (int64_t)c->patch_size * c->patch_size * c->out_channels, d,
+                        true, "proj_out"),
+            l->err);
     return SWD_OK;
 }
 
-swd_status mmdit_create(mmdit **out, const config_sd3 *cfg, weights *w, swd_backend *be, swd_dtype compute, swd_err *err)
+swd_status mmdit_create(mmdit **out, const config_sd3 *cfg, weights *w, swd_backend *be,
+                        swd_dtype compute, swd_err *err)
 {
     loader l = {w, be, compute, err};
     mmdit *m = calloc(1, sizeof *m);
@@ -104,7 +140,8 @@ swd_status mmdit_create(mmdit **out, const config_sd3 *cfg, weights *w, swd_back
     m->cfg = *cfg;
     m->be = be;
     swd_status s = load_ends(&l, m);
-    for (int i = 0; s == SWD_OK && i < cfg->num_layers; i++) s = load_block(&l, &m->blocks[i], cfg, i);
+    for (int i = 0; s == SWD_OK && i < cfg->num_layers; i++)
+        s = load_block(&l, &m->blocks[i], cfg, i);
     if (s == SWD_OK) s = weights_check_unused(w, NULL, err);
     if (s != SWD_OK) mmdit_destroy(&m);
     *out = m;
@@ -127,7 +164,8 @@ void mmdit_destroy(mmdit **out)
     mmdit *m = *out;
     if (!m) return;
     swd_backend *be = m->be;
-    swd_linear **ends[] = {&m->patch, &m->time1, &m->time2, &m->pooled1, &m->pooled2, &m->context, &m->norm_out, &m->out};
+    swd_linear **ends[] = {&m->patch,   &m->time1,   &m->time2,    &m->pooled1,
+                           &m->pooled2, &m->context, &m->norm_out, &m->out};
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) be->linear_destroy(be, ends[i]);
     load_release(be, &m->position);
     for (int i = 0; i < m->cfg.num_layers; i++) {
@@ -145,27 +183,33 @@ void mmdit_destroy(mmdit **out)
 }
 
 // Third i of width D of a modulation row [B, n * D].
-static swd_tensor chunk(swd_tensor t, int i, int64_t d) { return tensor_slice(t, 1, i * d, d); }
+static swd_tensor chunk(swd_tensor t, int i, int64_t d)
+{
+    return tensor_slice(t, 1, i * d, d);
+}
 
 // q, k, v of one stream as [B, N, H, d] views of one product, q and k normed in place.
-static swd_status project(swd_tensor qkv[3], swd_tensor h, const swd_linear *w, swd_tensor norm_q, swd_tensor norm_k, const mmdit *m,
-                          swd_exec *ex)
+static swd_status project(swd_tensor qkv[3], swd_tensor h, const swd_linear *w, swd_tensor norm_q,
+                          swd_tensor norm_k, const mmdit *m, swd_exec *ex)
 {
     int64_t d = m->cfg.inner_dim;
     swd_tensor packed = exec3(ex, ex->act, h.shape[0], h.shape[1], 3 * d);
     RUN(op_linear(packed, h, w, SWD_ACT_NONE, ex));
-    for (int i = 0; i < 3; i++) qkv[i] = tensor_split_last(tensor_slice(packed, 2, i * d, d), m->cfg.attention_head_dim);
+    for (int i = 0; i < 3; i++)
+        qkv[i] = tensor_split_last(tensor_slice(packed, 2, i * d, d), m->cfg.attention_head_dim);
     if (tensor_present(norm_q)) RUN(op_qk_norm(qkv[0], norm_q, NORM_EPS, ex));
     if (tensor_present(norm_k)) RUN(op_qk_norm(qkv[1], norm_k, NORM_EPS, ex));
     return SWD_OK;
 }
 
 // x += gate * mlp(norm(x) * (1 + scale) + shift)
-static swd_status feed_forward(swd_tensor x, const half *h, swd_tensor mod, const mmdit *m, swd_exec *ex)
+static swd_status feed_forward(swd_tensor x, const half *h, swd_tensor mod, const mmdit *m,
+                               swd_exec *ex)
 {
     int64_t d = m->cfg.inner_dim;
     size_t mark = exec_mark(ex);
-    swd_tensor normed = exec3(ex, ex->act, x.shape[0], x.shape[1], d), wide = exec3(ex, ex->act, x.shape[0], x.shape[1], 4 * d);
+    swd_tensor normed = exec3(ex, ex->act, x.shape[0], x.shape[1], d),
+               wide = exec3(ex, ex->act, x.shape[0], x.shape[1], 4 * d);
     RUN(op_layernorm_modulate(normed, x, chunk(mod, 3, d), chunk(mod, 4, d), NORM_EPS, ex));
     RUN(op_linear(wide, normed, h->mlp_in, SWD_ACT_GELU_TANH, ex));
     RUN(op_linear_residual(x, x, chunk(mod, 5, d), wide, h->mlp_out, ex));
@@ -174,27 +218,31 @@ static swd_status feed_forward(swd_tensor x, const half *h, swd_tensor mod, cons
 }
 
 // The second attention of SD3.5-M: from h2, made of the same x as the first one's input.
-static swd_status image_attention(swd_tensor x, swd_tensor h2, swd_tensor gate, const block *b, const mmdit *m, swd_exec *ex)
+static swd_status image_attention(swd_tensor x, swd_tensor h2, swd_tensor gate, const block *b,
+                                  const mmdit *m, swd_exec *ex)
 {
     size_t mark = exec_mark(ex);
     swd_tensor qkv[3], o = exec3(ex, ex->act, x.shape[0], x.shape[1], x.shape[2]);
     RUN(project(qkv, h2, b->qkv2, b->norm_q2, b->norm_k2, m, ex));
     attention_args a = {.n_streams = 1, .scale = 1.0f / sqrtf((float)m->cfg.attention_head_dim)};
-    a.q[0] = qkv[0], a.k[0] = qkv[1], a.v[0] = qkv[2], a.o[0] = tensor_split_last(o, m->cfg.attention_head_dim);
+    a.q[0] = qkv[0], a.k[0] = qkv[1], a.v[0] = qkv[2],
+    a.o[0] = tensor_split_last(o, m->cfg.attention_head_dim);
     RUN(op_attention(&a, ex));
     RUN(op_linear_residual(x, x, gate, o, b->out2, ex));
     exec_rewind(ex, mark);
     return SWD_OK;
 }
 
-static swd_status joint_attention(swd_tensor x, swd_tensor c, swd_tensor mod_x, swd_tensor mod_c, const block *b, const mmdit *m,
-                                  swd_exec *ex)
+static swd_status joint_attention(swd_tensor x, swd_tensor c, swd_tensor mod_x, swd_tensor mod_c,
+                                  const block *b, const mmdit *m, swd_exec *ex)
 {
     int64_t d = m->cfg.inner_dim, head = m->cfg.attention_head_dim;
-    swd_tensor hx = exec3(ex, ex->act, x.shape[0], x.shape[1], d), hc = exec3(ex, ex->act, c.shape[0], c.shape[1], d), h2 = {0};
+    swd_tensor hx = exec3(ex, ex->act, x.shape[0], x.shape[1], d),
+               hc = exec3(ex, ex->act, c.shape[0], c.shape[1], d), h2 = {0};
     RUN(op_layernorm_modulate(hx, x, chunk(mod_x, 0, d), chunk(mod_x, 1, d), NORM_EPS, ex));
     // the last block's context has the order of AdaLayerNormContinuous: scale, then shift
-    RUN(op_layernorm_modulate(hc, c, chunk(mod_c, b->context_pre_only ? 1 : 0, d), chunk(mod_c, b->context_pre_only ? 0 : 1, d), NORM_EPS, ex));
+    RUN(op_layernorm_modulate(hc, c, chunk(mod_c, b->context_pre_only ? 1 : 0, d),
+                              chunk(mod_c, b->context_pre_only ? 0 : 1, d), NORM_EPS, ex));
     if (b->dual) {
         h2 = exec3(ex, ex->act, x.shape[0], x.shape[1], d);
         RUN(op_layernorm_modulate(h2, x, chunk(mod_x, 6, d), chunk(mod_x, 7, d), NORM_EPS, ex));
@@ -212,13 +260,15 @@ static swd_status joint_attention(swd_tensor x, swd_tensor c, swd_tensor mod_x, 
     }
     RUN(op_attention(&a, ex));
     RUN(op_linear_residual(x, x, chunk(mod_x, 2, d), ox, b->image.out, ex));
-    if (!b->context_pre_only) RUN(op_linear_residual(c, c, chunk(mod_c, 2, d), oc, b->context.out, ex));
+    if (!b->context_pre_only)
+        RUN(op_linear_residual(c, c, chunk(mod_c, 2, d), oc, b->context.out, ex));
     exec_rewind(ex, mark);
     if (b->dual) RUN(image_attention(x, h2, chunk(mod_x, 8, d), b, m, ex));
     return SWD_OK;
 }
 
-static swd_status run_block(swd_tensor x, swd_tensor c, swd_tensor temb_silu, const block *b, const mmdit *m, swd_exec *ex)
+static swd_status run_block(swd_tensor x, swd_tensor c, swd_tensor temb_silu, const block *b,
+                            const mmdit *m, swd_exec *ex)
 {
     size_t mark = exec_mark(ex);
     int64_t batch = x.shape[0];
@@ -236,11 +286,13 @@ static swd_status run_block(swd_tensor x, swd_tensor c, swd_tensor temb_silu, co
 }
 
 // silu(MLP(sinusoid(t)) + MLP(pooled)): every use of temb is behind a SiLU
-static swd_status time_embedding(swd_tensor temb_silu, swd_tensor t, swd_tensor pooled, const mmdit *m, swd_exec *ex)
+static swd_status time_embedding(swd_tensor temb_silu, swd_tensor t, swd_tensor pooled,
+                                 const mmdit *m, swd_exec *ex)
 {
     size_t mark = exec_mark(ex);
     int64_t batch = t.shape[0], d = m->cfg.inner_dim;
-    swd_tensor sinusoid = exec2(ex, SWD_F32, batch, TIME_DIM), hidden = exec2(ex, SWD_F32, batch, d), text = exec2(ex, SWD_F32, batch, d);
+    swd_tensor sinusoid = exec2(ex, SWD_F32, batch, TIME_DIM),
+               hidden = exec2(ex, SWD_F32, batch, d), text = exec2(ex, SWD_F32, batch, d);
     RUN(op_timestep_sinusoid(sinusoid, t, ex));
     RUN(op_linear(hidden, sinusoid, m->time1, SWD_ACT_SILU, ex));
     RUN(op_linear(temb_silu, hidden, m->time2, SWD_ACT_NONE, ex));
@@ -252,14 +304,16 @@ static swd_status time_embedding(swd_tensor temb_silu, swd_tensor t, swd_tensor 
     return SWD_OK;
 }
 
-swd_status mmdit_forward(swd_tensor velocity, swd_tensor latents, swd_tensor t, swd_tensor context, swd_tensor pooled, const mmdit *m,
-                         swd_exec *ex)
+swd_status mmdit_forward(swd_tensor velocity, swd_tensor latents, swd_tensor t, swd_tensor context,
+                         swd_tensor pooled, const mmdit *m, swd_exec *ex)
 {
     int64_t batch = latents.shape[0], d = m->cfg.inner_dim, patch = m->cfg.patch_size;
-    int64_t grid_h = latents.shape[2] / patch, grid_w = latents.shape[3] / patch, tokens = grid_h * grid_w;
+    int64_t grid_h = latents.shape[2] / patch, grid_w = latents.shape[3] / patch,
+            tokens = grid_h * grid_w;
     size_t start = exec_mark(ex);
     swd_tensor temb_silu = exec2(ex, SWD_F32, batch, d), mod = exec2(ex, SWD_F32, batch, 2 * d);
-    swd_tensor x = exec3(ex, SWD_F32, batch, tokens, d), c = exec3(ex, SWD_F32, batch, context.shape[1], d);
+    swd_tensor x = exec3(ex, SWD_F32, batch, tokens, d),
+               c = exec3(ex, SWD_F32, batch, context.shape[1], d);
     RUN(time_embedding(temb_silu, t, pooled, m, ex));
     RUN(op_linear(c, context, m->context, SWD_ACT_NONE, ex));
     size_t mark = exec_mark(ex);
@@ -269,7 +323,8 @@ swd_status mmdit_forward(swd_tensor velocity, swd_tensor latents, swd_tensor t, 
     RUN(op_add_position(x, m->position, (int)grid_h, (int)grid_w, ex));
     exec_rewind(ex, mark);
 
-    for (int i = 0; i < m->cfg.num_layers; i++) RUN(run_block(x, c, temb_silu, &m->blocks[i], m, ex));
+    for (int i = 0; i < m->cfg.num_layers; i++)
+        RUN(run_block(x, c, temb_silu, &m->blocks[i], m, ex));
 
     swd_tensor normed = exec3(ex, ex->act, batch, tokens, d);
     swd_tensor y = exec3(ex, SWD_F32, batch, tokens, patch * patch * m->cfg.out_channels);
@@ -284,8 +339,10 @@ swd_status mmdit_forward(swd_tensor velocity, swd_tensor latents, swd_tensor t, 
 double mmdit_flops(const mmdit *m, int64_t batch, int64_t h, int64_t w, int64_t text_tokens)
 {
     const config_sd3 *c = &m->cfg;
-    double d = c->inner_dim, patch = c->patch_size, n = (double)(h / c->patch_size) * (double)(w / c->patch_size), l = (double)text_tokens;
-    double total = n * d * patch * patch * (c->in_channels + c->out_channels) + l * d * c->joint_attention_dim;
+    double d = c->inner_dim, patch = c->patch_size,
+           n = (double)(h / c->patch_size) * (double)(w / c->patch_size), l = (double)text_tokens;
+    double total =
+        n * d * patch * patch * (c->in_channels + c->out_channels) + l * d * c->joint_attention_dim;
     total += d * (TIME_DIM + c->pooled_projection_dim + 2 * d + 2 * d);
     for (int i = 0; i < c->num_layers; i++) {
         bool last = i == c->num_layers - 1, dual = c->dual_attention[i];

@@ -9,11 +9,12 @@
 typedef struct mmdit mmdit;
 
 /* Reads and packs every weight (w can be closed afterwards). compute: of the products, SWD_F32 or SWD_BF16. */
-swd_status mmdit_create(mmdit **out, const config_sd3 *cfg, weights *w, swd_backend *be, swd_dtype compute, swd_err *err);
+swd_status mmdit_create(mmdit **out, const config_sd3 *cfg, weights *w, swd_backend *be,
+                        swd_dtype compute, swd_err *err);
 /* velocity, latents F32 [B, C, h, w] (h, w multiples of the patch, a grid of up to pos_embed_max_size); t F32 [B] = 1000 sigma;
  * context [B, L, joint_attention_dim]; pooled F32 [B, pooled_projection_dim] */
-swd_status mmdit_forward(swd_tensor velocity, swd_tensor latents, swd_tensor t, swd_tensor context, swd_tensor pooled, const mmdit *m,
-                         swd_exec *ex);
+swd_status mmdit_forward(swd_tensor velocity, swd_tensor latents, swd_tensor t, swd_tensor context,
+                         swd_tensor pooled, const mmdit *m, swd_exec *ex);
 /* Linear layers and attention, 2 per multiply-add. */
 double mmdit_flops(const mmdit *m, int64_t batch, int64_t h, int64_t w, int64_t text_tokens);
 void mmdit_destroy(mmdit **m);

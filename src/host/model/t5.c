@@ -21,36 +21,55 @@ static swd_status load_layer(const loader *ld, layer *l, const config_t5 *c, int
 {
     static const char *const names[] = {"q", "k", "v"};
     int64_t d = c->d_model, inner = (int64_t)c->num_heads * c->d_kv;
-    SWD_TRY(load_vector(ld, &l->norm1, d, "encoder.block.%d.layer.0.layer_norm.weight", i), ld->err);
-    SWD_TRY(load_vector(ld, &l->norm2, d, "encoder.block.%d.layer.1.layer_norm.weight", i), ld->err);
-    SWD_TRY(load_stacked(ld, &l->qkv, 3, names, inner, d, false, "encoder.block.%d.layer.0.SelfAttention.", i), ld->err);
-    SWD_TRY(load_linear(ld, &l->out, d, inner, false, "encoder.block.%d.layer.0.SelfAttention.o", i), ld->err);
-    SWD_TRY(load_linear(ld, &l->wo, d, c->d_ff, false, "encoder.block.%d.layer.1.DenseReluDense.wo", i), ld->err);
-    if (!c->is_gated_act) return load_linear(ld, &l->wi_0, c->d_ff, d, false, "encoder.block.%d.layer.1.DenseReluDense.wi", i);
-    SWD_TRY(load_linear(ld, &l->wi_0, c->d_ff, d, false, "encoder.block.%d.layer.1.DenseReluDense.wi_0", i), ld->err);
-    SWD_TRY(load_linear(ld, &l->wi_1, c->d_ff, d, false, "encoder.block.%d.layer.1.DenseReluDense.wi_1", i), ld->err);
+    SWD_TRY(load_vector(ld, &l->norm1, d, "encoder.block.%d.layer.0.layer_norm.weight", i),
+            ld->err);
+    SWD_TRY(load_vector(ld, &l->norm2, d, "encoder.block.%d.layer.1.layer_norm.weight", i),
+            ld->err);
+    SWD_TRY(load_stacked(ld, &l->qkv, 3, names, inner, d, false,
+                         "encoder.block.%d.layer.0.SelfAttention.", i),
+            ld->err);
+    SWD_TRY(
+        load_linear(ld, &l->out, d, inner, false, "encoder.block.%d.layer.0.SelfAttention.o", i),
+        ld->err);
+    SWD_TRY(
+        load_linear(ld, &l->wo, d, c->d_ff, false, "encoder.block.%d.layer.1.DenseReluDense.wo", i),
+        ld->err);
+    if (!c->is_gated_act)
+        return load_linear(ld, &l->wi_0, c->d_ff, d, false,
+                           "encoder.block.%d.layer.1.DenseReluDense.wi", i);
+    SWD_TRY(load_linear(ld, &l->wi_0, c->d_ff, d, false,
+                        "encoder.block.%d.layer.1.DenseReluDense.wi_0", i),
+            ld->err);
+    SWD_TRY(load_linear(ld, &l->wi_1, c->d_ff, d, false,
+                        "encoder.block.%d.layer.1.DenseReluDense.wi_1", i),
+            ld->err);
     return SWD_OK;
 }
 
 static swd_status load_all(const loader *ld, t5 *m)
 {
-    static const char *const may_stay[] = {"encoder.embed_tokens.", "shared.", "decoder.", "lm_head.", NULL};
+    static const char *const may_stay[] = {"encoder.embed_tokens.", "shared.", "decoder.",
+                                           "lm_head.", NULL};
     const config_t5 *c = &m->cfg;
     if (c->is_gated_act ? c->dense_act != CONFIG_ACT_GELU_TANH : c->dense_act != CONFIG_ACT_RELU)
-        return SWD_FAIL(ld->err, SWD_ERR_UNSUPPORTED, "%s: config.json: feed_forward_proj is neither \"gated-gelu\" nor \"relu\"",
+        return SWD_FAIL(ld->err, SWD_ERR_UNSUPPORTED,
+                        "%s: config.json: feed_forward_proj is neither \"gated-gelu\" nor \"relu\"",
                         weights_path(ld->w));
     m->act = c->is_gated_act ? SWD_ACT_NONE : SWD_ACT_RELU;
     SWD_TRY(weights_alias(ld->w, "shared.weight", "encoder.embed_tokens.weight", ld->err), ld->err);
     SWD_TRY(load_table(ld, &m->tokens, c->vocab_size, c->d_model, "shared.weight"), ld->err);
-    SWD_TRY(load_matrix(ld, &m->relative_bias, (int64_t[]){c->relative_attention_num_buckets, c->num_heads}, 2,
+    SWD_TRY(load_matrix(ld, &m->relative_bias,
+                        (int64_t[]){c->relative_attention_num_buckets, c->num_heads}, 2,
                         "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"),
             ld->err);
     for (int i = 0; i < c->num_layers; i++) SWD_TRY(load_layer(ld, &m->layers[i], c, i), ld->err);
-    SWD_TRY(load_vector(ld, &m->final_norm, c->d_model, "encoder.final_layer_norm.weight"), ld->err);
+    SWD_TRY(load_vector(ld, &m->final_norm, c->d_model, "encoder.final_layer_norm.weight"),
+            ld->err);
     return weights_check_unused(ld->w, may_stay, ld->err);
 }
 
-swd_status t5_create(t5 **out, const config_t5 *cfg, weights *w, swd_backend *be, swd_dtype compute, swd_err *err)
+swd_status t5_create(t5 **out, const config_t5 *cfg, weights *w, swd_backend *be, swd_dtype compute,
+                     swd_err *err)
 {
     loader ld = {w, be, compute, err};
     t5 *m = calloc(1, sizeof *m);
@@ -88,16 +107,19 @@ void t5_destroy(t5 **out)
     *out = NULL;
 }
 
-static swd_status attention(swd_tensor x, swd_tensor bias, const layer *l, const t5 *m, swd_exec *ex)
+static swd_status attention(swd_tensor x, swd_tensor bias, const layer *l, const t5 *m,
+                            swd_exec *ex)
 {
     int64_t b = x.shape[0], n = x.shape[1], inner = (int64_t)m->cfg.num_heads * m->cfg.d_kv;
     size_t mark = exec_mark(ex);
-    swd_tensor h = exec3(ex, ex->act, b, n, x.shape[2]), qkv = exec3(ex, ex->act, b, n, 3 * inner), o = exec3(ex, ex->act, b, n, inner);
+    swd_tensor h = exec3(ex, ex->act, b, n, x.shape[2]), qkv = exec3(ex, ex->act, b, n, 3 * inner),
+               o = exec3(ex, ex->act, b, n, inner);
     RUN(op_rms_norm(h, x, l->norm1, (float)m->cfg.layer_norm_epsilon, ex));
     RUN(op_linear(qkv, h, l->qkv, SWD_ACT_NONE, ex));
     attention_args a = {.n_streams = 1, .scale = 1.0f, .bias = bias};
     swd_tensor *parts[] = {&a.q[0], &a.k[0], &a.v[0]};
-    for (int i = 0; i < 3; i++) *parts[i] = tensor_split_last(tensor_slice(qkv, 2, i * inner, inner), m->cfg.d_kv);
+    for (int i = 0; i < 3; i++)
+        *parts[i] = tensor_split_last(tensor_slice(qkv, 2, i * inner, inner), m->cfg.d_kv);
     a.o[0] = tensor_split_last(o, m->cfg.d_kv);
     RUN(op_attention(&a, ex));
     RUN(op_linear_residual(x, x, tensor_none(), o, l->out, ex));
@@ -109,7 +131,8 @@ static swd_status feed_forward(swd_tensor x, const layer *l, const t5 *m, swd_ex
 {
     int64_t b = x.shape[0], n = x.shape[1];
     size_t mark = exec_mark(ex);
-    swd_tensor h = exec3(ex, ex->act, b, n, x.shape[2]), wide = exec3(ex, ex->act, b, n, m->cfg.d_ff);
+    swd_tensor h = exec3(ex, ex->act, b, n, x.shape[2]),
+               wide = exec3(ex, ex->act, b, n, m->cfg.d_ff);
     RUN(op_rms_norm(h, x, l->norm2, (float)m->cfg.layer_norm_epsilon, ex));
     RUN(op_linear(wide, h, l->wi_0, m->act, ex));
     if (l->wi_1) {
@@ -126,7 +149,8 @@ swd_status t5_forward(swd_tensor hidden, swd_tensor ids, const t5 *m, swd_exec *
 {
     int64_t b = ids.shape[0], n = ids.shape[1];
     size_t start = exec_mark(ex);
-    swd_tensor x = exec3(ex, SWD_F32, b, n, m->cfg.d_model), bias = exec3(ex, SWD_F32, m->cfg.num_heads, n, n);
+    swd_tensor x = exec3(ex, SWD_F32, b, n, m->cfg.d_model),
+               bias = exec3(ex, SWD_F32, m->cfg.num_heads, n, n);
     RUN(op_embed(x, m->tokens, ids, ex));
     RUN(op_relative_bias(bias, m->relative_bias, m->cfg.relative_attention_max_distance, ex));
     for (int i = 0; i < m->cfg.num_layers; i++) {

@@ -8,15 +8,18 @@
 
 enum { KEY_MAX = 96 };
 
-typedef struct block { swd_conv *conv[3]; } block;
+typedef struct block {
+    swd_conv *conv[3];
+} block;
 
 typedef struct half {
     int n_stages, n_blocks_all;
     const int *n_blocks; // [n_stages], of the config
     int width;
     swd_conv *in, *out;
-    swd_conv *sample[CONFIG_VAE_BLOCKS_MAX]; // encoder: before stage i > 0; decoder: after stage i < n - 1
-    block *blocks;                           // of all stages, in order
+    swd_conv *sample
+        [CONFIG_VAE_BLOCKS_MAX]; // encoder: before stage i > 0; decoder: after stage i < n - 1
+    block *blocks;               // of all stages, in order
 } half;
 
 struct tiny_vae {
@@ -25,7 +28,8 @@ struct tiny_vae {
     half *encoder, *decoder;
 };
 
-static swd_status load_layer(swd_conv **out, map_conv c, const char *side, int layer, const map_source *s)
+static swd_status load_layer(swd_conv **out, map_conv c, const char *side, int layer,
+                             const map_source *s)
 {
     char key[KEY_MAX];
     c.kernel = 3;
@@ -38,27 +42,34 @@ static swd_status load_layer(swd_conv **out, map_conv c, const char *side, int l
 static swd_status load_block(block *b, int width, const char *side, int layer, const map_source *s)
 {
     char key[KEY_MAX];
-    map_conv c = {.in = width, .out = width, .kernel = 3, .stride = 1, .pad_before = 1, .pad_after = 1};
+    map_conv c = {
+        .in = width, .out = width, .kernel = 3, .stride = 1, .pad_before = 1, .pad_after = 1};
     for (int i = 0; i < 3; i++) {
-        SWD_TRY(map_name(key, sizeof key, s->err, "%s.layers.%d.conv.%d", side, layer, 2 * i), s->err);
+        SWD_TRY(map_name(key, sizeof key, s->err, "%s.layers.%d.conv.%d", side, layer, 2 * i),
+                s->err);
         SWD_TRY(map_conv_load(&b->conv[i], &c, key, s), s->err);
     }
     return SWD_OK;
 }
 
 // The layers are numbered through, those without weights (ReLU, upsampling) included.
-static swd_status load_half(half *h, int in_channels, int out_channels, bool decoder, const map_source *s)
+static swd_status load_half(half *h, int in_channels, int out_channels, bool decoder,
+                            const map_source *s)
 {
     const char *side = decoder ? "decoder" : "encoder";
     int layer = 0, at = 0, w = h->width;
     for (int i = 0; i < h->n_stages; i++) h->n_blocks_all += h->n_blocks[i];
-    SWD_TRY(swd_calloc(&h->blocks, (size_t)h->n_blocks_all, sizeof *h->blocks, "the tiny autoencoder", s->err), s->err);
+    SWD_TRY(swd_calloc(&h->blocks, (size_t)h->n_blocks_all, sizeof *h->blocks,
+                       "the tiny autoencoder", s->err),
+            s->err);
     SWD_TRY(load_layer(&h->in, (map_conv){.in = in_channels, .out = w}, side, layer++, s), s->err);
     layer += decoder; // ReLU
     for (int i = 0; i < h->n_stages; i++) {
-        map_conv down = {.in = w, .out = w, .stride = 2, .no_bias = true}, up = {.in = w, .out = w, .upsample2x = true, .no_bias = true};
+        map_conv down = {.in = w, .out = w, .stride = 2, .no_bias = true},
+                 up = {.in = w, .out = w, .upsample2x = true, .no_bias = true};
         if (!decoder && i) SWD_TRY(load_layer(&h->sample[i], down, side, layer++, s), s->err);
-        for (int j = 0; j < h->n_blocks[i]; j++) SWD_TRY(load_block(&h->blocks[at++], w, side, layer++, s), s->err);
+        for (int j = 0; j < h->n_blocks[i]; j++)
+            SWD_TRY(load_block(&h->blocks[at++], w, side, layer++, s), s->err);
         if (!decoder || i == h->n_stages - 1) continue;
         layer++; // upsampling
         SWD_TRY(load_layer(&h->sample[i], up, side, layer++, s), s->err);
@@ -66,20 +77,26 @@ static swd_status load_half(half *h, int in_channels, int out_channels, bool dec
     return load_layer(&h->out, (map_conv){.in = w, .out = out_channels}, side, layer, s);
 }
 
-static swd_status create(tiny_vae *m, weights *w, swd_dtype compute, bool with_encoder, bool with_decoder, swd_err *err)
+static swd_status create(tiny_vae *m, weights *w, swd_dtype compute, bool with_encoder,
+                         bool with_decoder, swd_err *err)
 {
     map_source s = {w, m->be, compute, err};
     const config_tiny_vae *c = &m->cfg;
     if (c->upsampling_scaling_factor != 2)
-        return SWD_FAIL(err, SWD_ERR_UNSUPPORTED, "upsampling_scaling_factor %d: 2 is supported", c->upsampling_scaling_factor);
+        return SWD_FAIL(err, SWD_ERR_UNSUPPORTED, "upsampling_scaling_factor %d: 2 is supported",
+                        c->upsampling_scaling_factor);
     if (with_encoder) {
         SWD_TRY(swd_calloc(&m->encoder, 1, sizeof *m->encoder, "the tiny autoencoder", err), err);
-        *m->encoder = (half){.n_stages = c->n_encoder_blocks, .n_blocks = c->num_encoder_blocks, .width = c->encoder_block_out_channels[0]};
+        *m->encoder = (half){.n_stages = c->n_encoder_blocks,
+                             .n_blocks = c->num_encoder_blocks,
+                             .width = c->encoder_block_out_channels[0]};
         SWD_TRY(load_half(m->encoder, c->in_channels, c->latent_channels, false, &s), err);
     }
     if (with_decoder) {
         SWD_TRY(swd_calloc(&m->decoder, 1, sizeof *m->decoder, "the tiny autoencoder", err), err);
-        *m->decoder = (half){.n_stages = c->n_decoder_blocks, .n_blocks = c->num_decoder_blocks, .width = c->decoder_block_out_channels[0]};
+        *m->decoder = (half){.n_stages = c->n_decoder_blocks,
+                             .n_blocks = c->num_decoder_blocks,
+                             .width = c->decoder_block_out_channels[0]};
         SWD_TRY(load_half(m->decoder, c->latent_channels, c->out_channels, true, &s), err);
     }
     const char *unread[3] = {0};
@@ -90,8 +107,8 @@ static swd_status create(tiny_vae *m, weights *w, swd_dtype compute, bool with_e
     return SWD_OK;
 }
 
-swd_status tiny_vae_create(tiny_vae **out, const config_tiny_vae *cfg, weights *w, swd_backend *be, swd_dtype compute, bool with_encoder,
-                           bool with_decoder, swd_err *err)
+swd_status tiny_vae_create(tiny_vae **out, const config_tiny_vae *cfg, weights *w, swd_backend *be,
+                           swd_dtype compute, bool with_encoder, bool with_decoder, swd_err *err)
 {
     *out = NULL;
     tiny_vae *m;
@@ -146,7 +163,8 @@ static swd_status run_half(swd_tensor *x, const half *h, bool decoder, maps *p)
             if (part == (decoder ? 0 : 1)) {
                 for (int j = 0; j < h->n_blocks[i]; j++) RUN(run_block(*x, &h->blocks[at++], p));
             } else if (h->sample[i]) {
-                int64_t rows = decoder ? x->shape[1] * 2 : x->shape[1] / 2, cols = decoder ? x->shape[2] * 2 : x->shape[2] / 2;
+                int64_t rows = decoder ? x->shape[1] * 2 : x->shape[1] / 2,
+                        cols = decoder ? x->shape[2] * 2 : x->shape[2] / 2;
                 swd_tensor y = maps_place(p, 1, ex->act, x->shape[0], rows, cols, h->width);
                 RUN(op_conv(y, *x, h->sample[i], SWD_ACT_NONE, tensor_none(), ex));
                 maps_move(p, 1);
@@ -165,7 +183,8 @@ static swd_status decode(swd_tensor image, swd_tensor latents, const void *model
     swd_exec *ex = p->ex;
     int64_t b = latents.shape[0], rows = latents.shape[2], cols = latents.shape[3];
     swd_tensor x = maps_place(p, 0, SWD_F32, b, rows, cols, c->latent_channels);
-    RUN(op_nchw_to_nhwc(x, latents, (float)(1.0 / c->scaling_factor / 3.0), (float)(c->shift_factor / 3.0), ex));
+    RUN(op_nchw_to_nhwc(x, latents, (float)(1.0 / c->scaling_factor / 3.0),
+                        (float)(c->shift_factor / 3.0), ex));
     RUN(op_activation(x, x, SWD_ACT_TANH, ex));
     RUN(op_axpby(x, 3.0f, x, 0.0f, tensor_none(), ex));
     swd_tensor y = maps_place(p, 1, ex->act, b, rows, cols, h->width);
@@ -174,7 +193,8 @@ static swd_status decode(swd_tensor image, swd_tensor latents, const void *model
     RUN(run_half(&y, h, true, p));
     if (image.dtype == SWD_F32) {
         RUN(op_conv(image, y, h->out, SWD_ACT_NONE, tensor_none(), ex));
-        swd_tensor one = maps_place(p, 0, SWD_F32, b, image.shape[1], image.shape[2], c->out_channels);
+        swd_tensor one =
+            maps_place(p, 0, SWD_F32, b, image.shape[1], image.shape[2], c->out_channels);
         RUN(op_fill(one, 1.0f, ex));
         return op_axpby(image, 2.0f, image, -1.0f, one, ex);
     }
@@ -204,33 +224,40 @@ static swd_status encode(swd_tensor latents, swd_tensor image, const void *model
     RUN(run_half(&y, h, false, p));
     x = maps_place(p, 1, SWD_F32, b, y.shape[1], y.shape[2], c->latent_channels);
     RUN(op_conv(x, y, h->out, SWD_ACT_NONE, tensor_none(), ex));
-    return op_nhwc_to_nchw(latents, x, (float)c->scaling_factor, (float)(-c->shift_factor * c->scaling_factor), ex);
+    return op_nhwc_to_nchw(latents, x, (float)c->scaling_factor,
+                           (float)(-c->shift_factor * c->scaling_factor), ex);
 }
 
-static swd_status check(swd_tensor image, int channels, swd_tensor latents, int n_stages, const config_tiny_vae *c, swd_exec *ex)
+static swd_status check(swd_tensor image, int channels, swd_tensor latents, int n_stages,
+                        const config_tiny_vae *c, swd_exec *ex)
 {
     int64_t f = (int64_t)1 << (n_stages - 1);
     char ti[96], tl[96];
-    if (latents.ndim == 4 && latents.dtype == SWD_F32 && latents.shape[1] == c->latent_channels && latents.shape[0] > 0 &&
-        latents.shape[2] > 0 && latents.shape[3] > 0 && image.ndim == 4 &&
-        (image.dtype == SWD_F32 || (image.dtype == SWD_U8 && channels == 3)) && image.shape[0] == latents.shape[0] &&
-        image.shape[1] == f * latents.shape[2] && image.shape[2] == f * latents.shape[3] && image.shape[3] == channels)
+    if (latents.ndim == 4 && latents.dtype == SWD_F32 && latents.shape[1] == c->latent_channels &&
+        latents.shape[0] > 0 && latents.shape[2] > 0 && latents.shape[3] > 0 && image.ndim == 4 &&
+        (image.dtype == SWD_F32 || (image.dtype == SWD_U8 && channels == 3)) &&
+        image.shape[0] == latents.shape[0] && image.shape[1] == f * latents.shape[2] &&
+        image.shape[2] == f * latents.shape[3] && image.shape[3] == channels)
         return SWD_OK;
-    return SWD_FAIL(ex->err, SWD_ERR_ARGUMENT,
-                    "a tiny autoencoder of %d latent channels and factor %d has no picture %s for latents %s", c->latent_channels,
-                    (int)f, tensor_describe(image, ti, sizeof ti), tensor_describe(latents, tl, sizeof tl));
+    return SWD_FAIL(
+        ex->err, SWD_ERR_ARGUMENT,
+        "a tiny autoencoder of %d latent channels and factor %d has no picture %s for latents %s",
+        c->latent_channels, (int)f, tensor_describe(image, ti, sizeof ti),
+        tensor_describe(latents, tl, sizeof tl));
 }
 
 swd_status tiny_vae_decode(swd_tensor image, swd_tensor latents, const tiny_vae *m, swd_exec *ex)
 {
-    if (!m->decoder) return SWD_FAIL(ex->err, SWD_ERR_ARGUMENT, "tiny_vae_decode: created without the decoder");
+    if (!m->decoder)
+        return SWD_FAIL(ex->err, SWD_ERR_ARGUMENT, "tiny_vae_decode: created without the decoder");
     RUN(check(image, m->cfg.out_channels, latents, m->decoder->n_stages, &m->cfg, ex));
     return maps_run(decode, image, latents, m, ex);
 }
 
 swd_status tiny_vae_encode(swd_tensor latents, swd_tensor image, const tiny_vae *m, swd_exec *ex)
 {
-    if (!m->encoder) return SWD_FAIL(ex->err, SWD_ERR_ARGUMENT, "tiny_vae_encode: created without the encoder");
+    if (!m->encoder)
+        return SWD_FAIL(ex->err, SWD_ERR_ARGUMENT, "tiny_vae_encode: created without the encoder");
     RUN(check(image, m->cfg.in_channels, latents, m->encoder->n_stages, &m->cfg, ex));
     return maps_run(encode, latents, image, m, ex);
 }

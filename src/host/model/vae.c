@@ -11,7 +11,9 @@
 enum { KEY_MAX = 160 };
 static const float NORM_EPS = 1e-6f;
 
-typedef struct norm { swd_tensor gamma, beta; } norm;
+typedef struct norm {
+    swd_tensor gamma, beta;
+} norm;
 
 typedef struct resnet {
     int in, out;
@@ -24,7 +26,7 @@ typedef struct mid_attention {
     swd_linear *q, *k, *v, *out; // NULL: no attention
 } mid_attention;
 
-typedef struct half { // the encoder or the decoder
+typedef struct half {           // the encoder or the decoder
     swd_conv *in, *out, *quant; // quant: after out (encoder), before in (decoder), or NULL
     int width;                  // of in's result
     int n_block;                // resnets per block
@@ -50,13 +52,20 @@ static swd_status load_norm(norm *n, int c, const char *name, const map_source *
     return map_vector_load(&n->beta, c, key, s);
 }
 
-static swd_status load_conv3(swd_conv **out, int in_channels, int out_channels, const char *name, const map_source *s)
+static swd_status load_conv3(swd_conv **out, int in_channels, int out_channels, const char *name,
+                             const map_source *s)
 {
-    map_conv c = {.in = in_channels, .out = out_channels, .kernel = 3, .stride = 1, .pad_before = 1, .pad_after = 1};
+    map_conv c = {.in = in_channels,
+                  .out = out_channels,
+                  .kernel = 3,
+                  .stride = 1,
+                  .pad_before = 1,
+                  .pad_after = 1};
     return map_conv_load(out, &c, name, s);
 }
 
-static swd_status load_resnet(resnet *r, int in_channels, int out_channels, const char *name, const map_source *s)
+static swd_status load_resnet(resnet *r, int in_channels, int out_channels, const char *name,
+                              const map_source *s)
 {
     char key[KEY_MAX];
     r->in = in_channels;
@@ -75,7 +84,8 @@ static swd_status load_resnet(resnet *r, int in_channels, int out_channels, cons
     return map_conv_load(&r->shortcut, &c, key, s);
 }
 
-static swd_status load_mid(half *h, int c, bool with_attention, const char *side, const map_source *s)
+static swd_status load_mid(half *h, int c, bool with_attention, const char *side,
+                           const map_source *s)
 {
     char key[KEY_MAX];
     for (int i = 0; i < 2; i++) {
@@ -84,14 +94,18 @@ static swd_status load_mid(half *h, int c, bool with_attention, const char *side
     }
     if (!with_attention) return SWD_OK;
     if (c % 8 || c > 512)
-        return SWD_FAIL(s->err, SWD_ERR_UNSUPPORTED, "an autoencoder's middle attention of %d channels: a multiple of 8 up to 512 is supported",
+        return SWD_FAIL(s->err, SWD_ERR_UNSUPPORTED,
+                        "an autoencoder's middle attention of %d channels: a multiple of 8 up to "
+                        "512 is supported",
                         c);
-    SWD_TRY(map_name(key, sizeof key, s->err, "%s.mid_block.attentions.0.group_norm", side), s->err);
+    SWD_TRY(map_name(key, sizeof key, s->err, "%s.mid_block.attentions.0.group_norm", side),
+            s->err);
     SWD_TRY(load_norm(&h->attention.norm, c, key, s), s->err);
     swd_linear **to[4] = {&h->attention.q, &h->attention.k, &h->attention.v, &h->attention.out};
     static const char *const names[4] = {"to_q", "to_k", "to_v", "to_out.0"};
     for (int i = 0; i < 4; i++) {
-        SWD_TRY(map_name(key, sizeof key, s->err, "%s.mid_block.attentions.0.%s", side, names[i]), s->err);
+        SWD_TRY(map_name(key, sizeof key, s->err, "%s.mid_block.attentions.0.%s", side, names[i]),
+                s->err);
         SWD_TRY(map_linear_load(to[i], c, c, key, s), s->err);
     }
     return SWD_OK;
@@ -104,7 +118,9 @@ static swd_status load_blocks(half *h, const config_vae *c, bool decoder, const 
     const char *blocks = decoder ? "decoder.up_blocks" : "encoder.down_blocks";
     int n = c->n_blocks, width = h->width;
     h->n_block = c->layers_per_block + decoder;
-    SWD_TRY(swd_calloc(&h->resnets, (size_t)(n * h->n_block), sizeof *h->resnets, "the autoencoder", s->err), s->err);
+    SWD_TRY(swd_calloc(&h->resnets, (size_t)(n * h->n_block), sizeof *h->resnets, "the autoencoder",
+                       s->err),
+            s->err);
     for (int i = 0; i < n; i++) {
         int wide = c->block_out_channels[decoder ? n - 1 - i : i];
         for (int j = 0; j < h->n_block; j++, width = wide) {
@@ -112,9 +128,16 @@ static swd_status load_blocks(half *h, const config_vae *c, bool decoder, const 
             SWD_TRY(load_resnet(&h->resnets[i * h->n_block + j], width, wide, key, s), s->err);
         }
         if (i == n - 1) break;
-        map_conv conv = {.in = wide, .out = wide, .kernel = 3, .stride = decoder ? 1 : 2, .pad_before = decoder, .pad_after = 1,
+        map_conv conv = {.in = wide,
+                         .out = wide,
+                         .kernel = 3,
+                         .stride = decoder ? 1 : 2,
+                         .pad_before = decoder,
+                         .pad_after = 1,
                          .upsample2x = decoder};
-        SWD_TRY(map_name(key, sizeof key, s->err, "%s.%d.%s.0.conv", blocks, i, decoder ? "upsamplers" : "downsamplers"), s->err);
+        SWD_TRY(map_name(key, sizeof key, s->err, "%s.%d.%s.0.conv", blocks, i,
+                         decoder ? "upsamplers" : "downsamplers"),
+                s->err);
         SWD_TRY(map_conv_load(&h->sample[i], &conv, key, s), s->err);
     }
     return SWD_OK;
@@ -125,7 +148,8 @@ static swd_status load_decoder(half *h, const config_vae *c, const map_source *s
     int latent = c->latent_channels, last = c->block_out_channels[0];
     h->width = c->block_out_channels[c->n_blocks - 1];
     map_conv quant = {.in = latent, .out = latent, .kernel = 1, .stride = 1};
-    if (c->use_post_quant_conv) SWD_TRY(map_conv_load(&h->quant, &quant, "post_quant_conv", s), s->err);
+    if (c->use_post_quant_conv)
+        SWD_TRY(map_conv_load(&h->quant, &quant, "post_quant_conv", s), s->err);
     SWD_TRY(load_conv3(&h->in, latent, h->width, "decoder.conv_in", s), s->err);
     SWD_TRY(load_mid(h, h->width, c->mid_block_add_attention, "decoder", s), s->err);
     SWD_TRY(load_blocks(h, c, true, s), s->err);
@@ -142,14 +166,21 @@ static swd_status load_encoder(half *h, const config_vae *c, const map_source *s
     SWD_TRY(load_blocks(h, c, false, s), s->err);
     SWD_TRY(load_mid(h, last, c->mid_block_add_attention, "encoder", s), s->err);
     SWD_TRY(load_norm(&h->norm_out, last, "encoder.conv_norm_out", s), s->err);
-    map_conv out = {.in = last, .out = c->use_quant_conv ? 2 * latent : latent, .file_out = 2 * latent, .kernel = 3, .stride = 1,
-                    .pad_before = 1, .pad_after = 1};
+    map_conv out = {.in = last,
+                    .out = c->use_quant_conv ? 2 * latent : latent,
+                    .file_out = 2 * latent,
+                    .kernel = 3,
+                    .stride = 1,
+                    .pad_before = 1,
+                    .pad_after = 1};
     SWD_TRY(map_conv_load(&h->out, &out, "encoder.conv_out", s), s->err);
-    map_conv quant = {.in = 2 * latent, .out = latent, .file_out = 2 * latent, .kernel = 1, .stride = 1};
+    map_conv quant = {
+        .in = 2 * latent, .out = latent, .file_out = 2 * latent, .kernel = 1, .stride = 1};
     return c->use_quant_conv ? map_conv_load(&h->quant, &quant, "quant_conv", s) : SWD_OK;
 }
 
-static swd_status create(vae *m, weights *w, swd_dtype compute, bool with_encoder, bool with_decoder, swd_err *err)
+static swd_status create(vae *m, weights *w, swd_dtype compute, bool with_encoder,
+                         bool with_decoder, swd_err *err)
 {
     map_source s = {w, m->be, compute, err};
     if (with_encoder) {
@@ -168,8 +199,8 @@ static swd_status create(vae *m, weights *w, swd_dtype compute, bool with_encode
     return SWD_OK;
 }
 
-swd_status vae_create(vae **out, const config_vae *cfg, weights *w, swd_backend *be, swd_dtype compute, bool with_encoder, bool with_decoder,
-                      swd_err *err)
+swd_status vae_create(vae **out, const config_vae *cfg, weights *w, swd_backend *be,
+                      swd_dtype compute, bool with_encoder, bool with_decoder, swd_err *err)
 {
     *out = NULL;
     vae *m;
@@ -231,9 +262,11 @@ static swd_tensor place_like(maps *p, int ahead, swd_tensor x, int64_t c)
     return maps_place(p, ahead, p->ex->act, x.shape[0], x.shape[1], x.shape[2], c);
 }
 
-static swd_status run_norm(swd_tensor y, swd_tensor x, const norm *n, const config_vae *c, bool silu, swd_exec *ex)
+static swd_status run_norm(swd_tensor y, swd_tensor x, const norm *n, const config_vae *c,
+                           bool silu, swd_exec *ex)
 {
-    return (silu ? op_group_norm_silu : op_group_norm)(y, x, n->gamma, n->beta, c->norm_num_groups, NORM_EPS, ex);
+    return (silu ? op_group_norm_silu : op_group_norm)(y, x, n->gamma, n->beta, c->norm_num_groups,
+                                                       NORM_EPS, ex);
 }
 
 // *x, in the current region, becomes the resnet's result, in the region that is current then.
@@ -276,7 +309,11 @@ static swd_status run_attention(swd_tensor x, const mid_attention *a, const conf
         RUN(op_linear(part[i], in, to[i], SWD_ACT_NONE, ex));
         part[i] = tensor_reshape(part[i], heads, 4);
     }
-    attention_args args = {.n_streams = 1, .o = {tensor_reshape(in, heads, 4)}, .q = {part[0]}, .k = {part[1]}, .v = {part[2]},
+    attention_args args = {.n_streams = 1,
+                           .o = {tensor_reshape(in, heads, 4)},
+                           .q = {part[0]},
+                           .k = {part[1]},
+                           .v = {part[2]},
                            .scale = 1.0f / sqrtf((float)d)};
     RUN(op_attention(&args, ex));
     RUN(op_linear_residual(stream, stream, tensor_none(), in, a->out, ex));
@@ -292,16 +329,20 @@ static swd_status run_mid(swd_tensor *x, const half *h, const config_vae *c, map
     return SWD_OK;
 }
 
-static swd_status run_blocks(swd_tensor *x, const half *h, const config_vae *c, bool decoder, maps *p)
+static swd_status run_blocks(swd_tensor *x, const half *h, const config_vae *c, bool decoder,
+                             maps *p)
 {
     swd_exec *ex = p->ex;
     for (int i = 0; i < c->n_blocks; i++) {
-        for (int j = 0; j < h->n_block; j++) RUN(run_resnet(x, &h->resnets[i * h->n_block + j], c, p));
+        for (int j = 0; j < h->n_block; j++)
+            RUN(run_resnet(x, &h->resnets[i * h->n_block + j], c, p));
         if (!h->sample[i]) continue;
         swd_tensor s = *x;
-        int64_t rows = decoder ? s.shape[1] * 2 : s.shape[1] / 2, cols = decoder ? s.shape[2] * 2 : s.shape[2] / 2;
+        int64_t rows = decoder ? s.shape[1] * 2 : s.shape[1] / 2,
+                cols = decoder ? s.shape[2] * 2 : s.shape[2] / 2;
         swd_tensor y = maps_place(p, 1, ex->act, s.shape[0], rows, cols, s.shape[3]);
-        RUN(decoder ? op_upsample_conv(y, s, h->sample[i], ex) : op_conv(y, s, h->sample[i], SWD_ACT_NONE, tensor_none(), ex));
+        RUN(decoder ? op_upsample_conv(y, s, h->sample[i], ex)
+                    : op_conv(y, s, h->sample[i], SWD_ACT_NONE, tensor_none(), ex));
         maps_move(p, 1);
         *x = y;
     }
@@ -343,7 +384,8 @@ static swd_status encode(swd_tensor latents, swd_tensor image, const void *model
     swd_exec *ex = p->ex;
     swd_tensor x = image;
     if (image.dtype == SWD_U8) {
-        x = maps_place(p, 0, SWD_F32, image.shape[0], image.shape[1], image.shape[2], image.shape[3]);
+        x = maps_place(p, 0, SWD_F32, image.shape[0], image.shape[1], image.shape[2],
+                       image.shape[3]);
         RUN(op_from_rgb8(x, image, 2.0f, -1.0f, ex));
     }
     swd_tensor y = place_like(p, 1, x, h->width);
@@ -360,33 +402,40 @@ static swd_status encode(swd_tensor latents, swd_tensor image, const void *model
         RUN(op_conv(y, x, h->quant, SWD_ACT_NONE, tensor_none(), ex));
         x = y;
     }
-    return op_nhwc_to_nchw(latents, x, (float)c->scaling_factor, (float)(-c->shift_factor * c->scaling_factor), ex);
+    return op_nhwc_to_nchw(latents, x, (float)c->scaling_factor,
+                           (float)(-c->shift_factor * c->scaling_factor), ex);
 }
 
-static swd_status check(swd_tensor image, int channels, swd_tensor latents, const config_vae *c, swd_exec *ex)
+static swd_status check(swd_tensor image, int channels, swd_tensor latents, const config_vae *c,
+                        swd_exec *ex)
 {
     int64_t f = (int64_t)1 << (c->n_blocks - 1);
     char ti[96], tl[96];
-    if (latents.ndim == 4 && latents.dtype == SWD_F32 && latents.shape[1] == c->latent_channels && latents.shape[0] > 0 &&
-        latents.shape[2] > 0 && latents.shape[3] > 0 && image.ndim == 4 && (image.dtype == SWD_F32 || (image.dtype == SWD_U8 && channels == 3)) &&
-        image.shape[0] == latents.shape[0] && image.shape[1] == f * latents.shape[2] && image.shape[2] == f * latents.shape[3] &&
-        image.shape[3] == channels)
+    if (latents.ndim == 4 && latents.dtype == SWD_F32 && latents.shape[1] == c->latent_channels &&
+        latents.shape[0] > 0 && latents.shape[2] > 0 && latents.shape[3] > 0 && image.ndim == 4 &&
+        (image.dtype == SWD_F32 || (image.dtype == SWD_U8 && channels == 3)) &&
+        image.shape[0] == latents.shape[0] && image.shape[1] == f * latents.shape[2] &&
+        image.shape[2] == f * latents.shape[3] && image.shape[3] == channels)
         return SWD_OK;
-    return SWD_FAIL(ex->err, SWD_ERR_ARGUMENT,
-                    "an autoencoder of %d latent channels and factor %d has no picture %s for latents %s", c->latent_channels, (int)f,
-                    tensor_describe(image, ti, sizeof ti), tensor_describe(latents, tl, sizeof tl));
+    return SWD_FAIL(
+        ex->err, SWD_ERR_ARGUMENT,
+        "an autoencoder of %d latent channels and factor %d has no picture %s for latents %s",
+        c->latent_channels, (int)f, tensor_describe(image, ti, sizeof ti),
+        tensor_describe(latents, tl, sizeof tl));
 }
 
 swd_status vae_decode(swd_tensor image, swd_tensor latents, const vae *m, swd_exec *ex)
 {
-    if (!m->decoder) return SWD_FAIL(ex->err, SWD_ERR_ARGUMENT, "vae_decode: created without the decoder");
+    if (!m->decoder)
+        return SWD_FAIL(ex->err, SWD_ERR_ARGUMENT, "vae_decode: created without the decoder");
     RUN(check(image, m->cfg.out_channels, latents, &m->cfg, ex));
     return maps_run(decode, image, latents, m, ex);
 }
 
 swd_status vae_encode(swd_tensor latents, swd_tensor image, const vae *m, swd_exec *ex)
 {
-    if (!m->encoder) return SWD_FAIL(ex->err, SWD_ERR_ARGUMENT, "vae_encode: created without the encoder");
+    if (!m->encoder)
+        return SWD_FAIL(ex->err, SWD_ERR_ARGUMENT, "vae_encode: created without the encoder");
     RUN(check(image, m->cfg.in_channels, latents, &m->cfg, ex));
     return maps_run(encode, latents, image, m, ex);
 }

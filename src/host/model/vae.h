@@ -10,8 +10,8 @@ typedef struct vae vae;
 
 /* Reads and packs the weights of the halves asked for; w can be closed afterwards. The backend is borrowed until vae_destroy.
  * Missing, misshapen and unknown tensors are SWD_ERR_FILE; *out is NULL on failure. */
-swd_status vae_create(vae **out, const config_vae *cfg, weights *w, swd_backend *be, swd_dtype compute, bool with_encoder, bool with_decoder,
-                      swd_err *err);
+swd_status vae_create(vae **out, const config_vae *cfg, weights *w, swd_backend *be,
+                      swd_dtype compute, bool with_encoder, bool with_decoder, swd_err *err);
 /* latents F32 [B, C, h, w] as the sampler leaves them (scaling and shift are undone inside) -> image U8 [B, f h, f w, 3], or F32
  * NHWC in [-1, 1] before clamping; f = 2^(n_blocks - 1). */
 swd_status vae_decode(swd_tensor image, swd_tensor latents, const vae *m, swd_exec *ex);

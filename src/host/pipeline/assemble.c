@@ -27,11 +27,13 @@ static swd_status read_swd_json(config_swd **out, const char *dir, swd_err *err)
 static swd_status open_adapters(pipeline *p, const swd_open_params *params, swd_err *err)
 {
     if (params->n_loras < 0 || params->n_loras > SWD_LORAS_MAX)
-        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "%d adapters are given; at most %d can be merged", params->n_loras, SWD_LORAS_MAX);
+        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "%d adapters are given; at most %d can be merged",
+                        params->n_loras, SWD_LORAS_MAX);
     for (int i = 0; i < params->n_loras; i++) {
         const swd_lora *l = &params->loras[i];
         if (!l->path || !path_exists(l->path))
-            return SWD_FAIL(err, SWD_ERR_FILE, "adapter %s: no such file or folder", l->path ? l->path : "(null)");
+            return SWD_FAIL(err, SWD_ERR_FILE, "adapter %s: no such file or folder",
+                            l->path ? l->path : "(null)");
         pipeline_adapter *a = &p->adapters[p->n_adapters++];
         a->scale = l->scale;
         SWD_TRY(swd_strdup(&a->path, l->path, err), err);
@@ -39,8 +41,10 @@ static swd_status open_adapters(pipeline *p, const swd_open_params *params, swd_
         SWD_TRY(swd_strdup(&dir, l->path, err), err);
         if (!path_is_dir(dir)) {
             char *slash = strrchr(dir, '/');
-            if (slash) *slash = '\0';
-            else strcpy(dir, dir[1] ? "." : ""); /* a file of this folder */
+            if (slash)
+                *slash = '\0';
+            else
+                strcpy(dir, dir[1] ? "." : ""); /* a file of this folder */
         }
         swd_status s = read_swd_json(&a->swd, dir, err);
         free(dir);
@@ -55,14 +59,19 @@ swd_status pipeline_open(pipeline *p, const swd_open_params *params, swd_err *er
     p->precision = params->precision;
     p->text_encoders = params->text_encoders;
     if (params->threads < 0 || params->threads > 1024)
-        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "%d threads; give 1 to 1024, or 0 for all", params->threads);
+        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "%d threads; give 1 to 1024, or 0 for all",
+                        params->threads);
     if (params->text_encoders & ~(unsigned)SWD_TEXT_ALL)
-        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "text_encoders has unknown bits; use SWD_CLIP_L, SWD_CLIP_G, SWD_T5");
+        return SWD_FAIL(err, SWD_ERR_ARGUMENT,
+                        "text_encoders has unknown bits; use SWD_CLIP_L, SWD_CLIP_G, SWD_T5");
     SWD_TRY(swd_strdup(&p->device, params->device ? params->device : "auto", err), err);
     if (params->vae_tiny) SWD_TRY(swd_strdup(&p->vae_tiny_dir, params->vae_tiny, err), err);
-    if (params->model) SWD_TRY(swd_strdup(&p->dir, params->model, err), err);
-    else SWD_TRY(bundled_model(&p->dir, err), err);
-    if (!path_is_dir(p->dir)) return SWD_FAIL(err, SWD_ERR_FILE, "model %s: no such folder", p->dir);
+    if (params->model)
+        SWD_TRY(swd_strdup(&p->dir, params->model, err), err);
+    else
+        SWD_TRY(bundled_model(&p->dir, err), err);
+    if (!path_is_dir(p->dir))
+        return SWD_FAIL(err, SWD_ERR_FILE, "model %s: no such folder", p->dir);
     char *path = NULL;
     SWD_TRY(path_join(&path, p->dir, "model_index.json", err), err);
     p->has_index = path_exists(path);
@@ -101,10 +110,13 @@ void pipeline_close(pipeline *p)
 swd_status pipeline_check_family(const pipeline *p, swd_err *err)
 {
     if (!p->has_index)
-        return SWD_FAIL(err, SWD_ERR_FILE, "model %s: no model_index.json; give a folder in diffusers' layout", p->dir);
+        return SWD_FAIL(err, SWD_ERR_FILE,
+                        "model %s: no model_index.json; give a folder in diffusers' layout",
+                        p->dir);
     if (strcmp(p->index.class_name, "StableDiffusion3Pipeline") != 0)
-        return SWD_FAIL(err, SWD_ERR_UNSUPPORTED, "model %s is a %s; this build runs StableDiffusion3Pipeline (SD3, SD3.5)", p->dir,
-                        p->index.class_name);
+        return SWD_FAIL(err, SWD_ERR_UNSUPPORTED,
+                        "model %s is a %s; this build runs StableDiffusion3Pipeline (SD3, SD3.5)",
+                        p->dir, p->index.class_name);
     return SWD_OK;
 }
 
@@ -114,17 +126,21 @@ swd_status pipeline_load_backend(pipeline *p, swd_err *err)
 {
     if (p->backend) return SWD_OK;
     if (str_starts(p->device, "cuda"))
-        return SWD_FAIL(err, SWD_ERR_DEVICE, "device %s: this build has no CUDA backend; use cpu", p->device);
+        return SWD_FAIL(err, SWD_ERR_DEVICE, "device %s: this build has no CUDA backend; use cpu",
+                        p->device);
     if (strcmp(p->device, "auto") != 0 && strcmp(p->device, "cpu") != 0)
-        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "device %s is not known; use auto, cpu or cuda[:K]", p->device);
+        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "device %s is not known; use auto, cpu or cuda[:K]",
+                        p->device);
     SWD_TRY(backend_cpu_create(&p->backend, p->threads, err), err);
-    bool bf16 = p->precision == SWD_PRECISION_BF16 || (p->precision == SWD_PRECISION_AUTO && p->backend->native_bf16);
+    bool bf16 = p->precision == SWD_PRECISION_BF16 ||
+                (p->precision == SWD_PRECISION_AUTO && p->backend->native_bf16);
     p->compute = bf16 ? SWD_BF16 : SWD_F32;
     return SWD_OK;
 }
 
 /* dir/folder/file, freed by the caller. */
-static swd_status part_path(char **out, const pipeline *p, const char *folder, const char *file, swd_err *err)
+static swd_status part_path(char **out, const pipeline *p, const char *folder, const char *file,
+                            swd_err *err)
 {
     return swd_asprintf(out, err, "%s/%s%s%s", p->dir, folder, file[0] ? "/" : "", file);
 }
@@ -138,14 +154,17 @@ swd_status pipeline_load_tokenizers(pipeline *p, swd_err *err)
         SWD_TRY(part_path(&path, p, folder[i], "", err), err);
         swd_status s = SWD_OK;
         if (path_is_dir(path)) {
-            if (i == 2 && !p->unigram) s = t5_unigram_open(&p->unigram, path, err);
-            else if (i < 2 && !p->bpe[i]) s = clip_bpe_open(&p->bpe[i], path, err);
+            if (i == 2 && !p->unigram)
+                s = t5_unigram_open(&p->unigram, path, err);
+            else if (i < 2 && !p->bpe[i])
+                s = clip_bpe_open(&p->bpe[i], path, err);
         }
         free(path);
         SWD_TRY(s, err);
     }
     if (!p->bpe[0] && !p->bpe[1] && !p->unigram)
-        return SWD_FAIL(err, SWD_ERR_FILE, "model %s: no folder tokenizer, tokenizer_2 or tokenizer_3", p->dir);
+        return SWD_FAIL(err, SWD_ERR_FILE,
+                        "model %s: no folder tokenizer, tokenizer_2 or tokenizer_3", p->dir);
     p->tokenizers_loaded = true;
     return SWD_OK;
 }
@@ -157,7 +176,8 @@ static bool has_part(const pipeline *p, const char *folder)
 
 /* Opens the weights of a part and lets create() take them. */
 typedef swd_status (*create_fn)(pipeline *p, weights *w, swd_err *err);
-static swd_status load_part(pipeline *p, const char *folder, const char *basename, create_fn create, swd_err *err)
+static swd_status load_part(pipeline *p, const char *folder, const char *basename, create_fn create,
+                            swd_err *err)
 {
     char *path = NULL;
     weights *w = NULL;
@@ -188,18 +208,23 @@ static swd_status create_t5(pipeline *p, weights *w, swd_err *err)
 static swd_status load_clip(pipeline *p, int i, swd_err *err)
 {
     bool wanted = p->text_encoders & clip_bit[i];
-    if (!has_part(p, clip_folder[i])) return SWD_OK; /* [null, null] in model_index.json: zeros, as in diffusers */
+    if (!has_part(p, clip_folder[i]))
+        return SWD_OK; /* [null, null] in model_index.json: zeros, as in diffusers */
     char *path = NULL;
     SWD_TRY(part_path(&path, p, clip_folder[i], "config.json", err), err);
-    swd_status s = wanted || path_exists(path) ? config_clip_text_read(&p->clip_config[i], path, err) : SWD_OK;
+    swd_status s =
+        wanted || path_exists(path) ? config_clip_text_read(&p->clip_config[i], path, err) : SWD_OK;
     free(path);
     SWD_TRY(s, err);
     if (!wanted || p->clip[i]) return SWD_OK;
     if (!p->bpe[i])
-        return SWD_FAIL(err, SWD_ERR_FILE, "model %s: no folder tokenizer%s for %s; or leave it out: --text-encoders %s", p->dir,
-                        i ? "_2" : "", clip_folder[i], clip_option[i]);
+        return SWD_FAIL(
+            err, SWD_ERR_FILE,
+            "model %s: no folder tokenizer%s for %s; or leave it out: --text-encoders %s", p->dir,
+            i ? "_2" : "", clip_folder[i], clip_option[i]);
     if (!p->clip_config[i].with_projection)
-        return SWD_FAIL(err, SWD_ERR_UNSUPPORTED, "%s/%s is a CLIPTextModel; SD3 needs a CLIPTextModelWithProjection", p->dir,
+        return SWD_FAIL(err, SWD_ERR_UNSUPPORTED,
+                        "%s/%s is a CLIPTextModel; SD3 needs a CLIPTextModelWithProjection", p->dir,
                         clip_folder[i]);
     return load_part(p, clip_folder[i], "model", i ? create_clip_g : create_clip_l, err);
 }
@@ -213,8 +238,11 @@ static swd_status load_t5(pipeline *p, swd_err *err)
     free(path);
     SWD_TRY(s, err);
     if (!p->unigram)
-        return SWD_FAIL(err, SWD_ERR_FILE, "model %s: no folder tokenizer_3 for text_encoder_3; or leave it out: --text-encoders "
-                        "clip_l,clip_g", p->dir);
+        return SWD_FAIL(
+            err, SWD_ERR_FILE,
+            "model %s: no folder tokenizer_3 for text_encoder_3; or leave it out: --text-encoders "
+            "clip_l,clip_g",
+            p->dir);
     return load_part(p, "text_encoder_3", "model", create_t5, err);
 }
 
@@ -238,7 +266,8 @@ static swd_status create_transformer(pipeline *p, weights *w, swd_err *err)
         s = lora_open(&files[i], p->adapters[i].path, err);
         if (s == SWD_OK) s = weights_add_lora(w, files[i], p->adapters[i].scale, err);
     }
-    if (s == SWD_OK) s = mmdit_create(&p->transformer, &p->transformer_config, w, p->backend, p->compute, err);
+    if (s == SWD_OK)
+        s = mmdit_create(&p->transformer, &p->transformer_config, w, p->backend, p->compute, err);
     if (s == SWD_OK) s = weights_check_unused(w, NULL, err);
     for (int i = 0; i < p->n_adapters; i++) lora_close(&files[i]);
     return s;
@@ -265,7 +294,8 @@ swd_status pipeline_read_configs(pipeline *p, swd_err *err)
     free(path);
     SWD_TRY(s, err);
     if (p->transformer_config.in_channels != p->vae_config.latent_channels)
-        return SWD_FAIL(err, SWD_ERR_FILE, "model %s: the transformer has %d channels, the autoencoder %d", p->dir,
+        return SWD_FAIL(err, SWD_ERR_FILE,
+                        "model %s: the transformer has %d channels, the autoencoder %d", p->dir,
                         p->transformer_config.in_channels, p->vae_config.latent_channels);
     return SWD_OK;
 }
@@ -295,13 +325,14 @@ static swd_status load_tiny(pipeline *p, swd_err *err)
     SWD_TRY(path_join(&path, p->vae_tiny_dir, "config.json", err), err);
     swd_status s = config_tiny_vae_read(&p->tiny_config, path, err);
     if (s == SWD_OK && p->tiny_config.latent_channels != p->vae_config.latent_channels)
-        s = SWD_FAIL(err, SWD_ERR_FILE, "%s: latent_channels is %d, the model's autoencoder has %d", path,
-                     p->tiny_config.latent_channels, p->vae_config.latent_channels);
+        s = SWD_FAIL(err, SWD_ERR_FILE, "%s: latent_channels is %d, the model's autoencoder has %d",
+                     path, p->tiny_config.latent_channels, p->vae_config.latent_channels);
     if (s == SWD_OK && p->tiny_config.n_decoder_blocks != p->vae_config.n_blocks)
-        s = SWD_FAIL(err, SWD_ERR_FILE, "%s: %d decoder blocks, the model's autoencoder has %d", path, p->tiny_config.n_decoder_blocks,
-                     p->vae_config.n_blocks);
+        s = SWD_FAIL(err, SWD_ERR_FILE, "%s: %d decoder blocks, the model's autoencoder has %d",
+                     path, p->tiny_config.n_decoder_blocks, p->vae_config.n_blocks);
     if (s == SWD_OK) s = weights_open(&w, p->vae_tiny_dir, "diffusion_pytorch_model", err);
-    if (s == SWD_OK) s = tiny_vae_create(&p->tiny, &p->tiny_config, w, p->backend, p->compute, false, true, err);
+    if (s == SWD_OK)
+        s = tiny_vae_create(&p->tiny, &p->tiny_config, w, p->backend, p->compute, false, true, err);
     weights_close(&w);
     free(path);
     return s == SWD_OK ? s : swd_err_frame(err, s, __FILE__, __LINE__, __func__);
@@ -333,8 +364,12 @@ int pipeline_vae_factor(const pipeline *p)
 
 swd_exec pipeline_exec(const pipeline *p, bool dry, swd_err *err)
 {
-    return (swd_exec){.backend = p->backend, .err = err, .dry = dry, .act = p->compute,
-                      .slab = dry ? NULL : p->slab, .slab_bytes = dry ? 0 : p->slab_bytes};
+    return (swd_exec){.backend = p->backend,
+                      .err = err,
+                      .dry = dry,
+                      .act = p->compute,
+                      .slab = dry ? NULL : p->slab,
+                      .slab_bytes = dry ? 0 : p->slab_bytes};
 }
 
 swd_status pipeline_reserve(pipeline *p, size_t bytes, swd_err *err)
@@ -344,7 +379,9 @@ swd_status pipeline_reserve(pipeline *p, size_t bytes, swd_err *err)
     p->slab_bytes = 0;
     p->slab = p->backend->alloc(p->backend, bytes);
     if (!p->slab)
-        return SWD_FAIL(err, SWD_ERR_MEMORY, "no memory for %.1f MB of activations; use a smaller size or batch", (double)bytes / 1e6);
+        return SWD_FAIL(err, SWD_ERR_MEMORY,
+                        "no memory for %.1f MB of activations; use a smaller size or batch",
+                        (double)bytes / 1e6);
     p->slab_bytes = bytes;
     return SWD_OK;
 }

@@ -57,7 +57,8 @@ typedef struct pipeline {
     bool want_x0;
 } pipeline;
 
-swd_status pipeline_open(pipeline *p, const swd_open_params *params, swd_err *err); /* p zeroed; close it on failure too */
+swd_status pipeline_open(pipeline *p, const swd_open_params *params,
+                         swd_err *err); /* p zeroed; close it on failure too */
 void pipeline_close(pipeline *p);
 
 swd_status pipeline_load_backend(pipeline *p, swd_err *err);

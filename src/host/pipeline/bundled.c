@@ -41,7 +41,8 @@ swd_status bundled_model(char **out, swd_err *err)
     if (!*out) SWD_TRY(take_if_model(out, SWD_DATADIR, "/swd/weights/emoji", err), err);
     if (!*out) SWD_TRY(take_if_model(out, SWD_SOURCE_WEIGHTS, "", err), err);
     if (!*out)
-        return SWD_FAIL(err, SWD_ERR_FILE, "the bundled model is neither beside the program nor in " SWD_DATADIR "/swd nor in "
-                        SWD_SOURCE_WEIGHTS "; name a model folder (-m DIR)");
+        return SWD_FAIL(err, SWD_ERR_FILE,
+                        "the bundled model is neither beside the program nor in " SWD_DATADIR
+                        "/swd nor in " SWD_SOURCE_WEIGHTS "; name a model folder (-m DIR)");
     return SWD_OK;
 }

@@ -14,8 +14,9 @@ static swd_status load(request *r, swd_err *err)
 {
     pipeline *p = r->p;
     r->ex = &(swd_exec){.err = err};
-    swd_status (*const parts[])(pipeline *, swd_err *) = {pipeline_load_text, pipeline_load_transformer, pipeline_load_decoder,
-                                                          pipeline_load_encoder};
+    swd_status (*const parts[])(pipeline *,
+                                swd_err *) = {pipeline_load_text, pipeline_load_transformer,
+                                              pipeline_load_decoder, pipeline_load_encoder};
     int n = r->params->init ? 4 : 3;
     for (int i = 0; i < n; i++) {
         SWD_TRY(request_progress(r, SWD_STAGE_LOAD, i + 1, n), err);
@@ -54,7 +55,8 @@ static swd_status run(request *r, swd_err *err)
     swd_exec ex = pipeline_exec(r->p, false, err);
     r->cond_prompt = -1;
     SWD_TRY(request_allocate(r, &ex), err);
-    for (int first = 0; first < r->plan.n_images; first += r->plan.batch) SWD_TRY(run_batch(r, first, &ex), err);
+    for (int first = 0; first < r->plan.n_images; first += r->plan.batch)
+        SWD_TRY(run_batch(r, first, &ex), err);
     if (!r->params->save_latents) return SWD_OK;
     return latent_log_write(&r->latents, &r->plan, r->params->save_latents, err);
 }
@@ -78,16 +80,33 @@ static swd_status make_result(request *r, swd_err *err)
     const request_plan *plan = &r->plan;
     SWD_TRY(swd_calloc(&o, 1, sizeof(*o), "the result", err), err);
     r->result = o;
-    SWD_TRY(swd_calloc(&o->images, (size_t)plan->n_images, sizeof(*o->images), "the list of images", err), err);
-    SWD_TRY(swd_calloc(&o->steps, (size_t)plan->n_steps, sizeof(*o->steps), "the list of steps", err), err);
+    SWD_TRY(swd_calloc(&o->images, (size_t)plan->n_images, sizeof(*o->images), "the list of images",
+                       err),
+            err);
+    SWD_TRY(
+        swd_calloc(&o->steps, (size_t)plan->n_steps, sizeof(*o->steps), "the list of steps", err),
+        err);
     memcpy(o->preset, plan->preset, sizeof(o->preset));
     memcpy(o->note, plan->note, sizeof(o->note));
-    o->pub = (swd_result){.size = sizeof(o->pub), .images = o->images, .preset = o->preset, .sampler = plan->sampler,
-                          .width = plan->width, .height = plan->height, .n_steps = plan->n_steps, .steps = o->steps,
-                          .guidance = plan->guidance, .shift = plan->shift, .max_tokens = plan->max_tokens, .seed = r->seed,
-                          .device = o->device, .precision = "", .note = o->note};
+    o->pub = (swd_result){.size = sizeof(o->pub),
+                          .images = o->images,
+                          .preset = o->preset,
+                          .sampler = plan->sampler,
+                          .width = plan->width,
+                          .height = plan->height,
+                          .n_steps = plan->n_steps,
+                          .steps = o->steps,
+                          .guidance = plan->guidance,
+                          .shift = plan->shift,
+                          .max_tokens = plan->max_tokens,
+                          .seed = r->seed,
+                          .device = o->device,
+                          .precision = "",
+                          .note = o->note};
     for (int k = 0; k < plan->n_steps; k++)
-        o->steps[k] = (swd_step){.latent_width = plan->steps[k].width, .latent_height = plan->steps[k].height, .sigma = plan->sigmas[k]};
+        o->steps[k] = (swd_step){.latent_width = plan->steps[k].width,
+                                 .latent_height = plan->steps[k].height,
+                                 .sigma = plan->sigmas[k]};
     return SWD_OK;
 }
 
@@ -97,7 +116,8 @@ static void finish_result(request *r, double started_s)
     struct rusage usage;
     snprintf(o->device, sizeof(o->device), "%s: %s", r->p->backend->name, r->p->backend->device);
     o->pub.precision = r->p->compute == SWD_BF16 ? "bf16" : "f32";
-    if (getrusage(RUSAGE_SELF, &usage) == 0) o->pub.peak_memory_bytes = (uint64_t)usage.ru_maxrss * 1024;
+    if (getrusage(RUSAGE_SELF, &usage) == 0)
+        o->pub.peak_memory_bytes = (uint64_t)usage.ru_maxrss * 1024;
     o->pub.total_ms = (clock_now_s() - started_s) * 1e3;
 }
 
@@ -105,9 +125,11 @@ static void finish_result(request *r, double started_s)
 static swd_status check_files(const swd_generate_params *a, swd_err *err)
 {
     if (a->output) SWD_TRY(output_check(a->output, err), err);
-    if (a->init && !path_exists(a->init)) return SWD_FAIL(err, SWD_ERR_FILE, "init %s: no such file", a->init);
+    if (a->init && !path_exists(a->init))
+        return SWD_FAIL(err, SWD_ERR_FILE, "init %s: no such file", a->init);
     if (a->save_scales && !path_is_dir(a->save_scales) && mkdir(a->save_scales, 0777) != 0)
-        return SWD_FAIL(err, SWD_ERR_FILE, "save_scales %s: the folder cannot be made: %m", a->save_scales);
+        return SWD_FAIL(err, SWD_ERR_FILE, "save_scales %s: the folder cannot be made: %m",
+                        a->save_scales);
     return SWD_OK;
 }
 
@@ -123,9 +145,12 @@ swd_status generate(swd_result **out, const swd_generate_params *params, pipelin
     SWD_TRY_GOTO(s, check_files(params, err), err, done);
     SWD_TRY_GOTO(s, pick_seed(&r, err), err, done);
     SWD_TRY_GOTO(s, make_result(&r, err), err, done);
-    if (params->save_latents) SWD_TRY_GOTO(s, latent_log_create(&r.latents, &r.plan, err), err, done);
+    if (params->save_latents)
+        SWD_TRY_GOTO(s, latent_log_create(&r.latents, &r.plan, err), err, done);
     int64_t numbers = (int64_t)r.plan.channels * r.plan.latent_height * r.plan.latent_width;
-    SWD_TRY_GOTO(s, noise_create(&r.noise, params->rng == SWD_RNG_TORCH, r.plan.batch, numbers, err), err, done);
+    SWD_TRY_GOTO(s,
+                 noise_create(&r.noise, params->rng == SWD_RNG_TORCH, r.plan.batch, numbers, err),
+                 err, done);
     SWD_TRY_GOTO(s, run(&r, err), err, done);
     finish_result(&r, started_s);
     if (out) {

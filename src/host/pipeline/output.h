@@ -9,9 +9,11 @@ swd_status output_check(const char *path, swd_err *err);
 /* Name of picture i of n: the %d of a pattern filled in, or out-0000.jpg where n > 1. Freed by the caller. */
 swd_status output_name(char **out, const char *path, int i, int n, swd_err *err);
 /* rgb [h, w, 3]; comment is what the picture carries as metadata. Written to a temporary name, then renamed. */
-swd_status output_write(const char *path, const uint8_t *rgb, int width, int height, const char *comment, swd_err *err);
+swd_status output_write(const char *path, const uint8_t *rgb, int width, int height,
+                        const char *comment, swd_err *err);
 /* Prompt, seed, model, schedule and version in words. Freed by the caller. */
-swd_status output_comment(char **out, const char *prompt, uint64_t seed, const request_plan *plan, const char *model_dir, swd_err *err);
+swd_status output_comment(char **out, const char *prompt, uint64_t seed, const request_plan *plan,
+                          const char *model_dir, swd_err *err);
 
 /* Latents of a call, gathered image by image: x0 of every step. */
 typedef struct latent_log {
@@ -20,6 +22,7 @@ typedef struct latent_log {
     float *data[SWD_STEPS_MAX];       /* [n_images, C, h, w] of step k */
 } latent_log;
 swd_status latent_log_create(latent_log *l, const request_plan *plan, swd_err *err);
-swd_status latent_log_write(const latent_log *l, const request_plan *plan, const char *path, swd_err *err);
+swd_status latent_log_write(const latent_log *l, const request_plan *plan, const char *path,
+                            swd_err *err);
 void latent_log_free(latent_log *l); /* accepts a zeroed one */
 #endif

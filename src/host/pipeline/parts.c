@@ -12,7 +12,8 @@ enum { IMAGES_PER_FILE_MAX = 10000 };
 
 /* ---- picture -> latents ---- */
 
-static swd_status encode(float *latents, const image_rgb8 *image, pipeline *p, int h, int w, bool dry, size_t *peak, swd_err *err)
+static swd_status encode(float *latents, const image_rgb8 *image, pipeline *p, int h, int w,
+                         bool dry, size_t *peak, swd_err *err)
 {
     swd_exec exec = pipeline_exec(p, dry, err), *ex = &exec;
     swd_tensor picture = exec4(ex, SWD_U8, 1, image->height, image->width, 3);
@@ -25,7 +26,8 @@ static swd_status encode(float *latents, const image_rgb8 *image, pipeline *p, i
     return p->backend->synchronize(p->backend, NULL, err);
 }
 
-swd_status parts_encode_file(const char *latents_file, const char *image_file, pipeline *p, swd_err *err)
+swd_status parts_encode_file(const char *latents_file, const char *image_file, pipeline *p,
+                             swd_err *err)
 {
     image_rgb8 image = {0};
     float *latents = NULL;
@@ -33,15 +35,20 @@ swd_status parts_encode_file(const char *latents_file, const char *image_file, p
     swd_status s;
     SWD_TRY(pipeline_load_encoder(p, err), err);
     SWD_TRY(image_read(&image, image_file, err), err);
-    int factor = pipeline_vae_factor(p), h = image.height / factor, w = image.width / factor, c = p->vae_config.latent_channels;
+    int factor = pipeline_vae_factor(p), h = image.height / factor, w = image.width / factor,
+        c = p->vae_config.latent_channels;
     if (image.width % factor || image.height % factor)
-        s = SWD_FAIL(err, SWD_ERR_FILE, "%s is %dx%d; the autoencoder needs sides that are multiples of %d: crop or resize it", image_file,
-                     image.width, image.height, factor);
-    else s = swd_malloc(&latents, (size_t)c * (size_t)h * (size_t)w, sizeof(float), "latents", err);
+        s = SWD_FAIL(
+            err, SWD_ERR_FILE,
+            "%s is %dx%d; the autoencoder needs sides that are multiples of %d: crop or resize it",
+            image_file, image.width, image.height, factor);
+    else
+        s = swd_malloc(&latents, (size_t)c * (size_t)h * (size_t)w, sizeof(float), "latents", err);
     if (s == SWD_OK) s = encode(latents, &image, p, h, w, true, &peak, err);
     if (s == SWD_OK) s = pipeline_reserve(p, peak, err);
     if (s == SWD_OK) s = encode(latents, &image, p, h, w, false, &peak, err);
-    st_write_tensor t = {.name = "latents", .dtype = SWD_F32, .ndim = 4, .shape = {1, c, h, w}, .data = latents};
+    st_write_tensor t = {
+        .name = "latents", .dtype = SWD_F32, .ndim = 4, .shape = {1, c, h, w}, .data = latents};
     if (s == SWD_OK) s = safetensors_write(latents_file, &t, 1, NULL, 0, err);
     free(latents);
     image_free(&image);
@@ -51,7 +58,8 @@ swd_status parts_encode_file(const char *latents_file, const char *image_file, p
 /* ---- latents -> picture ---- */
 
 /* One image [C, h, w] of float32, anywhere in memory, to rgb. */
-static swd_status decode(uint8_t *rgb, const float *latents, pipeline *p, int64_t h, int64_t w, bool dry, size_t *peak, swd_err *err)
+static swd_status decode(uint8_t *rgb, const float *latents, pipeline *p, int64_t h, int64_t w,
+                         bool dry, size_t *peak, swd_err *err)
 {
     swd_exec exec = pipeline_exec(p, dry, err), *ex = &exec;
     int factor = pipeline_vae_factor(p);
@@ -65,27 +73,32 @@ static swd_status decode(uint8_t *rgb, const float *latents, pipeline *p, int64_
     return p->backend->synchronize(p->backend, NULL, err);
 }
 
-static swd_status check_latents(const st_tensor *t, const char *file, const pipeline *p, swd_err *err)
+static swd_status check_latents(const st_tensor *t, const char *file, const pipeline *p,
+                                swd_err *err)
 {
     char shape[96];
     int side_max = SWD_SIDE_MAX / pipeline_vae_factor(p);
     if (!t) return SWD_FAIL(err, SWD_ERR_FILE, "%s: no tensor \"latents\"", file);
     st_describe_shape(t->shape, t->ndim, shape, sizeof(shape));
-    if (t->dtype != SWD_F32) return SWD_FAIL(err, SWD_ERR_FILE, "%s: latents is %s; it must be F32", file, t->dtype_text);
+    if (t->dtype != SWD_F32)
+        return SWD_FAIL(err, SWD_ERR_FILE, "%s: latents is %s; it must be F32", file,
+                        t->dtype_text);
     if (t->ndim != 4 || t->shape[1] != p->vae_config.latent_channels)
-        return SWD_FAIL(err, SWD_ERR_FILE, "%s: latents is %s; the autoencoder needs [B,%d,h,w]", file, shape,
-                        p->vae_config.latent_channels);
-    if (t->shape[0] < 1 || t->shape[0] > IMAGES_PER_FILE_MAX || t->shape[2] < 1 || t->shape[3] < 1 || t->shape[2] > side_max ||
-        t->shape[3] > side_max)
-        return SWD_FAIL(err, SWD_ERR_FILE, "%s: latents is %s; sides are 1 to %d, images 1 to %d", file, shape, side_max,
-                        IMAGES_PER_FILE_MAX);
+        return SWD_FAIL(err, SWD_ERR_FILE, "%s: latents is %s; the autoencoder needs [B,%d,h,w]",
+                        file, shape, p->vae_config.latent_channels);
+    if (t->shape[0] < 1 || t->shape[0] > IMAGES_PER_FILE_MAX || t->shape[2] < 1 ||
+        t->shape[3] < 1 || t->shape[2] > side_max || t->shape[3] > side_max)
+        return SWD_FAIL(err, SWD_ERR_FILE, "%s: latents is %s; sides are 1 to %d, images 1 to %d",
+                        file, shape, side_max, IMAGES_PER_FILE_MAX);
     return SWD_OK;
 }
 
-static swd_status decode_all(const char *image_file, const st_tensor *t, const char *latents_file, pipeline *p, swd_err *err)
+static swd_status decode_all(const char *image_file, const st_tensor *t, const char *latents_file,
+                             pipeline *p, swd_err *err)
 {
     SWD_TRY(check_latents(t, latents_file, p, err), err);
-    int factor = pipeline_vae_factor(p), n = (int)t->shape[0], width = (int)t->shape[3] * factor, height = (int)t->shape[2] * factor;
+    int factor = pipeline_vae_factor(p), n = (int)t->shape[0], width = (int)t->shape[3] * factor,
+        height = (int)t->shape[2] * factor;
     size_t numbers = (size_t)(t->numel / n), peak = 0;
     float *latents = NULL;
     uint8_t *rgb = NULL;
@@ -98,7 +111,9 @@ static swd_status decode_all(const char *image_file, const st_tensor *t, const c
         memcpy(latents, t->data + (size_t)i * numbers * sizeof(float), numbers * sizeof(float));
         for (size_t k = 0; k < numbers && s == SWD_OK; k++)
             if (!(latents[k] - latents[k] == 0))
-                s = SWD_FAIL(err, SWD_ERR_FILE, "%s: latents holds NaN or infinity at element %zu of image %d", latents_file, k, i);
+                s = SWD_FAIL(err, SWD_ERR_FILE,
+                             "%s: latents holds NaN or infinity at element %zu of image %d",
+                             latents_file, k, i);
         snprintf(comment, sizeof(comment), "Version: swd %s", SWD_VERSION);
         if (s == SWD_OK) s = decode(rgb, latents, p, t->shape[2], t->shape[3], false, &peak, err);
         if (s == SWD_OK) s = output_name(&path, image_file, i, n, err);
@@ -110,7 +125,8 @@ static swd_status decode_all(const char *image_file, const st_tensor *t, const c
     return s;
 }
 
-swd_status parts_decode_file(const char *image_file, const char *latents_file, pipeline *p, swd_err *err)
+swd_status parts_decode_file(const char *image_file, const char *latents_file, pipeline *p,
+                             swd_err *err)
 {
     safetensors *file = NULL;
     SWD_TRY(output_check(image_file, err), err);
@@ -129,15 +145,18 @@ static void summarize(swd_component *c, const pipeline *p)
     const config_vae *v = &p->vae_config;
     size_t n = sizeof(c->summary);
     if (strcmp(c->name, "transformer") == 0)
-        snprintf(c->summary, n, "%d layers, %d heads of %d, dual attention in %d, %s, patch %d, %d channels", t->num_layers,
-                 t->num_attention_heads, t->attention_head_dim, t->n_dual, t->qk_norm_rms ? "QK RMS norm" : "no QK norm", t->patch_size,
-                 t->in_channels);
+        snprintf(c->summary, n,
+                 "%d layers, %d heads of %d, dual attention in %d, %s, patch %d, %d channels",
+                 t->num_layers, t->num_attention_heads, t->attention_head_dim, t->n_dual,
+                 t->qk_norm_rms ? "QK RMS norm" : "no QK norm", t->patch_size, t->in_channels);
     else if (strcmp(c->name, "vae") == 0)
-        snprintf(c->summary, n, "factor %d, %d channels, %d resnets a block, %d groups", pipeline_vae_factor(p), v->latent_channels,
-                 v->layers_per_block, v->norm_num_groups);
+        snprintf(c->summary, n, "factor %d, %d channels, %d resnets a block, %d groups",
+                 pipeline_vae_factor(p), v->latent_channels, v->layers_per_block,
+                 v->norm_num_groups);
 }
 
-static swd_status add_component(swd_info *o, const config_component *part, const pipeline *p, swd_err *err)
+static swd_status add_component(swd_info *o, const config_component *part, const pipeline *p,
+                                swd_err *err)
 {
     bool diffusers = strcmp(part->name, "transformer") == 0 || strcmp(part->name, "vae") == 0;
     if (!diffusers && !str_starts(part->name, "text_encoder")) return SWD_OK;
@@ -156,7 +175,8 @@ static swd_status add_component(swd_info *o, const config_component *part, const
     c->file_bytes = weights_file_bytes(w);
     c->n_files = weights_file_count(w);
     c->memory_bf16 = c->parameters * 2;
-    c->memory_f32 = c->parameters * (weights_mostly_bf16(w) ? 2 : 4); /* bf16 files stay bf16 in memory */
+    c->memory_f32 =
+        c->parameters * (weights_mostly_bf16(w) ? 2 : 4); /* bf16 files stay bf16 in memory */
     weights_close(&w);
     return SWD_OK;
 }
@@ -174,6 +194,7 @@ swd_status parts_info(swd_info *o, pipeline *p, swd_err *err)
     o->size_multiple = p->transformer_config.patch_size * o->vae_factor;
     snprintf(o->device, sizeof(o->device), "%s: %s", p->backend->name, p->backend->device);
     snprintf(o->precision, sizeof(o->precision), "%s", p->compute == SWD_BF16 ? "bf16" : "f32");
-    for (int i = 0; i < p->index.n_components; i++) SWD_TRY(add_component(o, &p->index.components[i], p, err), err);
+    for (int i = 0; i < p->index.n_components; i++)
+        SWD_TRY(add_component(o, &p->index.components[i], p, err), err);
     return SWD_OK;
 }

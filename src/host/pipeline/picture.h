@@ -6,5 +6,6 @@
 #include <stdint.h>
 
 /* rgb [in_height, in_width, 3] -> *out [height, width, 3], freed by the caller. */
-swd_status picture_resize(uint8_t **out, int width, int height, const uint8_t *rgb, int in_width, int in_height, swd_err *err);
+swd_status picture_resize(uint8_t **out, int width, int height, const uint8_t *rgb, int in_width,
+                          int in_height, swd_err *err);
 #endif

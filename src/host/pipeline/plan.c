@@ -51,7 +51,9 @@ static swd_status take_named(choice *c, const char *name, const pipeline *p, swd
         }
     }
     const schedule_preset *b = schedule_find(name);
-    if (!b) return SWD_FAIL(err, SWD_ERR_ARGUMENT, "preset %s is not known; `swd presets` lists them", name);
+    if (!b)
+        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "preset %s is not known; `swd presets` lists them",
+                        name);
     if (b->refused)
         return SWD_FAIL(err, SWD_ERR_UNSUPPORTED, "preset %s cannot run: %s", name, b->refused);
     snprintf(c->name, sizeof(c->name), "%s", b->name);
@@ -68,9 +70,13 @@ static swd_status take_named(choice *c, const char *name, const pipeline *p, swd
 static swd_status take_default_of(choice *c, const config_swd *s, const pipeline *p, swd_err *err)
 {
     if (!s) return SWD_OK;
-    const config_preset *q = s->default_preset[0] ? find_in(s, s->default_preset) : s->n_presets ? &s->presets[0] : NULL;
-    if (q) take_config_preset(c, q, s);
-    else if (s->default_preset[0]) SWD_TRY(take_named(c, s->default_preset, p, err), err);
+    const config_preset *q = s->default_preset[0] ? find_in(s, s->default_preset)
+                             : s->n_presets       ? &s->presets[0]
+                                                  : NULL;
+    if (q)
+        take_config_preset(c, q, s);
+    else if (s->default_preset[0])
+        SWD_TRY(take_named(c, s->default_preset, p, err), err);
     if (c->n && s->max_tokens) c->max_tokens = s->max_tokens;
     return SWD_OK;
 }
@@ -82,12 +88,14 @@ static const char *family_preset(const pipeline *p)
     return p->transformer_config.qk_norm_rms ? "sd3.5-large-4" : NULL;
 }
 
-static swd_status take_default(choice *c, char *note, size_t n_note, const pipeline *p, swd_err *err)
+static swd_status take_default(choice *c, char *note, size_t n_note, const pipeline *p,
+                               swd_err *err)
 {
     SWD_TRY(take_default_of(c, adapter_swd(p), p, err), err);
     if (c->n) return SWD_OK;
     if (p->n_adapters && !adapter_swd(p) && family_preset(p)) {
-        snprintf(note, n_note, "the adapter has no swd.json: using its family's schedule, %s", family_preset(p));
+        snprintf(note, n_note, "the adapter has no swd.json: using its family's schedule, %s",
+                 family_preset(p));
         return take_named(c, family_preset(p), p, err);
     }
     return take_default_of(c, p->swd, p, err);
@@ -95,12 +103,17 @@ static swd_status take_default(choice *c, char *note, size_t n_note, const pipel
 
 static swd_status take_own(choice *c, const swd_generate_params *a, const pipeline *p, swd_err *err)
 {
-    if (a->preset) return SWD_FAIL(err, SWD_ERR_ARGUMENT, "a preset and an own schedule exclude each other; give one");
+    if (a->preset)
+        return SWD_FAIL(err, SWD_ERR_ARGUMENT,
+                        "a preset and an own schedule exclude each other; give one");
     int n = a->n_sigmas;
     if (n > 1 && a->sigmas && a->sigmas[n - 1] == 0) n--;
     if (!a->scales || !a->sigmas || a->n_scales < 1 || a->n_scales != n)
-        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "%d scales and %d sigmas; an own schedule needs one sigma per scale", a->n_scales, n);
-    if (n > SWD_STEPS_MAX) return SWD_FAIL(err, SWD_ERR_ARGUMENT, "%d steps; at most %d", n, SWD_STEPS_MAX);
+        return SWD_FAIL(err, SWD_ERR_ARGUMENT,
+                        "%d scales and %d sigmas; an own schedule needs one sigma per scale",
+                        a->n_scales, n);
+    if (n > SWD_STEPS_MAX)
+        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "%d steps; at most %d", n, SWD_STEPS_MAX);
     snprintf(c->name, sizeof(c->name), "custom");
     c->n = n;
     memcpy(c->scales, a->scales, (size_t)n * sizeof(*c->scales));
@@ -111,25 +124,36 @@ static swd_status take_own(choice *c, const swd_generate_params *a, const pipeli
 
 /* ---- sampler ---- */
 
-static swd_status choose(choice *c, request_plan *o, const swd_generate_params *a, const pipeline *p, swd_err *err)
+static swd_status choose(choice *c, request_plan *o, const swd_generate_params *a,
+                         const pipeline *p, swd_err *err)
 {
     bool own = a->scales || a->sigmas || a->n_scales || a->n_sigmas;
     if (a->sampler == SWD_SAMPLER_EULER && (own || a->preset))
-        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "a schedule of scales is for the scale-wise sampler; leave out one of the two");
-    if (own) SWD_TRY(take_own(c, a, p, err), err);
-    else if (a->preset) SWD_TRY(take_named(c, a->preset, p, err), err);
-    else if (a->sampler != SWD_SAMPLER_EULER) SWD_TRY(take_default(c, o->note, sizeof(o->note), p, err), err);
+        return SWD_FAIL(
+            err, SWD_ERR_ARGUMENT,
+            "a schedule of scales is for the scale-wise sampler; leave out one of the two");
+    if (own)
+        SWD_TRY(take_own(c, a, p, err), err);
+    else if (a->preset)
+        SWD_TRY(take_named(c, a->preset, p, err), err);
+    else if (a->sampler != SWD_SAMPLER_EULER)
+        SWD_TRY(take_default(c, o->note, sizeof(o->note), p, err), err);
     if (a->sampler == SWD_SAMPLER_SCALEWISE && !c->n)
-        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "the model brings no schedule; name one (--preset, see `swd presets`), or give --scales "
+        return SWD_FAIL(err, SWD_ERR_ARGUMENT,
+                        "the model brings no schedule; name one (--preset, see `swd presets`), or "
+                        "give --scales "
                         "and --sigmas");
     o->sampler = c->n ? SWD_SAMPLER_SCALEWISE : SWD_SAMPLER_EULER;
     if (c->n && (a->steps || a->shift > 0))
-        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "steps and shift are for the euler sampler; add --sampler euler, or leave them out");
+        return SWD_FAIL(
+            err, SWD_ERR_ARGUMENT,
+            "steps and shift are for the euler sampler; add --sampler euler, or leave them out");
     return SWD_OK;
 }
 
 /* Of two swd.json files the adapter's speaks first, field by field. */
-static void set_baseline(request_plan *o, int *steps, const swd_generate_params *a, const pipeline *p)
+static void set_baseline(request_plan *o, int *steps, const swd_generate_params *a,
+                         const pipeline *p)
 {
     const config_swd *places[2] = {p->swd, adapter_swd(p)};
     *steps = 28;
@@ -145,7 +169,8 @@ static void set_baseline(request_plan *o, int *steps, const swd_generate_params 
     if (a->shift > 0) o->shift = a->shift;
 }
 
-static swd_status fill_euler(request_plan *o, const swd_generate_params *a, const pipeline *p, swd_err *err)
+static swd_status fill_euler(request_plan *o, const swd_generate_params *a, const pipeline *p,
+                             swd_err *err)
 {
     int steps;
     set_baseline(o, &steps, a, p);
@@ -157,7 +182,8 @@ static swd_status fill_euler(request_plan *o, const swd_generate_params *a, cons
     o->n_steps = steps;
     for (int k = 0; k < steps; k++) {
         o->sigmas[k] = sigmas[k];
-        o->steps[k] = (sample_step){.height = o->latent_height, .width = o->latent_width, .sigma = (float)sigmas[k]};
+        o->steps[k] = (sample_step){
+            .height = o->latent_height, .width = o->latent_width, .sigma = (float)sigmas[k]};
     }
     return SWD_OK;
 }
@@ -172,26 +198,32 @@ static void fill_scalewise(request_plan *o, const choice *c)
     for (int k = 0; k < c->n; k++) {
         o->sigmas[k] = c->sigmas[k];
         o->steps[k] = (sample_step){.height = schedule_side(o->latent_height, c->scales[k], last),
-                                    .width = schedule_side(o->latent_width, c->scales[k], last), .sigma = (float)c->sigmas[k]};
+                                    .width = schedule_side(o->latent_width, c->scales[k], last),
+                                    .sigma = (float)c->sigmas[k]};
     }
 }
 
 /* ---- sizes and the rest ---- */
 
-static swd_status fill_size(request_plan *o, const swd_generate_params *a, const pipeline *p, swd_err *err)
+static swd_status fill_size(request_plan *o, const swd_generate_params *a, const pipeline *p,
+                            swd_err *err)
 {
     const config_sd3 *t = &p->transformer_config;
-    int factor = pipeline_vae_factor(p), multiple = factor * t->patch_size, side = t->sample_size * factor;
+    int factor = pipeline_vae_factor(p), multiple = factor * t->patch_size,
+        side = t->sample_size * factor;
     o->width = a->width ? a->width : side;
     o->height = a->height ? a->height : side;
     if (o->width < 1 || o->height < 1 || o->width > SWD_SIDE_MAX || o->height > SWD_SIDE_MAX)
-        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "size %dx%d; sides are %d to %d", o->width, o->height, multiple, SWD_SIDE_MAX);
+        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "size %dx%d; sides are %d to %d", o->width,
+                        o->height, multiple, SWD_SIDE_MAX);
     if (o->width % multiple || o->height % multiple)
-        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "size %dx%d; both sides must be multiples of %d", o->width, o->height, multiple);
+        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "size %dx%d; both sides must be multiples of %d",
+                        o->width, o->height, multiple);
     int side_max = t->pos_embed_max_size * multiple;
     if (o->width > side_max || o->height > side_max)
-        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "size %dx%d; this model's position table ends at %dx%d", o->width, o->height, side_max,
-                        side_max);
+        return SWD_FAIL(err, SWD_ERR_ARGUMENT,
+                        "size %dx%d; this model's position table ends at %dx%d", o->width,
+                        o->height, side_max, side_max);
     o->latent_width = o->width / factor;
     o->latent_height = o->height / factor;
     o->channels = t->in_channels;
@@ -204,7 +236,9 @@ static swd_status fill_guidance(request_plan *o, const swd_generate_params *a, s
     if (!isfinite(o->guidance) || o->guidance > 1000)
         return SWD_FAIL(err, SWD_ERR_ARGUMENT, "guidance %g; give 0 to 1000", o->guidance);
     if (o->sampler == SWD_SAMPLER_SCALEWISE && a->negative && o->guidance <= 1)
-        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "a negative prompt does nothing without guidance, and scale-wise sampling has none of its "
+        return SWD_FAIL(err, SWD_ERR_ARGUMENT,
+                        "a negative prompt does nothing without guidance, and scale-wise sampling "
+                        "has none of its "
                         "own; add --guidance or --sampler euler");
     if (o->guidance <= 1) o->guidance = 0;
     return SWD_OK;
@@ -216,12 +250,14 @@ static swd_status fill_init(request_plan *o, const swd_generate_params *a, swd_e
     o->with_init = a->init != NULL;
     if (!a->init) return SWD_OK;
     if (!(a->strength > 0 && a->strength <= 1))
-        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "strength %g; give a number over 0, up to 1", a->strength);
+        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "strength %g; give a number over 0, up to 1",
+                        a->strength);
     int first = 0;
     while (first < o->n_steps && o->sigmas[first] > a->strength) first++;
     if (first == o->n_steps)
-        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "strength %g is below the last sigma of the schedule, %.4f; give more", a->strength,
-                        o->sigmas[o->n_steps - 1]);
+        return SWD_FAIL(err, SWD_ERR_ARGUMENT,
+                        "strength %g is below the last sigma of the schedule, %.4f; give more",
+                        a->strength, o->sigmas[o->n_steps - 1]);
     o->n_steps -= first;
     memmove(o->steps, o->steps + first, (size_t)o->n_steps * sizeof(*o->steps));
     memmove(o->sigmas, o->sigmas + first, (size_t)o->n_steps * sizeof(*o->sigmas));
@@ -250,28 +286,36 @@ swd_status plan_max_tokens(int *out, int max_tokens, const pipeline *p, swd_err 
 static int default_batch(const request_plan *o, const pipeline *p)
 {
     int patch = p->transformer_config.patch_size;
-    int64_t tokens = (int64_t)(o->latent_width / patch) * (o->latent_height / patch) * (o->guidance > 1 ? 2 : 1);
+    int64_t tokens =
+        (int64_t)(o->latent_width / patch) * (o->latent_height / patch) * (o->guidance > 1 ? 2 : 1);
     int64_t fit = BATCH_TOKENS / (tokens > 0 ? tokens : 1);
     return fit < 1 ? 1 : fit > DEFAULT_SIDE_MAX ? DEFAULT_SIDE_MAX : (int)fit;
 }
 
-swd_status plan_make(request_plan *out, const swd_generate_params *a, const pipeline *p, swd_err *err)
+swd_status plan_make(request_plan *out, const swd_generate_params *a, const pipeline *p,
+                     swd_err *err)
 {
     *out = (request_plan){0};
-    if (!a->prompts || a->n_prompts < 1 || a->count < 1 || (int64_t)a->n_prompts * a->count > SWD_IMAGES_MAX)
-        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "%d prompts, %d images each; give at least one, at most %d in all", a->n_prompts, a->count,
-                        SWD_IMAGES_MAX);
+    if (!a->prompts || a->n_prompts < 1 || a->count < 1 ||
+        (int64_t)a->n_prompts * a->count > SWD_IMAGES_MAX)
+        return SWD_FAIL(err, SWD_ERR_ARGUMENT,
+                        "%d prompts, %d images each; give at least one, at most %d in all",
+                        a->n_prompts, a->count, SWD_IMAGES_MAX);
     out->n_images = a->n_prompts * a->count;
     choice c = {0};
     SWD_TRY(fill_size(out, a, p, err), err);
     SWD_TRY(choose(&c, out, a, p, err), err);
-    if (c.n) fill_scalewise(out, &c);
-    else SWD_TRY(fill_euler(out, a, p, err), err);
+    if (c.n)
+        fill_scalewise(out, &c);
+    else
+        SWD_TRY(fill_euler(out, a, p, err), err);
     SWD_TRY(fill_guidance(out, a, err), err);
     SWD_TRY(fill_init(out, a, err), err);
     int of_files = adapter_swd(p) ? adapter_swd(p)->max_tokens : p->swd ? p->swd->max_tokens : 0;
-    SWD_TRY(token_rule(&out->max_tokens, a->max_tokens, c.n ? c.max_tokens : of_files, p, err), err);
-    if (a->batch < 0 || a->batch > 1024) return SWD_FAIL(err, SWD_ERR_ARGUMENT, "batch %d; give 1 to 1024, or 0", a->batch);
+    SWD_TRY(token_rule(&out->max_tokens, a->max_tokens, c.n ? c.max_tokens : of_files, p, err),
+            err);
+    if (a->batch < 0 || a->batch > 1024)
+        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "batch %d; give 1 to 1024, or 0", a->batch);
     out->batch = a->batch ? a->batch : default_batch(out, p);
     if (out->batch > out->n_images) out->batch = out->n_images;
     return SWD_OK;
@@ -321,6 +365,7 @@ bool plan_preset_at(swd_preset *out, int i, const pipeline *p)
         describe(out, "built-in", &c, b->refused);
         out->cost = schedule_preset_cost(b).linear;
     }
-    if (p && take_default(&dflt, note, sizeof(note), p, NULL) == SWD_OK && dflt.n) out->is_default = strcmp(dflt.name, c.name) == 0;
+    if (p && take_default(&dflt, note, sizeof(note), p, NULL) == SWD_OK && dflt.n)
+        out->is_default = strcmp(dflt.name, c.name) == 0;
     return true;
 }

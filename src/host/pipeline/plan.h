@@ -9,21 +9,22 @@
 typedef struct request_plan {
     swd_sampler sampler;
     char preset[CONFIG_NAME_MAX]; /* "custom", "euler" */
-    int n_steps;                  /* that run: with an init picture the steps before it are dropped */
+    int n_steps; /* that run: with an init picture the steps before it are dropped */
     sample_step steps[SWD_STEPS_MAX];
     double sigmas[SWD_STEPS_MAX]; /* the same, unrounded */
     int width, height;            /* pixels */
     int latent_width, latent_height, channels;
-    double guidance;              /* > 1: two evaluations a step; else 0 */
+    double guidance; /* > 1: two evaluations a step; else 0 */
     double shift;
     int max_tokens;
     int n_images, batch;
     bool with_init;
-    char note[256];               /* what the caller should know; "" */
+    char note[256]; /* what the caller should know; "" */
 } request_plan;
 
 /* The pipeline's configs and tokenizers are read. Arguments out of range: SWD_ERR_ARGUMENT. */
-swd_status plan_make(request_plan *out, const swd_generate_params *params, const pipeline *p, swd_err *err);
+swd_status plan_make(request_plan *out, const swd_generate_params *params, const pipeline *p,
+                     swd_err *err);
 /* Length of the T5 prompt when no schedule is named in the call; max_tokens as given there (0: none). */
 swd_status plan_max_tokens(int *out, int max_tokens, const pipeline *p, swd_err *err);
 /* Preset i of adapters, model and library; false beyond the last. */

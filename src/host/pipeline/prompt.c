@@ -18,11 +18,13 @@ int prompt_tokens(const pipeline *p, int max_tokens)
     return prompt_clip_tokens(p) + max_tokens;
 }
 
-swd_status prompt_tokenize(int32_t *ids, int *n, const char *prompt, int i, int max_tokens, const pipeline *p, swd_err *err)
+swd_status prompt_tokenize(int32_t *ids, int *n, const char *prompt, int i, int max_tokens,
+                           const pipeline *p, swd_err *err)
 {
     size_t bytes = strlen(prompt);
     if (bytes > SWD_PROMPT_BYTES_MAX)
-        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "a prompt of %zu bytes; at most %d", bytes, SWD_PROMPT_BYTES_MAX);
+        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "a prompt of %zu bytes; at most %d", bytes,
+                        SWD_PROMPT_BYTES_MAX);
     int used;
     *n = i < 2 ? prompt_clip_tokens(p) : max_tokens;
     if (i < 2) return clip_bpe_encode(p->bpe[i], ids, *n, &used, prompt, bytes, err);
@@ -37,24 +39,31 @@ static swd_status upload_ids(swd_tensor *out, const int32_t *ids, int n, swd_exe
 }
 
 /* Tower i into its channels of the context and its part of pooled. */
-static swd_status encode_clip(swd_tensor context, swd_tensor pooled, int i, const char *prompt, const pipeline *p, swd_exec *ex)
+static swd_status encode_clip(swd_tensor context, swd_tensor pooled, int i, const char *prompt,
+                              const pipeline *p, swd_exec *ex)
 {
     const config_clip_text *c = &p->clip_config[i];
-    int64_t left = i ? p->clip_config[0].hidden_size : 0, left_pooled = i ? p->clip_config[0].projection_dim : 0;
+    int64_t left = i ? p->clip_config[0].hidden_size : 0,
+            left_pooled = i ? p->clip_config[0].projection_dim : 0;
     if (i && !left) { /* CLIP-L is not there at all: it would have filled what CLIP-G does not */
         left_pooled = pooled.shape[1] - c->projection_dim;
         left = left_pooled;
     }
-    if (left < 0 || left + c->hidden_size > context.shape[2] || left_pooled < 0 || left_pooled + c->projection_dim > pooled.shape[1])
-        return SWD_FAIL(ex->err, SWD_ERR_FILE, "model %s: text_encoder%s is wider than the transformer's joint_attention_dim or "
-                        "pooled_projection_dim allow", p->dir, i ? "_2" : "");
+    if (left < 0 || left + c->hidden_size > context.shape[2] || left_pooled < 0 ||
+        left_pooled + c->projection_dim > pooled.shape[1])
+        return SWD_FAIL(
+            ex->err, SWD_ERR_FILE,
+            "model %s: text_encoder%s is wider than the transformer's joint_attention_dim or "
+            "pooled_projection_dim allow",
+            p->dir, i ? "_2" : "");
     int32_t ids[SWD_TOKENS_MAX];
     int n = 0;
     size_t mark = exec_mark(ex);
     swd_tensor device_ids;
     RUN(prompt_tokenize(ids, &n, prompt, i, 0, p, ex->err));
     RUN(upload_ids(&device_ids, ids, n, ex));
-    swd_tensor hidden = exec3(ex, SWD_F32, 1, n, c->hidden_size), projected = exec2(ex, SWD_F32, 1, c->projection_dim);
+    swd_tensor hidden = exec3(ex, SWD_F32, 1, n, c->hidden_size),
+               projected = exec2(ex, SWD_F32, 1, c->projection_dim);
     RUN(clip_text_forward(hidden, projected, device_ids, ids, p->clip[i], ex));
     RUN(op_copy(tensor_slice(tensor_slice(context, 1, 0, n), 2, left, c->hidden_size), hidden, ex));
     RUN(op_copy(tensor_slice(pooled, 1, left_pooled, c->projection_dim), projected, ex));
@@ -62,11 +71,14 @@ static swd_status encode_clip(swd_tensor context, swd_tensor pooled, int i, cons
     return SWD_OK;
 }
 
-static swd_status encode_t5(swd_tensor context, const char *prompt, int max_tokens, const pipeline *p, swd_exec *ex)
+static swd_status encode_t5(swd_tensor context, const char *prompt, int max_tokens,
+                            const pipeline *p, swd_exec *ex)
 {
     if (p->t5_config.d_model != context.shape[2])
-        return SWD_FAIL(ex->err, SWD_ERR_FILE, "model %s: text_encoder_3 is %d wide, the transformer's joint_attention_dim is %d", p->dir,
-                        p->t5_config.d_model, (int)context.shape[2]);
+        return SWD_FAIL(
+            ex->err, SWD_ERR_FILE,
+            "model %s: text_encoder_3 is %d wide, the transformer's joint_attention_dim is %d",
+            p->dir, p->t5_config.d_model, (int)context.shape[2]);
     int32_t ids[SWD_TOKENS_MAX];
     int n = 0;
     size_t mark = exec_mark(ex);
@@ -80,7 +92,8 @@ static swd_status encode_t5(swd_tensor context, const char *prompt, int max_toke
     return SWD_OK;
 }
 
-swd_status prompt_encode(swd_tensor context, swd_tensor pooled, const char *prompt, int max_tokens, const pipeline *p, swd_exec *ex)
+swd_status prompt_encode(swd_tensor context, swd_tensor pooled, const char *prompt, int max_tokens,
+                         const pipeline *p, swd_exec *ex)
 {
     RUN(op_fill(context, 0.0f, ex));
     RUN(op_fill(pooled, 0.0f, ex));

@@ -6,9 +6,11 @@
 #include "pipeline/assemble.h"
 
 /* Ids of one prompt by tokenizer i (0, 1: CLIP; 2: T5), padded; *n is set to their number (<= SWD_TOKENS_MAX). */
-swd_status prompt_tokenize(int32_t *ids, int *n, const char *prompt, int i, int max_tokens, const pipeline *p, swd_err *err);
+swd_status prompt_tokenize(int32_t *ids, int *n, const char *prompt, int i, int max_tokens,
+                           const pipeline *p, swd_err *err);
 int prompt_clip_tokens(const pipeline *p);
 int prompt_tokens(const pipeline *p, int max_tokens); /* rows of context */
 /* context F32 [1, prompt_tokens, joint_attention_dim], pooled F32 [1, pooled_projection_dim]. Scratch from the slab is returned. */
-swd_status prompt_encode(swd_tensor context, swd_tensor pooled, const char *prompt, int max_tokens, const pipeline *p, swd_exec *ex);
+swd_status prompt_encode(swd_tensor context, swd_tensor pooled, const char *prompt, int max_tokens,
+                         const pipeline *p, swd_exec *ex);
 #endif

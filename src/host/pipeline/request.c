@@ -19,22 +19,29 @@ swd_status request_progress(request *r, swd_stage stage, int step, int n_steps)
 {
     const pipeline *p = r->p;
     if (!p->progress || r->ex->dry) return SWD_OK;
-    swd_progress now = {.size = sizeof(now), .stage = stage, .step = step, .n_steps = n_steps, .image = r->first,
+    swd_progress now = {.size = sizeof(now),
+                        .stage = stage,
+                        .step = step,
+                        .n_steps = n_steps,
+                        .image = r->first,
                         .n_images = r->plan.n_images};
     if (stage == SWD_STAGE_DENOISE) {
         now.latent_width = r->plan.steps[step - 1].width;
         now.latent_height = r->plan.steps[step - 1].height;
         now.sigma = r->plan.sigmas[step - 1];
     }
-    if (p->progress(p->progress_user, &now) != 0) return SWD_FAIL(r->ex->err, SWD_ERR_CANCELLED, "cancelled");
+    if (p->progress(p->progress_user, &now) != 0)
+        return SWD_FAIL(r->ex->err, SWD_ERR_CANCELLED, "cancelled");
     return SWD_OK;
 }
 
 swd_status request_allocate(request *r, swd_exec *ex)
 {
     const request_plan *plan = &r->plan;
-    int64_t tokens = prompt_tokens(r->p, plan->max_tokens), width = r->p->transformer_config.joint_attention_dim;
-    int64_t pooled = r->p->transformer_config.pooled_projection_dim, rows = plan->batch * (plan->guidance > 1 ? 2 : 1);
+    int64_t tokens = prompt_tokens(r->p, plan->max_tokens),
+            width = r->p->transformer_config.joint_attention_dim;
+    int64_t pooled = r->p->transformer_config.pooled_projection_dim,
+            rows = plan->batch * (plan->guidance > 1 ? 2 : 1);
     int64_t latents[4] = {plan->batch, plan->channels, plan->latent_height, plan->latent_width};
     r->cond = exec3(ex, SWD_F32, 1, tokens, width);
     r->cond_pooled = exec2(ex, SWD_F32, 1, pooled);
@@ -49,7 +56,9 @@ swd_status request_allocate(request *r, swd_exec *ex)
     r->t = exec1(ex, SWD_F32, rows);
     r->x0 = exec_alloc(ex, SWD_F32, latents, 4);
     r->rgb = exec4(ex, SWD_U8, 1, plan->height, plan->width, 3);
-    if (plan->with_init) r->init = exec4(ex, SWD_F32, 1, plan->channels, plan->steps[0].height, plan->steps[0].width);
+    if (plan->with_init)
+        r->init =
+            exec4(ex, SWD_F32, 1, plan->channels, plan->steps[0].height, plan->steps[0].width);
     return SWD_OK;
 }
 
@@ -66,11 +75,13 @@ swd_status request_encode_prompts(request *r, swd_exec *ex)
     double started_s = clock_now_s();
     bool guided = r->plan.guidance > 1;
     if (guided && r->cond_prompt < 0)
-        RUN(prompt_encode(r->uncond, r->uncond_pooled, a->negative ? a->negative : "", r->plan.max_tokens, r->p, ex));
+        RUN(prompt_encode(r->uncond, r->uncond_pooled, a->negative ? a->negative : "",
+                          r->plan.max_tokens, r->p, ex));
     for (int b = 0; b < r->n; b++) {
         int prompt = (r->first + b) / a->count;
         if (prompt != r->cond_prompt)
-            RUN(prompt_encode(r->cond, r->cond_pooled, a->prompts[prompt], r->plan.max_tokens, r->p, ex));
+            RUN(prompt_encode(r->cond, r->cond_pooled, a->prompts[prompt], r->plan.max_tokens, r->p,
+                              ex));
         r->cond_prompt = prompt;
         RUN(op_copy(rows(r->context, b, 1), r->cond, ex));
         RUN(op_copy(rows(r->pooled, b, 1), r->cond_pooled, ex));
@@ -85,14 +96,16 @@ swd_status request_encode_prompts(request *r, swd_exec *ex)
 /* The picture is brought to the first step's size in pixels, before the encoder: that keeps more than shrinking latents does. */
 swd_status request_encode_init(request *r, swd_exec *ex)
 {
-    int factor = pipeline_vae_factor(r->p), width = r->plan.steps[0].width * factor, height = r->plan.steps[0].height * factor;
+    int factor = pipeline_vae_factor(r->p), width = r->plan.steps[0].width * factor,
+        height = r->plan.steps[0].height * factor;
     size_t mark = exec_mark(ex);
     swd_tensor picture = exec4(ex, SWD_U8, 1, height, width, 3);
     if (!ex->dry) {
         image_rgb8 file = {0};
         uint8_t *fitted = NULL;
         RUN(image_read(&file, r->params->init, ex->err));
-        swd_status s = picture_resize(&fitted, width, height, file.rgb, file.width, file.height, ex->err);
+        swd_status s =
+            picture_resize(&fitted, width, height, file.rgb, file.width, file.height, ex->err);
         if (s == SWD_OK) s = ex->backend->upload(ex->backend, picture, fitted, ex->stream, ex->err);
         if (s == SWD_OK) s = ex->backend->synchronize(ex->backend, ex->stream, ex->err);
         free(fitted);
@@ -118,7 +131,8 @@ static swd_status denoise(void *user, swd_tensor velocity, swd_tensor latents, f
     swd_exec *ex = r->ex;
     bool guided = r->plan.guidance > 1;
     int64_t n = r->n, n_rows = guided ? 2 * n : n;
-    swd_tensor t = rows(r->t, 0, n_rows), context = rows(r->context, 0, n_rows), pooled = rows(r->pooled, 0, n_rows);
+    swd_tensor t = rows(r->t, 0, n_rows), context = rows(r->context, 0, n_rows),
+               pooled = rows(r->pooled, 0, n_rows);
     RUN(op_fill(t, 1000.0f * sigma, ex));
     if (!guided) return mmdit_forward(velocity, latents, t, context, pooled, r->p->transformer, ex);
     swd_tensor both = sized(r->twice, n_rows, latents), v = sized(r->velocities, n_rows, latents);
@@ -130,13 +144,15 @@ static swd_status denoise(void *user, swd_tensor velocity, swd_tensor latents, f
 
 static swd_status decode_one(request *r, swd_tensor rgb, swd_tensor x0, swd_exec *ex)
 {
-    return r->p->tiny ? tiny_vae_decode(rgb, x0, r->p->tiny, ex) : vae_decode(rgb, x0, r->p->decoder, ex);
+    return r->p->tiny ? tiny_vae_decode(rgb, x0, r->p->tiny, ex)
+                      : vae_decode(rgb, x0, r->p->decoder, ex);
 }
 
 /* The x0 of step k as a picture: to the folder of save_scales and to the callback. */
 static swd_status show_scale(request *r, int k, int b, swd_tensor x0, swd_exec *ex)
 {
-    int factor = pipeline_vae_factor(r->p), width = r->plan.steps[k].width * factor, height = r->plan.steps[k].height * factor;
+    int factor = pipeline_vae_factor(r->p), width = r->plan.steps[k].width * factor,
+        height = r->plan.steps[k].height * factor;
     size_t mark = exec_mark(ex);
     swd_tensor rgb = exec4(ex, SWD_U8, 1, height, width, 3);
     RUN(decode_one(r, rgb, rows(x0, b, 1), ex));
@@ -149,16 +165,31 @@ static swd_status show_scale(request *r, int k, int b, swd_tensor x0, swd_exec *
     if (s == SWD_OK) s = ex->backend->synchronize(ex->backend, ex->stream, ex->err);
     int image = r->first + b;
     if (s == SWD_OK && r->params->save_scales) {
-        s = swd_asprintf(&path, ex->err, "%s/image-%04d-step-%02d-%dx%d.png", r->params->save_scales, image, k, width, height);
-        if (s == SWD_OK) s = output_write(path, host, width, height, r->params->prompts[image / r->params->count], ex->err);
+        s = swd_asprintf(&path, ex->err, "%s/image-%04d-step-%02d-%dx%d.png",
+                         r->params->save_scales, image, k, width, height);
+        if (s == SWD_OK)
+            s = output_write(path, host, width, height,
+                             r->params->prompts[image / r->params->count], ex->err);
     }
     if (s == SWD_OK && r->p->progress && r->p->want_x0) {
-        swd_image picture = {.width = width, .height = height, .rgb = host, .file = path, .prompt = image / r->params->count,
+        swd_image picture = {.width = width,
+                             .height = height,
+                             .rgb = host,
+                             .file = path,
+                             .prompt = image / r->params->count,
                              .seed = r->seed + (uint64_t)image};
-        swd_progress now = {.size = sizeof(now), .stage = SWD_STAGE_DENOISE, .step = k + 1, .n_steps = r->plan.n_steps,
-                            .latent_width = r->plan.steps[k].width, .latent_height = r->plan.steps[k].height,
-                            .sigma = r->plan.sigmas[k], .image = image, .n_images = r->plan.n_images, .x0 = &picture};
-        if (r->p->progress(r->p->progress_user, &now) != 0) s = SWD_FAIL(ex->err, SWD_ERR_CANCELLED, "cancelled");
+        swd_progress now = {.size = sizeof(now),
+                            .stage = SWD_STAGE_DENOISE,
+                            .step = k + 1,
+                            .n_steps = r->plan.n_steps,
+                            .latent_width = r->plan.steps[k].width,
+                            .latent_height = r->plan.steps[k].height,
+                            .sigma = r->plan.sigmas[k],
+                            .image = image,
+                            .n_images = r->plan.n_images,
+                            .x0 = &picture};
+        if (r->p->progress(r->p->progress_user, &now) != 0)
+            s = SWD_FAIL(ex->err, SWD_ERR_CANCELLED, "cancelled");
     }
     free(path);
     free(host);
@@ -182,7 +213,9 @@ static swd_status after_step(void *user, int k, swd_tensor x0)
         lap(&r->result->steps[k].ms, &r->step_started_s);
         r->result->pub.denoise_ms += r->result->steps[k].ms - before;
         if (r->params->save_latents)
-            RUN(ex->backend->download(ex->backend, r->latents.data[k] + r->first * r->latents.per_image[k], x0, ex->stream, ex->err));
+            RUN(ex->backend->download(ex->backend,
+                                      r->latents.data[k] + r->first * r->latents.per_image[k], x0,
+                                      ex->stream, ex->err));
     }
     if (!r->params->save_scales && !(r->p->progress && r->p->want_x0)) return SWD_OK;
     for (int b = 0; b < r->n; b++) RUN(show_scale(r, k, b, x0, ex));
@@ -195,14 +228,20 @@ swd_status request_denoise(request *r, swd_exec *ex)
     for (int b = 0; b < r->n; b++) seeds[b] = r->seed + (uint64_t)(r->first + b);
     noise_begin(r->noise, seeds, r->n);
     size_t mark = exec_mark(ex);
-    sample_args args = {.steps = r->plan.steps, .n_steps = r->plan.n_steps, .noise = r->noise, .user = r, .denoise = denoise,
-                        .before_step = before_step, .after_step = after_step};
+    sample_args args = {.steps = r->plan.steps,
+                        .n_steps = r->plan.n_steps,
+                        .noise = r->noise,
+                        .user = r,
+                        .denoise = denoise,
+                        .before_step = before_step,
+                        .after_step = after_step};
     if (r->plan.with_init) {
         args.init = exec4(ex, SWD_F32, r->n, r->init.shape[1], r->init.shape[2], r->init.shape[3]);
         for (int b = 0; b < r->n; b++) RUN(op_copy(rows(args.init, b, 1), r->init, ex));
     }
     swd_tensor x0 = rows(r->x0, 0, r->n);
-    RUN(r->plan.sampler == SWD_SAMPLER_SCALEWISE ? scalewise_sample(x0, &args, ex) : euler_sample(x0, &args, ex));
+    RUN(r->plan.sampler == SWD_SAMPLER_SCALEWISE ? scalewise_sample(x0, &args, ex)
+                                                 : euler_sample(x0, &args, ex));
     exec_rewind(ex, mark);
     return SWD_OK;
 }
@@ -214,7 +253,11 @@ static swd_status keep_and_write(request *r, int image, uint8_t *rgb, swd_exec *
     const swd_generate_params *a = r->params;
     int prompt = image / a->count;
     swd_image *o = &r->result->images[image];
-    *o = (swd_image){.width = r->plan.width, .height = r->plan.height, .rgb = rgb, .prompt = prompt, .seed = r->seed + (uint64_t)image};
+    *o = (swd_image){.width = r->plan.width,
+                     .height = r->plan.height,
+                     .rgb = rgb,
+                     .prompt = prompt,
+                     .seed = r->seed + (uint64_t)image};
     r->result->pub.n_images = image + 1; /* from here on the result owns rgb */
     if (!a->output) return SWD_OK;
     RUN(request_progress(r, SWD_STAGE_WRITE, image + 1, r->plan.n_images));

@@ -11,19 +11,19 @@ typedef struct request {
     request_plan plan;
     uint64_t seed;
     noise_source *noise;
-    latent_log latents;       /* empty unless they are to be saved */
-    struct result *result;    /* grows image by image */
+    latent_log latents;    /* empty unless they are to be saved */
+    struct result *result; /* grows image by image */
     swd_exec *ex;
-    int first, n;             /* images of the batch at work */
+    int first, n; /* images of the batch at work */
     double step_started_s;
 
     /* device memory that lasts the whole request, at the bottom of the slab */
-    int cond_prompt;          /* index of the prompt that cond holds; -1: none */
+    int cond_prompt; /* index of the prompt that cond holds; -1: none */
     swd_tensor cond, cond_pooled, uncond, uncond_pooled; /* [1, L, D], [1, P] */
-    swd_tensor context, pooled;                          /* [R B, L, D], [R B, P]; R = 2 with guidance */
-    swd_tensor t, twice, velocities;                     /* [R B]; [2 B, C, h, w], with guidance */
-    swd_tensor init;                                     /* [1, C, h, w] at the first step's size */
-    swd_tensor x0, rgb;                                  /* [B, C, h, w]; U8 [1, H, W, 3] */
+    swd_tensor context, pooled;      /* [R B, L, D], [R B, P]; R = 2 with guidance */
+    swd_tensor t, twice, velocities; /* [R B]; [2 B, C, h, w], with guidance */
+    swd_tensor init;                 /* [1, C, h, w] at the first step's size */
+    swd_tensor x0, rgb;              /* [B, C, h, w]; U8 [1, H, W, 3] */
 } request;
 
 /* A result and what it points to. */

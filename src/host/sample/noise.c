@@ -15,7 +15,8 @@ struct noise_source {
     float *host;        /* [batch_max, elements_max], torch */
 };
 
-swd_status noise_create(noise_source **out, bool torch, int batch_max, int64_t elements_max, swd_err *err)
+swd_status noise_create(noise_source **out, bool torch, int batch_max, int64_t elements_max,
+                        swd_err *err)
 {
     *out = NULL;
     noise_source *n = NULL;
@@ -23,7 +24,9 @@ swd_status noise_create(noise_source **out, bool torch, int batch_max, int64_t e
     *n = (noise_source){.torch = torch, .batch_max = batch_max, .elements_max = elements_max};
     swd_status s = swd_calloc(&n->seeds, (size_t)batch_max, sizeof(*n->seeds), "seeds", err);
     if (torch) {
-        if (s == SWD_OK) s = swd_calloc(&n->engines, (size_t)batch_max, sizeof(*n->engines), "random generators", err);
+        if (s == SWD_OK)
+            s = swd_calloc(&n->engines, (size_t)batch_max, sizeof(*n->engines), "random generators",
+                           err);
         size_t numbers = 0;
         if (s == SWD_OK && !size_mul(&numbers, (size_t)batch_max, (size_t)elements_max))
             s = SWD_FAIL(err, SWD_ERR_MEMORY, "the noise of %d images is too large", batch_max);

@@ -8,7 +8,8 @@
 typedef struct noise_source noise_source;
 
 /* Room for batches of up to batch_max images of elements_max numbers each. */
-swd_status noise_create(noise_source **out, bool torch, int batch_max, int64_t elements_max, swd_err *err);
+swd_status noise_create(noise_source **out, bool torch, int batch_max, int64_t elements_max,
+                        swd_err *err);
 /* A new batch: image b has seeds[b]; its streams start again. */
 void noise_begin(noise_source *n, const uint64_t *seeds, int batch);
 /* y F32 [batch, ...], contiguous. */

@@ -22,13 +22,17 @@ static swd_status start(swd_tensor x, swd_tensor eps, const sample_args *a, swd_
 
 static swd_status check(swd_tensor x0, const sample_args *a, swd_exec *ex)
 {
-    if (a->n_steps < 1) return SWD_FAIL(ex->err, SWD_ERR_ARGUMENT, "a schedule needs at least one step");
+    if (a->n_steps < 1)
+        return SWD_FAIL(ex->err, SWD_ERR_ARGUMENT, "a schedule needs at least one step");
     const sample_step *last = &a->steps[a->n_steps - 1];
     if (x0.ndim != 4 || x0.shape[2] != last->height || x0.shape[3] != last->width)
-        return SWD_FAIL(ex->err, SWD_ERR_ARGUMENT, "the last scale is %dx%d, the latents are not", last->width, last->height);
+        return SWD_FAIL(ex->err, SWD_ERR_ARGUMENT, "the last scale is %dx%d, the latents are not",
+                        last->width, last->height);
     for (int k = 1; k < a->n_steps; k++)
-        if (a->steps[k].height < a->steps[k - 1].height || a->steps[k].width < a->steps[k - 1].width)
-            return SWD_FAIL(ex->err, SWD_ERR_ARGUMENT, "scale %d is smaller than the one before", k + 1);
+        if (a->steps[k].height < a->steps[k - 1].height ||
+            a->steps[k].width < a->steps[k - 1].width)
+            return SWD_FAIL(ex->err, SWD_ERR_ARGUMENT, "scale %d is smaller than the one before",
+                            k + 1);
     return SWD_OK;
 }
 
@@ -42,8 +46,10 @@ swd_status scalewise_sample(swd_tensor x0, const sample_args *a, swd_exec *ex)
 {
     RUN(check(x0, a, ex));
     size_t mark = exec_mark(ex);
-    swd_tensor here = exec_alloc(ex, SWD_F32, x0.shape, 4), there = exec_alloc(ex, SWD_F32, x0.shape, 4);
-    swd_tensor velocity = exec_alloc(ex, SWD_F32, x0.shape, 4), eps = exec_alloc(ex, SWD_F32, x0.shape, 4);
+    swd_tensor here = exec_alloc(ex, SWD_F32, x0.shape, 4),
+               there = exec_alloc(ex, SWD_F32, x0.shape, 4);
+    swd_tensor velocity = exec_alloc(ex, SWD_F32, x0.shape, 4),
+               eps = exec_alloc(ex, SWD_F32, x0.shape, 4);
 
     RUN(start(at_scale(here, &a->steps[0]), at_scale(eps, &a->steps[0]), a, ex));
     for (int k = 0; k < a->n_steps; k++) {
@@ -54,8 +60,13 @@ swd_status scalewise_sample(swd_tensor x0, const sample_args *a, swd_exec *ex)
         if (k + 1 < a->n_steps) {
             swd_tensor noise = at_scale(eps, next);
             RUN(noise_draw(noise, a->noise, ex));
-            resize_renoise_args args = {.y = at_scale(there, next), .x = x, .v = v, .x0 = guess,
-                                        .sigma = s->sigma, .sigma_next = next->sigma, .eps = noise};
+            resize_renoise_args args = {.y = at_scale(there, next),
+                                        .x = x,
+                                        .v = v,
+                                        .x0 = guess,
+                                        .sigma = s->sigma,
+                                        .sigma_next = next->sigma,
+                                        .eps = noise};
             RUN(op_resize_renoise(&args, ex));
             swd_tensor swap = here;
             here = there;

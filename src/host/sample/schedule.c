@@ -14,25 +14,51 @@
 #define TABLE(i) ((double)(float)(3 * TABLE_S(i) / (1 + 2 * TABLE_S(i))))
 
 static const schedule_preset presets[] = {
-    {.name = "sd3.5-medium-6", .family = "sd3.5-medium", .n_steps = 6, .max_tokens = 512,
+    {.name = "sd3.5-medium-6",
+     .family = "sd3.5-medium",
+     .n_steps = 6,
+     .max_tokens = 512,
      .scales = {32, 48, 64, 80, 96, 128},
      .sigmas = {1, TABLE(4), TABLE(7), TABLE(12), TABLE(14), TABLE(18)}},
-    {.name = "sd3.5-medium-4", .family = "sd3.5-medium", .n_steps = 4, .max_tokens = 512,
-     .scales = {64, 80, 96, 128}, .sigmas = {1, TABLE(7), TABLE(14), TABLE(18)}},
-    {.name = "sd3.5-large-4", .family = "sd3.5-large", .n_steps = 4, .max_tokens = 512,
-     .scales = {64, 80, 96, 128}, .sigmas = {1, TABLE(7), TABLE(14), TABLE(18)}},
-    {.name = "flux-4", .family = "flux", .n_steps = 4, .max_tokens = 512,
+    {.name = "sd3.5-medium-4",
+     .family = "sd3.5-medium",
+     .n_steps = 4,
+     .max_tokens = 512,
+     .scales = {64, 80, 96, 128},
+     .sigmas = {1, TABLE(7), TABLE(14), TABLE(18)}},
+    {.name = "sd3.5-large-4",
+     .family = "sd3.5-large",
+     .n_steps = 4,
+     .max_tokens = 512,
+     .scales = {64, 80, 96, 128},
+     .sigmas = {1, TABLE(7), TABLE(14), TABLE(18)}},
+    {.name = "flux-4",
+     .family = "flux",
+     .n_steps = 4,
+     .max_tokens = 512,
      .refused = "FLUX models are not supported yet",
-     .scales = {64, 80, 96, 128}, .sigmas = {1, TABLE(7), TABLE(14), TABLE(18)}},
-    {.name = "flux-4-paper", .family = "flux", .n_steps = 4, .max_tokens = 512,
+     .scales = {64, 80, 96, 128},
+     .sigmas = {1, TABLE(7), TABLE(14), TABLE(18)}},
+    {.name = "flux-4-paper",
+     .family = "flux",
+     .n_steps = 4,
+     .max_tokens = 512,
      .refused = "FLUX models are not supported yet",
-     .scales = {32, 64, 96, 128}, .sigmas = {1, .945, .790, .602}},
-    {.name = "sdxl-4", .family = "sdxl", .n_steps = 4,
+     .scales = {32, 64, 96, 128},
+     .sigmas = {1, .945, .790, .602}},
+    {.name = "sdxl-4",
+     .family = "sdxl",
+     .n_steps = 4,
      .refused = "SDXL models are not supported",
-     .scales = {64, 80, 96, 128}, .sigmas = {1, .8, .6, .4}},
-    {.name = "wan-4", .family = "wan", .n_steps = 4,
+     .scales = {64, 80, 96, 128},
+     .sigmas = {1, .8, .6, .4}},
+    {.name = "wan-4",
+     .family = "wan",
+     .n_steps = 4,
      .refused = "Wan video models are not supported",
-     .scales = {20, 30, 40, 60}, .widths = {34, 52, 70, 104}, .frames = {6, 11, 16, 21},
+     .scales = {20, 30, 40, 60},
+     .widths = {34, 52, 70, 104},
+     .frames = {6, 11, 16, 21},
      .sigmas = {1, TABLE(7), TABLE(14), TABLE(18)}},
 };
 enum { N_PRESETS = sizeof(presets) / sizeof(presets[0]) };
@@ -80,32 +106,43 @@ schedule_cost schedule_square_cost(const int *scales, int n)
 swd_status schedule_check(const int *scales, const double *sigmas, int n, swd_err *err)
 {
     if (n < 1 || n > SCHEDULE_STEPS_MAX)
-        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "a schedule of %d steps; give 1 to %d", n, SCHEDULE_STEPS_MAX);
+        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "a schedule of %d steps; give 1 to %d", n,
+                        SCHEDULE_STEPS_MAX);
     for (int k = 0; k < n; k++) {
         if (scales[k] < 2 || scales[k] > SCHEDULE_SIDE_MAX || scales[k] % 2)
-            return SWD_FAIL(err, SWD_ERR_ARGUMENT, "scale %d of the schedule is %d; latent sides are even, 2 to %d", k + 1, scales[k],
-                            SCHEDULE_SIDE_MAX);
+            return SWD_FAIL(err, SWD_ERR_ARGUMENT,
+                            "scale %d of the schedule is %d; latent sides are even, 2 to %d", k + 1,
+                            scales[k], SCHEDULE_SIDE_MAX);
         if (k && scales[k] < scales[k - 1])
-            return SWD_FAIL(err, SWD_ERR_ARGUMENT, "scale %d of the schedule is %d after %d; scales must not decrease", k + 1,
-                            scales[k], scales[k - 1]);
+            return SWD_FAIL(err, SWD_ERR_ARGUMENT,
+                            "scale %d of the schedule is %d after %d; scales must not decrease",
+                            k + 1, scales[k], scales[k - 1]);
         if (!(sigmas[k] > 0 && sigmas[k] <= 1))
-            return SWD_FAIL(err, SWD_ERR_ARGUMENT, "sigma %d of the schedule is %g; it must lie in (0, 1]", k + 1, sigmas[k]);
+            return SWD_FAIL(err, SWD_ERR_ARGUMENT,
+                            "sigma %d of the schedule is %g; it must lie in (0, 1]", k + 1,
+                            sigmas[k]);
         if (k && !((float)sigmas[k] < (float)sigmas[k - 1]))
-            return SWD_FAIL(err, SWD_ERR_ARGUMENT, "sigma %d of the schedule is %g after %g; sigmas must decrease", k + 1, sigmas[k],
-                            sigmas[k - 1]);
+            return SWD_FAIL(err, SWD_ERR_ARGUMENT,
+                            "sigma %d of the schedule is %g after %g; sigmas must decrease", k + 1,
+                            sigmas[k], sigmas[k - 1]);
     }
     if (sigmas[0] != 1)
-        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "the first sigma of the schedule is %g; it must be 1, for sampling starts from noise",
-                        sigmas[0]);
+        return SWD_FAIL(
+            err, SWD_ERR_ARGUMENT,
+            "the first sigma of the schedule is %g; it must be 1, for sampling starts from noise",
+            sigmas[0]);
     return SWD_OK;
 }
 
-swd_status schedule_check_lists(const int *scales, int n_scales, const double *sigmas, int n_sigmas, swd_err *err)
+swd_status schedule_check_lists(const int *scales, int n_scales, const double *sigmas, int n_sigmas,
+                                swd_err *err)
 {
     if (n_sigmas > 1 && sigmas[n_sigmas - 1] == 0) n_sigmas--;
     if (n_scales != n_sigmas)
-        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "%d scales but %d sigmas; a schedule needs one sigma a scale (a trailing 0 aside)",
-                        n_scales, n_sigmas);
+        return SWD_FAIL(
+            err, SWD_ERR_ARGUMENT,
+            "%d scales but %d sigmas; a schedule needs one sigma a scale (a trailing 0 aside)",
+            n_scales, n_sigmas);
     return schedule_check(scales, sigmas, n_scales, err);
 }
 
@@ -116,23 +153,29 @@ static const char *skip_blanks(const char *s)
 }
 
 // strtol and strtod accept more than a list should hold (inf, nan, 0x1p3): only these characters may come.
-static swd_status check_characters(const char *text, const char *allowed, const char *what, swd_err *err)
+static swd_status check_characters(const char *text, const char *allowed, const char *what,
+                                   swd_err *err)
 {
-    if (!text || !*skip_blanks(text)) return SWD_FAIL(err, SWD_ERR_ARGUMENT, "an empty list of %s", what);
+    if (!text || !*skip_blanks(text))
+        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "an empty list of %s", what);
     size_t n = strspn(text, allowed);
     if (text[n])
-        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "unexpected '%c' at character %zu in the list of %s '%.80s'", text[n], n + 1, what, text);
+        return SWD_FAIL(err, SWD_ERR_ARGUMENT,
+                        "unexpected '%c' at character %zu in the list of %s '%.80s'", text[n],
+                        n + 1, what, text);
     return SWD_OK;
 }
 
 // One step past an entry that ended at `end`: *s goes behind the comma, or to NULL after the last entry.
-static swd_status next_entry(const char **s, const char *end, const char *text, const char *what, swd_err *err)
+static swd_status next_entry(const char **s, const char *end, const char *text, const char *what,
+                             swd_err *err)
 {
     bool empty = end == *s;
     end = skip_blanks(end);
     if (empty || (*end && *end != ','))
-        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "no number at character %zu in the list of %s '%.80s'", (size_t)(end - text) + 1, what,
-                        text);
+        return SWD_FAIL(err, SWD_ERR_ARGUMENT,
+                        "no number at character %zu in the list of %s '%.80s'",
+                        (size_t)(end - text) + 1, what, text);
     *s = *end ? end + 1 : NULL;
     return SWD_OK;
 }
@@ -148,7 +191,8 @@ swd_status schedule_parse_scales(int *out, int *n, int max, const char *text, sw
         const char *entry = s;
         SWD_TRY(next_entry(&s, end, text, "scales", err), err);
         if (errno || v < INT_MIN || v > INT_MAX)
-            return SWD_FAIL(err, SWD_ERR_ARGUMENT, "the scale '%.*s' is too large", (int)(end - entry), entry);
+            return SWD_FAIL(err, SWD_ERR_ARGUMENT, "the scale '%.*s' is too large",
+                            (int)(end - entry), entry);
         if (count == max) return SWD_FAIL(err, SWD_ERR_ARGUMENT, "more than %d scales", max);
         out[count++] = (int)v;
     }
@@ -164,7 +208,8 @@ swd_status schedule_parse_sigmas(double *out, int *n, int max, const char *text,
         char *end;
         double v = strtod(s, &end);
         SWD_TRY(next_entry(&s, end, text, "sigmas", err), err);
-        if (!isfinite(v)) return SWD_FAIL(err, SWD_ERR_ARGUMENT, "a sigma of '%.80s' is too large", text);
+        if (!isfinite(v))
+            return SWD_FAIL(err, SWD_ERR_ARGUMENT, "a sigma of '%.80s' is too large", text);
         if (count == max) return SWD_FAIL(err, SWD_ERR_ARGUMENT, "more than %d sigmas", max);
         out[count++] = v;
     }
@@ -189,13 +234,18 @@ static double shift_float(float s, double shift)
 swd_status schedule_euler(double *sigmas, int steps, double shift, swd_err *err)
 {
     if (steps < 1 || steps > SCHEDULE_EULER_STEPS_MAX)
-        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "%d steps; give 1 to %d", steps, SCHEDULE_EULER_STEPS_MAX);
+        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "%d steps; give 1 to %d", steps,
+                        SCHEDULE_EULER_STEPS_MAX);
     if (!(shift >= 1e-6 && shift <= 1e6))
-        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "a shift of %g; give a number from 0.000001 to 1000000", shift);
-    double first = shift_float(1.0f, shift) * 1000, last = shift_float(1.0f / 1000.0f, shift) * 1000;
+        return SWD_FAIL(err, SWD_ERR_ARGUMENT,
+                        "a shift of %g; give a number from 0.000001 to 1000000", shift);
+    double first = shift_float(1.0f, shift) * 1000,
+           last = shift_float(1.0f / 1000.0f, shift) * 1000;
     double step = steps > 1 ? (last - first) / (steps - 1) : 0;
     for (int i = 0; i < steps; i++) {
-        double t = i && i == steps - 1 ? last : i * step + first; // numpy.linspace: the end point is put in exactly
+        double t = i && i == steps - 1
+                       ? last
+                       : i * step + first; // numpy.linspace: the end point is put in exactly
         double s = t / 1000;
         sigmas[i] = (double)(float)(shift * s / (1 + (shift - 1) * s));
     }

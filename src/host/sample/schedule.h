@@ -21,18 +21,21 @@ typedef struct schedule_preset {
     const char *family;  /* "sd3.5-medium", "sd3.5-large", "flux", "sdxl", "wan" */
     const char *refused; /* why no model here can run it; NULL if one can */
     int n_steps;
-    int scales[SCHEDULE_PRESET_STEPS_MAX];    /* latent sides (wan: heights), non-decreasing */
-    int widths[SCHEDULE_PRESET_STEPS_MAX];    /* where they differ from the heights, else 0 */
-    int frames[SCHEDULE_PRESET_STEPS_MAX];    /* of video, else 0 */
-    double sigmas[SCHEDULE_PRESET_STEPS_MAX]; /* float32 values where they come from the table; the final 0 is not listed */
-    int max_tokens;                           /* length of the T5 prompt the student was trained with; 0: it says nothing */
+    int scales[SCHEDULE_PRESET_STEPS_MAX]; /* latent sides (wan: heights), non-decreasing */
+    int widths[SCHEDULE_PRESET_STEPS_MAX]; /* where they differ from the heights, else 0 */
+    int frames[SCHEDULE_PRESET_STEPS_MAX]; /* of video, else 0 */
+    double sigmas
+        [SCHEDULE_PRESET_STEPS_MAX]; /* float32 values where they come from the table; the final 0 is not listed */
+    int max_tokens; /* length of the T5 prompt the student was trained with; 0: it says nothing */
 } schedule_preset;
 
 /* In units of one evaluation at the last size: the sum of the token counts (linear layers), and of their squares (attention). */
-typedef struct schedule_cost { double linear, quadratic; } schedule_cost;
+typedef struct schedule_cost {
+    double linear, quadratic;
+} schedule_cost;
 
 const schedule_preset *schedule_find(const char *name); /* NULL if there is none */
-const schedule_preset *schedule_at(int i);              /* in the order of listing; NULL beyond the last */
+const schedule_preset *schedule_at(int i); /* in the order of listing; NULL beyond the last */
 schedule_cost schedule_preset_cost(const schedule_preset *p);
 schedule_cost schedule_square_cost(const int *scales, int n); /* n >= 1, scales positive */
 
@@ -40,7 +43,8 @@ schedule_cost schedule_square_cost(const int *scales, int n); /* n >= 1, scales 
  * decreasing in (0, 1], the first 1 (sampling starts from pure noise; a start from a picture skips steps instead). sigmas has n
  * entries, or n + 1 with a trailing 0 if n_sigmas says so. SWD_ERR_ARGUMENT names the entry. */
 swd_status schedule_check(const int *scales, const double *sigmas, int n, swd_err *err);
-swd_status schedule_check_lists(const int *scales, int n_scales, const double *sigmas, int n_sigmas, swd_err *err);
+swd_status schedule_check_lists(const int *scales, int n_scales, const double *sigmas, int n_sigmas,
+                                swd_err *err);
 
 /* "4,6,8" and "1,.95": comma-separated, blanks around entries allowed, nothing else. out has room for max entries; *n is written
  * on success only. SWD_ERR_ARGUMENT. */

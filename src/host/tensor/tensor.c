@@ -4,8 +4,12 @@
 #include <stdio.h>
 #include <string.h>
 
-static const struct { size_t size; const char *name; } dtypes[SWD_N_DTYPES] = {
-    [SWD_F32] = {4, "f32"}, [SWD_BF16] = {2, "bf16"}, [SWD_F16] = {2, "f16"}, [SWD_I32] = {4, "i32"}, [SWD_U8] = {1, "u8"},
+static const struct {
+    size_t size;
+    const char *name;
+} dtypes[SWD_N_DTYPES] = {
+    [SWD_F32] = {4, "f32"}, [SWD_BF16] = {2, "bf16"}, [SWD_F16] = {2, "f16"},
+    [SWD_I32] = {4, "i32"}, [SWD_U8] = {1, "u8"},
 };
 
 size_t dtype_size(swd_dtype dtype)
@@ -14,7 +18,10 @@ size_t dtype_size(swd_dtype dtype)
     return dtypes[dtype].size;
 }
 
-const char *dtype_name(swd_dtype dtype) { return (unsigned)dtype < SWD_N_DTYPES ? dtypes[dtype].name : "?"; }
+const char *dtype_name(swd_dtype dtype)
+{
+    return (unsigned)dtype < SWD_N_DTYPES ? dtypes[dtype].name : "?";
+}
 
 swd_tensor tensor_make(void *data, swd_dtype dtype, const int64_t *shape, int ndim)
 {
@@ -29,7 +36,10 @@ swd_tensor tensor_make(void *data, swd_dtype dtype, const int64_t *shape, int nd
     return t;
 }
 
-swd_tensor tensor1(void *data, swd_dtype dtype, int64_t a) { return tensor_make(data, dtype, (int64_t[]){a}, 1); }
+swd_tensor tensor1(void *data, swd_dtype dtype, int64_t a)
+{
+    return tensor_make(data, dtype, (int64_t[]){a}, 1);
+}
 
 swd_tensor tensor2(void *data, swd_dtype dtype, int64_t a, int64_t b)
 {
@@ -54,7 +64,10 @@ int64_t tensor_numel(swd_tensor t)
     return n;
 }
 
-size_t tensor_bytes(swd_tensor t) { return (size_t)tensor_numel(t) * dtype_size(t.dtype); }
+size_t tensor_bytes(swd_tensor t)
+{
+    return (size_t)tensor_numel(t) * dtype_size(t.dtype);
+}
 
 bool tensor_contiguous(swd_tensor t)
 {
@@ -132,12 +145,16 @@ static float float_of(uint32_t u)
     return f;
 }
 
-float bf16_to_f32(uint16_t h) { return float_of((uint32_t)h << 16); }
+float bf16_to_f32(uint16_t h)
+{
+    return float_of((uint32_t)h << 16);
+}
 
 uint16_t f32_to_bf16(float f)
 {
     uint32_t u = bits_of(f);
-    if ((u & 0x7fffffff) > 0x7f800000) return (uint16_t)(u >> 16 | 0x40); // NaN: quiet, payload kept
+    if ((u & 0x7fffffff) > 0x7f800000)
+        return (uint16_t)(u >> 16 | 0x40); // NaN: quiet, payload kept
     return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
 }
 

@@ -10,7 +10,8 @@ typedef enum swd_dtype { SWD_F32, SWD_BF16, SWD_F16, SWD_I32, SWD_U8, SWD_N_DTYP
 enum { SWD_MAX_DIMS = 5 };
 
 typedef struct swd_tensor {
-    void *data; /* host or device, whatever the backend that made it uses; NULL while a plan is being measured */
+    void *
+        data; /* host or device, whatever the backend that made it uses; NULL while a plan is being measured */
     swd_dtype dtype;
     int ndim; /* 0: the absent tensor */
     int64_t shape[SWD_MAX_DIMS];
@@ -27,8 +28,14 @@ swd_tensor tensor2(void *data, swd_dtype dtype, int64_t a, int64_t b);
 swd_tensor tensor3(void *data, swd_dtype dtype, int64_t a, int64_t b, int64_t c);
 swd_tensor tensor4(void *data, swd_dtype dtype, int64_t a, int64_t b, int64_t c, int64_t d);
 /* The absent tensor (optional arguments of ops). */
-static inline swd_tensor tensor_none(void) { return (swd_tensor){0}; }
-static inline bool tensor_present(swd_tensor t) { return t.ndim > 0; }
+static inline swd_tensor tensor_none(void)
+{
+    return (swd_tensor){0};
+}
+static inline bool tensor_present(swd_tensor t)
+{
+    return t.ndim > 0;
+}
 
 int64_t tensor_numel(swd_tensor t);
 size_t tensor_bytes(swd_tensor t); /* of the elements, contiguous */
@@ -46,5 +53,5 @@ char *tensor_describe(swd_tensor t, char *buf, size_t n);
 float bf16_to_f32(uint16_t h);
 uint16_t f32_to_bf16(float f); /* round to nearest even; NaN stays NaN */
 float f16_to_f32(uint16_t h);
-uint16_t f32_to_f16(float f);  /* round to nearest even, denormals kept */
+uint16_t f32_to_f16(float f); /* round to nearest even, denormals kept */
 #endif

@@ -28,7 +28,8 @@ struct clip_bpe {
 };
 
 /* Bytes are written as printable characters: themselves where printable in Latin-1, else U+0100 + a running number. */
-static int32_t byte_char(int byte) {
+static int32_t byte_char(int byte)
+{
     static const unsigned char hidden[][2] = {{0, 32}, {127, 160}, {173, 173}};
     int n = 0;
     for (int k = 0; k < 3; k++) {
@@ -38,19 +39,24 @@ static int32_t byte_char(int byte) {
     return byte;
 }
 
-static merge *merge_slot(const clip_bpe *t, uint64_t pair) {
+static merge *merge_slot(const clip_bpe *t, uint64_t pair)
+{
     size_t i = (size_t)((pair * 0x9e3779b97f4a7c15u) >> 20) & (t->merges_capacity - 1);
-    while (t->merges[i].id >= 0 && t->merges[i].pair != pair) i = (i + 1) & (t->merges_capacity - 1);
+    while (t->merges[i].id >= 0 && t->merges[i].pair != pair)
+        i = (i + 1) & (t->merges_capacity - 1);
     return &t->merges[i];
 }
 
-static swd_status read_vocab(clip_bpe *t, const swd_json *j, swd_err *err) {
+static swd_status read_vocab(clip_bpe *t, const swd_json *j, swd_err *err)
+{
     const char *key;
     json_t *value;
-    json_object_foreach(j->root, key, value) {
+    json_object_foreach(j->root, key, value)
+    {
         json_int_t id = json_is_integer(value) ? json_integer_value(value) : -1;
         if (id < 0 || id >= TEXT_TOKENS_MAX)
-            return SWD_FAIL(err, SWD_ERR_FILE, "%s: token \"%.40s\" has no id from 0 to %d", j->path, key, TEXT_TOKENS_MAX - 1);
+            return SWD_FAIL(err, SWD_ERR_FILE, "%s: token \"%.40s\" has no id from 0 to %d",
+                            j->path, key, TEXT_TOKENS_MAX - 1);
         SWD_TRY(str_map_put(&t->vocab, key, strlen(key), (int32_t)id, err), err);
     }
     if (!t->vocab.count) return SWD_FAIL(err, SWD_ERR_FILE, "%s: no tokens", j->path);
@@ -64,11 +70,13 @@ static swd_status read_vocab(clip_bpe *t, const swd_json *j, swd_err *err) {
     return SWD_OK;
 }
 
-static swd_status put_merge(clip_bpe *t, const char *line, size_t n, int32_t rank, swd_err *err) {
+static swd_status put_merge(clip_bpe *t, const char *line, size_t n, int32_t rank, swd_err *err)
+{
     const char *gap = memchr(line, ' ', n);
     size_t left = gap ? (size_t)(gap - line) : 0, right = n - left - 1;
     if (!left || !right || memchr(gap + 1, ' ', right))
-        return SWD_FAIL(err, SWD_ERR_FILE, "merges.txt: merge %d is not two tokens with a blank between", (int)rank);
+        return SWD_FAIL(err, SWD_ERR_FILE,
+                        "merges.txt: merge %d is not two tokens with a blank between", (int)rank);
     char *joined = malloc(n);
     if (!joined) return SWD_FAIL(err, SWD_ERR_MEMORY, "no memory for a merge");
     memcpy(joined, line, left);
@@ -77,13 +85,15 @@ static swd_status put_merge(clip_bpe *t, const char *line, size_t n, int32_t ran
     int32_t id = str_map_find(&t->vocab, joined, n - 1);
     free(joined);
     if (a < 0 || b < 0 || id < 0)
-        return SWD_FAIL(err, SWD_ERR_FILE, "merges.txt: merge %d uses a token that vocab.json lacks", (int)rank);
+        return SWD_FAIL(err, SWD_ERR_FILE,
+                        "merges.txt: merge %d uses a token that vocab.json lacks", (int)rank);
     uint64_t pair = (uint64_t)(uint32_t)a << 32 | (uint32_t)b;
     *merge_slot(t, pair) = (merge){pair, rank, id};
     return SWD_OK;
 }
 
-static swd_status read_merges(clip_bpe *t, const char *s, size_t n, swd_err *err) {
+static swd_status read_merges(clip_bpe *t, const char *s, size_t n, swd_err *err)
+{
     size_t lines = 1;
     for (size_t i = 0; i < n; i++) lines += s[i] == '\n';
     if (lines > TEXT_TOKENS_MAX) return SWD_FAIL(err, SWD_ERR_FILE, "merges.txt: %zu lines", lines);
@@ -103,18 +113,27 @@ static swd_status read_merges(clip_bpe *t, const char *s, size_t n, swd_err *err
     return SWD_OK;
 }
 
-static swd_status special_id(int32_t *id, clip_bpe *t, const swd_json *config, const char *field, swd_err *err) {
-    const char *text = NULL, *dflt = strcmp(field, "bos_token") ? "<|endoftext|>" : "<|startoftext|>";
-    if (config->root) SWD_TRY(special_token_read(&text, config, field, dflt, err), err);
-    else text = dflt;
+static swd_status special_id(int32_t *id, clip_bpe *t, const swd_json *config, const char *field,
+                             swd_err *err)
+{
+    const char *text = NULL,
+               *dflt = strcmp(field, "bos_token") ? "<|endoftext|>" : "<|startoftext|>";
+    if (config->root)
+        SWD_TRY(special_token_read(&text, config, field, dflt, err), err);
+    else
+        text = dflt;
     const added_token *known = added_tokens_by_text(&t->added, text);
     *id = known ? known->id : str_map_find(&t->vocab, text, strlen(text));
-    if (*id < 0) return SWD_FAIL(err, SWD_ERR_FILE, "vocab.json: no token \"%.40s\", which is the %s", text, field);
+    if (*id < 0)
+        return SWD_FAIL(err, SWD_ERR_FILE, "vocab.json: no token \"%.40s\", which is the %s", text,
+                        field);
     added_token token = {.text = (char *)text, .n = strlen(text), .id = *id};
     return added_tokens_put(&t->added, &token, err);
 }
 
-static swd_status open_parts(clip_bpe *t, const swd_json *vocab, const swd_mapping *merges, const swd_json *config, swd_err *err) {
+static swd_status open_parts(clip_bpe *t, const swd_json *vocab, const swd_mapping *merges,
+                             const swd_json *config, swd_err *err)
+{
     SWD_TRY(read_vocab(t, vocab, err), err);
     SWD_TRY(read_merges(t, (const char *)merges->data, merges->size, err), err);
     t->max_length = CLIP_LENGTH;
@@ -129,8 +148,9 @@ static swd_status open_parts(clip_bpe *t, const swd_json *vocab, const swd_mappi
     return SWD_OK;
 }
 
-static swd_status finish_open(clip_bpe **out, const swd_json *vocab, const swd_mapping *merges, const swd_json *config,
-                              swd_err *err) {
+static swd_status finish_open(clip_bpe **out, const swd_json *vocab, const swd_mapping *merges,
+                              const swd_json *config, swd_err *err)
+{
     clip_bpe *t = calloc(1, sizeof *t);
     if (!t) return SWD_FAIL(err, SWD_ERR_MEMORY, "no memory for a tokenizer");
     swd_status s = open_parts(t, vocab, merges, config, err);
@@ -139,8 +159,10 @@ static swd_status finish_open(clip_bpe **out, const swd_json *vocab, const swd_m
     return s;
 }
 
-swd_status clip_bpe_open_memory(clip_bpe **out, const void *vocab, size_t n_vocab, const void *merges, size_t n_merges,
-                                const void *config, size_t n_config, swd_err *err) {
+swd_status clip_bpe_open_memory(clip_bpe **out, const void *vocab, size_t n_vocab,
+                                const void *merges, size_t n_merges, const void *config,
+                                size_t n_config, swd_err *err)
+{
     swd_json v = {0}, c = {0};
     swd_mapping m = {.data = merges, .size = n_merges};
     *out = NULL;
@@ -152,13 +174,15 @@ swd_status clip_bpe_open_memory(clip_bpe **out, const void *vocab, size_t n_voca
     return s;
 }
 
-swd_status clip_bpe_open(clip_bpe **out, const char *dir, swd_err *err) {
+swd_status clip_bpe_open(clip_bpe **out, const char *dir, swd_err *err)
+{
     swd_json v = {0}, c = {0};
     swd_mapping m = {0};
     char path[4096];
     swd_status s;
     *out = NULL;
-    if (strlen(dir) > sizeof path - 64) return SWD_FAIL(err, SWD_ERR_ARGUMENT, "%.80s...: the path is too long", dir);
+    if (strlen(dir) > sizeof path - 64)
+        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "%.80s...: the path is too long", dir);
     snprintf(path, sizeof path, "%s/vocab.json", dir);
     SWD_TRY_GOTO(s, json_open(&v, path, err), err, done);
     snprintf(path, sizeof path, "%s/merges.txt", dir);
@@ -173,7 +197,8 @@ done:
     return s;
 }
 
-void clip_bpe_close(clip_bpe **t) {
+void clip_bpe_close(clip_bpe **t)
+{
     if (!t || !*t) return;
     str_map_free(&(*t)->vocab);
     added_tokens_free(&(*t)->added);
@@ -182,12 +207,19 @@ void clip_bpe_close(clip_bpe **t) {
     *t = NULL;
 }
 
-int clip_bpe_max_length(const clip_bpe *t) { return t->max_length; }
+int clip_bpe_max_length(const clip_bpe *t)
+{
+    return t->max_length;
+}
 
-static int combining_class(int32_t c) { return unicode_fix_inert(c) ? 0 : utf8proc_get_property(c)->combining_class; }
+static int combining_class(int32_t c)
+{
+    return unicode_fix_inert(c) ? 0 : utf8proc_get_property(c)->combining_class;
+}
 
 /* Combining marks of one run in order of their class, stable; counted, so that a run of any length takes linear time. */
-static void sort_marks(utf8proc_int32_t *c, utf8proc_int32_t *scratch, size_t n) {
+static void sort_marks(utf8proc_int32_t *c, utf8proc_int32_t *scratch, size_t n)
+{
     size_t start[257] = {0};
     for (size_t i = 0; i < n; i++) start[combining_class(c[i]) + 1]++;
     for (int k = 0; k < 256; k++) start[k + 1] += start[k];
@@ -196,7 +228,8 @@ static void sort_marks(utf8proc_int32_t *c, utf8proc_int32_t *scratch, size_t n)
 }
 
 /* Inert characters part the text: nothing composes over them. */
-static size_t compose(utf8proc_int32_t *c, utf8proc_int32_t *scratch, size_t n) {
+static size_t compose(utf8proc_int32_t *c, utf8proc_int32_t *scratch, size_t n)
+{
     size_t out = 0;
     for (size_t i = 0; i < n;) {
         size_t end = i;
@@ -208,7 +241,8 @@ static size_t compose(utf8proc_int32_t *c, utf8proc_int32_t *scratch, size_t n) 
         size_t end = i;
         while (end < n && !unicode_fix_inert(c[end])) end++;
         memmove(c + out, c + i, (end - i) * sizeof *c);
-        utf8proc_ssize_t got = utf8proc_normalize_utf32(c + out, (utf8proc_ssize_t)(end - i), UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+        utf8proc_ssize_t got = utf8proc_normalize_utf32(c + out, (utf8proc_ssize_t)(end - i),
+                                                        UTF8PROC_STABLE | UTF8PROC_COMPOSE);
         if (got > 0) out += (size_t)got;
         if (end < n) c[out++] = c[end];
         i = end + 1;
@@ -216,13 +250,15 @@ static size_t compose(utf8proc_int32_t *c, utf8proc_int32_t *scratch, size_t n) 
     return out;
 }
 
-static int32_t lower(int32_t c) {
+static int32_t lower(int32_t c)
+{
     int32_t fixed = unicode_fix_lower(c);
     return fixed >= 0 ? fixed : utf8proc_tolower(c);
 }
 
 /* NFC, runs of blanks to one, lower case. */
-static swd_status normalize(text_buf *out, const char *s, size_t n, swd_err *err) {
+static swd_status normalize(text_buf *out, const char *s, size_t n, swd_err *err)
+{
     size_t capacity = 4 * n + 16, count = 0; /* a character of k bytes decomposes into at most 4 */
     utf8proc_int32_t *c = malloc(2 * capacity * sizeof *c);
     if (!c) return SWD_FAIL(err, SWD_ERR_MEMORY, "no memory for a prompt of %zu bytes", n);
@@ -233,8 +269,9 @@ static swd_status normalize(text_buf *out, const char *s, size_t n, swd_err *err
             c[count++] = one;
             continue;
         }
-        utf8proc_ssize_t got = utf8proc_decompose_char(one, c + count, (utf8proc_ssize_t)(capacity - count),
-                                                       UTF8PROC_STABLE | UTF8PROC_DECOMPOSE, &class_of);
+        utf8proc_ssize_t got =
+            utf8proc_decompose_char(one, c + count, (utf8proc_ssize_t)(capacity - count),
+                                    UTF8PROC_STABLE | UTF8PROC_DECOMPOSE, &class_of);
         if (got > 0) count += (size_t)got;
     }
     count = compose(c, c + capacity, count);
@@ -258,15 +295,20 @@ typedef struct word {
     size_t n_heap;
 } word;
 
-static bool before(candidate a, candidate b) { return a.rank != b.rank ? a.rank < b.rank : a.at < b.at; }
+static bool before(candidate a, candidate b)
+{
+    return a.rank != b.rank ? a.rank < b.rank : a.at < b.at;
+}
 
-static void heap_push(word *w, candidate c) {
+static void heap_push(word *w, candidate c)
+{
     size_t i = w->n_heap++;
     for (; i && before(c, w->heap[(i - 1) / 2]); i = (i - 1) / 2) w->heap[i] = w->heap[(i - 1) / 2];
     w->heap[i] = c;
 }
 
-static candidate heap_pop(word *w) {
+static candidate heap_pop(word *w)
+{
     candidate top = w->heap[0], c = w->heap[--w->n_heap];
     size_t i = 0;
     for (size_t k = 1; k < w->n_heap; k = 2 * i + 1) {
@@ -279,19 +321,25 @@ static candidate heap_pop(word *w) {
     return top;
 }
 
-static const merge *pair_at(const clip_bpe *t, const word *w, int32_t at) {
+static const merge *pair_at(const clip_bpe *t, const word *w, int32_t at)
+{
     if (at < 0 || w->id[at] < 0 || w->next[at] < 0) return NULL;
-    const merge *m = merge_slot(t, (uint64_t)(uint32_t)w->id[at] << 32 | (uint32_t)w->id[w->next[at]]);
+    const merge *m =
+        merge_slot(t, (uint64_t)(uint32_t)w->id[at] << 32 | (uint32_t)w->id[w->next[at]]);
     return m->id >= 0 ? m : NULL;
 }
 
-static void try_pair(const clip_bpe *t, word *w, int32_t at) {
+static void try_pair(const clip_bpe *t, word *w, int32_t at)
+{
     const merge *m = pair_at(t, w, at);
     if (m) heap_push(w, (candidate){m->rank, at, m->id});
 }
 
-static swd_status encode_word(const clip_bpe *t, text_ids *ids, const char *s, size_t n, swd_err *err) {
-    if (n > INT32_MAX / 4) return SWD_FAIL(err, SWD_ERR_ARGUMENT, "the prompt has a word of %zu bytes", n);
+static swd_status encode_word(const clip_bpe *t, text_ids *ids, const char *s, size_t n,
+                              swd_err *err)
+{
+    if (n > INT32_MAX / 4)
+        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "the prompt has a word of %zu bytes", n);
     word w = {.heap = malloc(3 * n * sizeof *w.heap), .id = malloc(3 * n * sizeof *w.id)};
     if (!w.heap || !w.id) {
         free(w.heap);
@@ -327,20 +375,26 @@ static swd_status encode_word(const clip_bpe *t, text_ids *ids, const char *s, s
 
 typedef enum { SPACE, LETTER, NUMBER, OTHER } char_class;
 
-static char_class classify(int32_t c) {
+static char_class classify(int32_t c)
+{
     if (text_is_space(c)) return SPACE;
     switch (unicode_fix_class(c)) {
-    case UNICODE_LETTER: return LETTER;
-    case UNICODE_NUMBER: return NUMBER;
-    case UNICODE_OTHER: return OTHER;
-    case UNICODE_AS_IS: break;
+    case UNICODE_LETTER:
+        return LETTER;
+    case UNICODE_NUMBER:
+        return NUMBER;
+    case UNICODE_OTHER:
+        return OTHER;
+    case UNICODE_AS_IS:
+        break;
     }
     int k = utf8proc_category(c);
     if (k >= UTF8PROC_CATEGORY_LU && k <= UTF8PROC_CATEGORY_LO) return LETTER;
     return k >= UTF8PROC_CATEGORY_ND && k <= UTF8PROC_CATEGORY_NO ? NUMBER : OTHER;
 }
 
-static size_t contraction(const char *s, size_t n) {
+static size_t contraction(const char *s, size_t n)
+{
     static const char *const ends[] = {"'s", "'t", "'re", "'ve", "'m", "'ll", "'d"};
     for (int i = 0; i < 7; i++)
         if (strlen(ends[i]) <= n && !memcmp(s, ends[i], strlen(ends[i]))) return strlen(ends[i]);
@@ -348,14 +402,18 @@ static size_t contraction(const char *s, size_t n) {
 }
 
 /* 's|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+ ; the rest (blanks) is dropped. */
-static swd_status encode_words(const clip_bpe *t, text_ids *ids, const char *s, size_t n, swd_err *err) {
+static swd_status encode_words(const clip_bpe *t, text_ids *ids, const char *s, size_t n,
+                               swd_err *err)
+{
     for (size_t i = 0, k; i < n && ids->n < ids->max;) {
         size_t length = contraction(s + i, n - i);
         if (!length) {
             char_class kind = classify(text_decode(s + i, n - i, &k));
             length = k;
             if (kind == LETTER || kind == OTHER)
-                while (i + length < n && classify(text_decode(s + i + length, n - i - length, &k)) == kind) length += k;
+                while (i + length < n &&
+                       classify(text_decode(s + i + length, n - i - length, &k)) == kind)
+                    length += k;
             if (kind == SPACE) {
                 i += length;
                 continue;
@@ -368,12 +426,15 @@ static swd_status encode_words(const clip_bpe *t, text_ids *ids, const char *s, 
 }
 
 /* A stretch without raw special tokens: normalised, then those matched in normalised text are cut out. */
-static swd_status encode_stretch(const clip_bpe *t, text_ids *ids, const char *s, size_t n, swd_err *err) {
+static swd_status encode_stretch(const clip_bpe *t, text_ids *ids, const char *s, size_t n,
+                                 swd_err *err)
+{
     text_buf b = {0};
     swd_status status = n ? normalize(&b, s, n, err) : SWD_OK;
     for (size_t at = 0, start, stop; status == SWD_OK && at < b.n; at = stop) {
         int32_t id = -1;
-        if (!added_tokens_next(&t->added, true, b.data, b.n, at, &start, &stop, &id)) start = stop = b.n;
+        if (!added_tokens_next(&t->added, true, b.data, b.n, at, &start, &stop, &id))
+            start = stop = b.n;
         status = encode_words(t, ids, b.data + at, start - at, err);
         if (id >= 0) text_ids_put(ids, id);
     }
@@ -381,8 +442,12 @@ static swd_status encode_stretch(const clip_bpe *t, text_ids *ids, const char *s
     return status;
 }
 
-swd_status clip_bpe_encode(const clip_bpe *t, int32_t *ids, int max_length, int *n_used, const char *utf8, size_t n, swd_err *err) {
-    if (max_length < 2) return SWD_FAIL(err, SWD_ERR_ARGUMENT, "%d tokens do not hold a start and an end", max_length);
+swd_status clip_bpe_encode(const clip_bpe *t, int32_t *ids, int max_length, int *n_used,
+                           const char *utf8, size_t n, swd_err *err)
+{
+    if (max_length < 2)
+        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "%d tokens do not hold a start and an end",
+                        max_length);
     SWD_TRY(text_check_utf8(utf8, n, err), err);
     text_ids list = {.id = ids + 1, .max = max_length - 2};
     for (size_t at = 0, start, stop; at < n && list.n < list.max; at = stop) {

@@ -59,7 +59,8 @@ static uint32_t widen(uint32_t *out, const void *src, swd_dtype dtype)
 }
 
 // One block of n <= BLOCK elements; dst NULL: only the check.
-static uint32_t convert_block(void *dst, swd_dtype dst_dtype, const void *src, swd_dtype src_dtype, size_t n)
+static uint32_t convert_block(void *dst, swd_dtype dst_dtype, const void *src, swd_dtype src_dtype,
+                              size_t n)
 {
     unsigned char padded[BLOCK * 4] = {0};
     uint32_t wide[BLOCK];
@@ -91,9 +92,13 @@ bool convert_floats(void *dst, swd_dtype dst_dtype, const void *src, swd_dtype s
     for (int64_t b = 0; b < n_blocks; b++) {
         int64_t at = b * BLOCK, length = n - at < BLOCK ? n - at : BLOCK;
         void *out = dst ? (char *)dst + (size_t)at * to : NULL;
-        bad |= convert_block(out, dst_dtype, (const char *)src + (size_t)at * from, src_dtype, (size_t)length);
+        bad |= convert_block(out, dst_dtype, (const char *)src + (size_t)at * from, src_dtype,
+                             (size_t)length);
     }
     return bad == 0;
 }
 
-bool floats_finite(const void *src, swd_dtype dtype, int64_t n) { return convert_floats(NULL, SWD_F32, src, dtype, n); }
+bool floats_finite(const void *src, swd_dtype dtype, int64_t n)
+{
+    return convert_floats(NULL, SWD_F32, src, dtype, n);
+}

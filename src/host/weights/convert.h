@@ -6,7 +6,8 @@
 
 /* n elements of src (F32, F16 or BF16, any alignment) to dst (F32 or BF16, aligned), rounded to nearest even.
  * false if one of them is NaN or infinite (dst is then unspecified). */
-bool convert_floats(void *dst, swd_dtype dst_dtype, const void *src, swd_dtype src_dtype, int64_t n);
+bool convert_floats(void *dst, swd_dtype dst_dtype, const void *src, swd_dtype src_dtype,
+                    int64_t n);
 /* The check alone. */
 bool floats_finite(const void *src, swd_dtype dtype, int64_t n);
 #endif

@@ -47,29 +47,43 @@ static const json_t *setting(const settings *s, const char *field)
 // Ways to train that change more than A and B: their result would be wrong without a word.
 static swd_status refuse_variants(const settings *s, swd_err *err)
 {
-    static const char *const switches[] = {"use_rslora", "use_dora", "lora_bias", "fan_in_fan_out", "use_qalora"};
-    static const char *const lists[] = {"layer_replication", "target_parameters", "trainable_token_indices",
-                                        "alora_invocation_tokens", "modules_to_save", "arrow_config",
-                                        "kasa_config", "monteclora_config", "velora_config", "use_bdlora"};
+    static const char *const switches[] = {"use_rslora", "use_dora", "lora_bias", "fan_in_fan_out",
+                                           "use_qalora"};
+    static const char *const lists[] = {"layer_replication",
+                                        "target_parameters",
+                                        "trainable_token_indices",
+                                        "alora_invocation_tokens",
+                                        "modules_to_save",
+                                        "arrow_config",
+                                        "kasa_config",
+                                        "monteclora_config",
+                                        "velora_config",
+                                        "use_bdlora"};
     static const char *const inits[] = {"pissa", "olora", "corda", "loftq", "lora_ga"};
     const char *path = s->json.path;
     for (size_t i = 0; i < sizeof switches / sizeof switches[0]; i++) {
         if (json_is_true(setting(s, switches[i])))
-            return SWD_FAIL(err, SWD_ERR_UNSUPPORTED, "%s: \"%s\" is true: such adapters are not supported", path, switches[i]);
+            return SWD_FAIL(err, SWD_ERR_UNSUPPORTED,
+                            "%s: \"%s\" is true: such adapters are not supported", path,
+                            switches[i]);
     }
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
         const json_t *v = setting(s, lists[i]);
         if (json_array_size(v) > 0 || json_object_size(v) > 0)
-            return SWD_FAIL(err, SWD_ERR_UNSUPPORTED, "%s: \"%s\" is set: such adapters are not supported", path, lists[i]);
+            return SWD_FAIL(err, SWD_ERR_UNSUPPORTED,
+                            "%s: \"%s\" is set: such adapters are not supported", path, lists[i]);
     }
-    const char *type = json_string_value(setting(s, "peft_type")), *init = json_string_value(setting(s, "init_lora_weights"));
+    const char *type = json_string_value(setting(s, "peft_type")),
+               *init = json_string_value(setting(s, "init_lora_weights"));
     if (type && strcmp(type, "LORA") != 0)
-        return SWD_FAIL(err, SWD_ERR_UNSUPPORTED, "%s: \"peft_type\" is %s; LORA is supported", path, type);
+        return SWD_FAIL(err, SWD_ERR_UNSUPPORTED, "%s: \"peft_type\" is %s; LORA is supported",
+                        path, type);
     for (size_t i = 0; init && i < sizeof inits / sizeof inits[0]; i++) {
         if (str_starts(init, inits[i]))
             return SWD_FAIL(err, SWD_ERR_UNSUPPORTED,
-                            "%s: \"init_lora_weights\" is %s, which changes the base weights: convert it to a plain LoRA", path,
-                            init);
+                            "%s: \"init_lora_weights\" is %s, which changes the base weights: "
+                            "convert it to a plain LoRA",
+                            path, init);
     }
     return SWD_OK;
 }
@@ -87,20 +101,24 @@ static swd_status read_settings(settings *s, swd_err *err)
         const char *field = i ? "alpha_pattern" : "rank_pattern";
         const json_t *v = setting(s, field);
         if (v && !json_is_null(v) && !json_is_object(v))
-            return SWD_FAIL(err, SWD_ERR_FILE, "%s: field \"%s\" is no object", s->json.path, field);
+            return SWD_FAIL(err, SWD_ERR_FILE, "%s: field \"%s\" is no object", s->json.path,
+                            field);
     }
     return SWD_OK;
 }
 
 // The first pattern that matches, in the order of the file; *value is unchanged if there is none.
-static swd_status apply_pattern(double *value, const settings *s, const char *field, const char *module, swd_err *err)
+static swd_status apply_pattern(double *value, const settings *s, const char *field,
+                                const char *module, swd_err *err)
 {
     const char *pattern;
     json_t *v;
-    json_object_foreach((json_t *)setting(s, field), pattern, v) {
+    json_object_foreach((json_t *)setting(s, field), pattern, v)
+    {
         bool match;
         if (!json_is_number(v))
-            return SWD_FAIL(err, SWD_ERR_FILE, "%s: field \"%s\": the value of %s is no number", s->json.path, field, pattern);
+            return SWD_FAIL(err, SWD_ERR_FILE, "%s: field \"%s\": the value of %s is no number",
+                            s->json.path, field, pattern);
         SWD_TRY(lora_pattern_match(&match, pattern, module, s->json.path, field, err), err);
         if (match) {
             *value = json_number_value(v);
@@ -112,9 +130,12 @@ static swd_status apply_pattern(double *value, const settings *s, const char *fi
 
 static key_part split_key(size_t *module_length, const char *name)
 {
-    static const struct { const char *suffix; key_part part; } suffixes[] = {
-        {".lora_A.weight", PART_A},    {".lora_B.weight", PART_B}, {".lora.down.weight", PART_A},
-        {".lora.up.weight", PART_B},   {".alpha", PART_ALPHA},
+    static const struct {
+        const char *suffix;
+        key_part part;
+    } suffixes[] = {
+        {".lora_A.weight", PART_A},  {".lora_B.weight", PART_B}, {".lora.down.weight", PART_A},
+        {".lora.up.weight", PART_B}, {".alpha", PART_ALPHA},
     };
     for (size_t i = 0; i < sizeof suffixes / sizeof suffixes[0]; i++) {
         if (!str_ends(name, suffixes[i].suffix)) continue;
@@ -126,16 +147,23 @@ static key_part split_key(size_t *module_length, const char *name)
 
 static swd_status refuse_key(const char *path, const char *name, swd_err *err)
 {
-    static const char *const text_encoders[] = {"text_encoder", "lora_te", "text_model.", "base_model.model.text_model.",
-                                                "base_model.model.encoder.", "base_model.model.shared."};
+    static const char *const text_encoders[] = {"text_encoder",
+                                                "lora_te",
+                                                "text_model.",
+                                                "base_model.model.text_model.",
+                                                "base_model.model.encoder.",
+                                                "base_model.model.shared."};
     for (size_t i = 0; i < sizeof text_encoders / sizeof text_encoders[0]; i++) {
         if (str_starts(name, text_encoders[i]))
-            return SWD_FAIL(err, SWD_ERR_UNSUPPORTED, "%s: %s: adapters of text encoders are not supported", path, name);
+            return SWD_FAIL(err, SWD_ERR_UNSUPPORTED,
+                            "%s: %s: adapters of text encoders are not supported", path, name);
     }
     if (strstr(name, "lora_magnitude_vector") || strstr(name, "dora_scale"))
-        return SWD_FAIL(err, SWD_ERR_UNSUPPORTED, "%s: %s: DoRA adapters are not supported", path, name);
+        return SWD_FAIL(err, SWD_ERR_UNSUPPORTED, "%s: %s: DoRA adapters are not supported", path,
+                        name);
     if (str_starts(name, "lora_unet_") || str_starts(name, "lora_transformer_"))
-        return SWD_FAIL(err, SWD_ERR_UNSUPPORTED, "%s: %s: the kohya layout is not supported; convert it to PEFT's", path,
+        return SWD_FAIL(err, SWD_ERR_UNSUPPORTED,
+                        "%s: %s: the kohya layout is not supported; convert it to PEFT's", path,
                         name);
     return SWD_OK;
 }
@@ -177,7 +205,8 @@ static swd_status read_keys(lora *l, const char *path, swd_err *err)
         l->n_keys++;
     }
     if (unknown.n > 0)
-        return SWD_FAIL(err, SWD_ERR_FILE, "%s: keys that belong to no LoRA: %s", path, name_list_text(&unknown));
+        return SWD_FAIL(err, SWD_ERR_FILE, "%s: keys that belong to no LoRA: %s", path,
+                        name_list_text(&unknown));
     qsort(l->keys, (size_t)l->n_keys, sizeof *l->keys, by_module);
     return SWD_OK;
 }
@@ -186,17 +215,19 @@ static swd_status check_shapes(lora_module *m, const char *path, swd_err *err)
 {
     const st_tensor *a = m->a, *b = m->b;
     char sa[256], sb[256];
-    bool ok = a->ndim >= 2 && b->ndim >= 2 && a->numel > 0 && b->numel > 0 && a->shape[0] == b->shape[1] &&
-              a->shape[0] <= LORA_RANK_MAX;
+    bool ok = a->ndim >= 2 && b->ndim >= 2 && a->numel > 0 && b->numel > 0 &&
+              a->shape[0] == b->shape[1] && a->shape[0] <= LORA_RANK_MAX;
     for (int i = 2; ok && i < b->ndim; i++) ok = b->shape[i] == 1;
     if (!ok)
-        return SWD_FAIL(err, SWD_ERR_FILE, "%s: module %s: A %s and B %s are no [rank, in] and [out, rank]", path, m->name,
-                        st_describe_shape(a->shape, a->ndim, sa, sizeof sa),
+        return SWD_FAIL(err, SWD_ERR_FILE,
+                        "%s: module %s: A %s and B %s are no [rank, in] and [out, rank]", path,
+                        m->name, st_describe_shape(a->shape, a->ndim, sa, sizeof sa),
                         st_describe_shape(b->shape, b->ndim, sb, sizeof sb));
     for (int i = 0; i < 2; i++) {
         const st_tensor *t = i ? b : a;
         if (t->dtype != SWD_F32 && t->dtype != SWD_F16 && t->dtype != SWD_BF16)
-            return SWD_FAIL(err, SWD_ERR_UNSUPPORTED, "%s: tensor %s is %s; F32, F16 or BF16 is needed", path, t->name,
+            return SWD_FAIL(err, SWD_ERR_UNSUPPORTED,
+                            "%s: tensor %s is %s; F32, F16 or BF16 is needed", path, t->name,
                             t->dtype_text);
     }
     m->rank = a->shape[0];
@@ -215,20 +246,22 @@ static swd_status read_alpha(double *alpha, const st_tensor *t, const char *path
 }
 
 // keys [first, first + n) are those of one module.
-static swd_status read_module(lora_module *m, const key *keys, int n, const settings *s, const char *path, swd_err *err)
+static swd_status read_module(lora_module *m, const key *keys, int n, const settings *s,
+                              const char *path, swd_err *err)
 {
     const st_tensor *parts[3] = {0};
     *m = (lora_module){.name = keys[0].module};
     for (int i = 0; i < n; i++) {
         if (parts[keys[i].part])
-            return SWD_FAIL(err, SWD_ERR_FILE, "%s: %s and %s are the same matrix of module %s", path,
-                            parts[keys[i].part]->name, keys[i].tensor->name, m->name);
+            return SWD_FAIL(err, SWD_ERR_FILE, "%s: %s and %s are the same matrix of module %s",
+                            path, parts[keys[i].part]->name, keys[i].tensor->name, m->name);
         parts[keys[i].part] = keys[i].tensor;
     }
     m->a = parts[PART_A];
     m->b = parts[PART_B];
     if (!m->a || !m->b)
-        return SWD_FAIL(err, SWD_ERR_FILE, "%s: module %s has no lora_%s", path, m->name, m->a ? "B" : "A");
+        return SWD_FAIL(err, SWD_ERR_FILE, "%s: module %s has no lora_%s", path, m->name,
+                        m->a ? "B" : "A");
     SWD_TRY(check_shapes(m, path, err), err);
     double r = (double)m->rank, alpha = r;
     if (s->present) {
@@ -237,8 +270,8 @@ static swd_status read_module(lora_module *m, const key *keys, int n, const sett
         SWD_TRY(apply_pattern(&r, s, "rank_pattern", m->name, err), err);
         SWD_TRY(apply_pattern(&alpha, s, "alpha_pattern", m->name, err), err);
         if (r != (double)m->rank)
-            return SWD_FAIL(err, SWD_ERR_FILE, "%s: module %s has rank %lld, but %s says %g", path, m->name,
-                            (long long)m->rank, s->json.path, r);
+            return SWD_FAIL(err, SWD_ERR_FILE, "%s: module %s has rank %lld, but %s says %g", path,
+                            m->name, (long long)m->rank, s->json.path, r);
     }
     if (parts[PART_ALPHA]) SWD_TRY(read_alpha(&alpha, parts[PART_ALPHA], path, err), err);
     m->scale = alpha / r;
@@ -247,9 +280,12 @@ static swd_status read_module(lora_module *m, const key *keys, int n, const sett
 
 static swd_status read_modules(lora *l, const settings *s, const char *path, swd_err *err)
 {
-    SWD_TRY(swd_calloc(&l->modules, (size_t)l->n_keys, sizeof *l->modules, "the modules of an adapter", err), err);
+    SWD_TRY(swd_calloc(&l->modules, (size_t)l->n_keys, sizeof *l->modules,
+                       "the modules of an adapter", err),
+            err);
     for (int i = 0, n; i < l->n_keys; i += n) {
-        for (n = 1; i + n < l->n_keys && strcmp(l->keys[i].module, l->keys[i + n].module) == 0; n++) {}
+        for (n = 1; i + n < l->n_keys && strcmp(l->keys[i].module, l->keys[i + n].module) == 0;
+             n++) {}
         SWD_TRY(read_module(&l->modules[l->n_modules], l->keys + i, n, s, path, err), err);
         l->n_modules++;
     }
@@ -277,11 +313,16 @@ static swd_status build(lora *l, swd_json config, swd_err *err)
     const char *path = lora_path(l);
     settings s = {.json = config, .prefix = ""};
     swd_status st;
-    if (config.root) st = read_settings(&s, err);
-    else st = settings_of_header(&s, l, path, err);
+    if (config.root)
+        st = read_settings(&s, err);
+    else
+        st = settings_of_header(&s, l, path, err);
     if (st == SWD_OK) st = read_keys(l, path, err);
-    if (st == SWD_OK && !config.root && str_starts(safetensors_at(l->tensors, 0)->name, "base_model.model."))
-        st = SWD_FAIL(err, SWD_ERR_FILE, "%s: an adapter in PEFT's layout needs its adapter_config.json beside it", path);
+    if (st == SWD_OK && !config.root &&
+        str_starts(safetensors_at(l->tensors, 0)->name, "base_model.model."))
+        st = SWD_FAIL(err, SWD_ERR_FILE,
+                      "%s: an adapter in PEFT's layout needs its adapter_config.json beside it",
+                      path);
     if (st == SWD_OK) st = read_modules(l, &s, path, err);
     json_close(&s.json);
     return st;
@@ -294,7 +335,9 @@ static swd_status open_config(swd_json *config, const char *file, swd_err *err)
     char *path;
     *config = (swd_json){0};
     if (str_ends(file, "pytorch_lora_weights.safetensors")) return SWD_OK;
-    SWD_TRY(swd_asprintf(&path, err, "%.*sadapter_config.json", slash ? (int)(slash - file + 1) : 0, file), err);
+    SWD_TRY(swd_asprintf(&path, err, "%.*sadapter_config.json", slash ? (int)(slash - file + 1) : 0,
+                         file),
+            err);
     swd_status s = path_exists(path) ? json_open(config, path, err) : SWD_OK;
     free(path);
     return s;
@@ -303,7 +346,8 @@ static swd_status open_config(swd_json *config, const char *file, swd_err *err)
 // The weights file of a folder, or path itself.
 static swd_status find_weights(char **out, const char *path, swd_err *err)
 {
-    static const char *const names[] = {"adapter_model.safetensors", "pytorch_lora_weights.safetensors"};
+    static const char *const names[] = {"adapter_model.safetensors",
+                                        "pytorch_lora_weights.safetensors"};
     if (!path_is_dir(path)) return swd_strdup(out, path, err);
     for (int i = 0; i < 2; i++) {
         SWD_TRY(path_join(out, path, names[i], err), err);
@@ -311,7 +355,8 @@ static swd_status find_weights(char **out, const char *path, swd_err *err)
         free(*out);
         *out = NULL;
     }
-    return SWD_FAIL(err, SWD_ERR_FILE, "%s: no %s and no %s in this folder", path, names[0], names[1]);
+    return SWD_FAIL(err, SWD_ERR_FILE, "%s: no %s and no %s in this folder", path, names[0],
+                    names[1]);
 }
 
 swd_status lora_open(lora **out, const char *path, swd_err *err)
@@ -334,8 +379,8 @@ done:
     return s;
 }
 
-swd_status lora_parse(lora **out, const char *path, const void *config_text, size_t n_config, const void *data, size_t n,
-                      swd_err *err)
+swd_status lora_parse(lora **out, const char *path, const void *config_text, size_t n_config,
+                      const void *data, size_t n, swd_err *err)
 {
     lora *l = NULL;
     swd_json config = {0};
@@ -343,7 +388,9 @@ swd_status lora_parse(lora **out, const char *path, const void *config_text, siz
     *out = NULL;
     SWD_TRY(swd_calloc(&l, 1, sizeof *l, "an adapter", err), err);
     SWD_TRY_GOTO(s, safetensors_parse(&l->tensors, path, data, n, err), err, done);
-    if (config_text) SWD_TRY_GOTO(s, json_parse(&config, "adapter_config.json", config_text, n_config, err), err, done);
+    if (config_text)
+        SWD_TRY_GOTO(s, json_parse(&config, "adapter_config.json", config_text, n_config, err), err,
+                     done);
     SWD_TRY_GOTO(s, build(l, config, err), err, done);
     *out = l;
     l = NULL;
@@ -363,7 +410,10 @@ void lora_close(lora **l)
     *l = NULL;
 }
 
-int lora_count(const lora *l) { return l->n_modules; }
+int lora_count(const lora *l)
+{
+    return l->n_modules;
+}
 
 const lora_module *lora_at(const lora *l, int i)
 {
@@ -383,14 +433,24 @@ const lora_module *lora_find(const lora *l, const char *module)
     return bsearch(&wanted, l->modules, (size_t)l->n_modules, sizeof wanted, module_by_name);
 }
 
-const char *lora_path(const lora *l) { return safetensors_file_path(l->tensors, 0); }
+const char *lora_path(const lora *l)
+{
+    return safetensors_file_path(l->tensors, 0);
+}
 
 static swd_status read_matrix(float *dst, const lora *l, const st_tensor *t, swd_err *err)
 {
     if (!convert_floats(dst, SWD_F32, t->data, t->dtype, t->numel))
-        return SWD_FAIL(err, SWD_ERR_FILE, "%s: tensor %s at byte %zu holds NaN or infinity", lora_path(l), t->name, t->offset);
+        return SWD_FAIL(err, SWD_ERR_FILE, "%s: tensor %s at byte %zu holds NaN or infinity",
+                        lora_path(l), t->name, t->offset);
     return SWD_OK;
 }
 
-swd_status lora_read_a(float *dst, const lora *l, const lora_module *m, swd_err *err) { return read_matrix(dst, l, m->a, err); }
-swd_status lora_read_b(float *dst, const lora *l, const lora_module *m, swd_err *err) { return read_matrix(dst, l, m->b, err); }
+swd_status lora_read_a(float *dst, const lora *l, const lora_module *m, swd_err *err)
+{
+    return read_matrix(dst, l, m->a, err);
+}
+swd_status lora_read_b(float *dst, const lora *l, const lora_module *m, swd_err *err)
+{
+    return read_matrix(dst, l, m->b, err);
+}

@@ -33,9 +33,12 @@ static bool translate_escape(char *out, size_t *k, char c, bool in_bracket)
     const char *text = NULL;
     char literal[3] = {'\\', c, 0};
     if (in_bracket && c && strchr("]^-[", c)) return false;
-    if (c == 'd') text = in_bracket ? "0-9" : "[0-9]";
-    else if (c == 'w') text = in_bracket ? "A-Za-z0-9_" : "[A-Za-z0-9_]";
-    else if (c && ispunct((unsigned char)c)) text = in_bracket ? literal + 1 : literal;
+    if (c == 'd')
+        text = in_bracket ? "0-9" : "[0-9]";
+    else if (c == 'w')
+        text = in_bracket ? "A-Za-z0-9_" : "[A-Za-z0-9_]";
+    else if (c && ispunct((unsigned char)c))
+        text = in_bracket ? literal + 1 : literal;
     if (!text) return false;
     *k += (size_t)sprintf(out + *k, "%s", text);
     return true;
@@ -63,21 +66,23 @@ static bool translate(char *out, const char *p)
         }
         out[k++] = *p;
         if (!in_bracket && strchr("*+?", *p)) {
-            if (p[1] == '?') p++;             // lazy
-            else if (p[1] == '+') return false; // possessive
+            if (p[1] == '?')
+                p++; // lazy
+            else if (p[1] == '+')
+                return false; // possessive
         }
     }
     sprintf(out + k, ")$");
     return true;
 }
 
-swd_status lora_pattern_match(bool *out, const char *pattern, const char *module, const char *path, const char *field,
-                              swd_err *err)
+swd_status lora_pattern_match(bool *out, const char *pattern, const char *module, const char *path,
+                              const char *field, swd_err *err)
 {
     *out = false;
     if (strlen(pattern) > LORA_PATTERN_BYTES_MAX)
-        return SWD_FAIL(err, SWD_ERR_FILE, "%s: field \"%s\": a pattern is longer than %d bytes", path, field,
-                        LORA_PATTERN_BYTES_MAX);
+        return SWD_FAIL(err, SWD_ERR_FILE, "%s: field \"%s\": a pattern is longer than %d bytes",
+                        path, field, LORA_PATTERN_BYTES_MAX);
     bool anchored = pattern[0] == '^';
     if (is_plain(pattern + anchored)) {
         *out = match_plain(pattern + anchored, module, anchored);
@@ -86,7 +91,8 @@ swd_status lora_pattern_match(bool *out, const char *pattern, const char *module
     char posix[LORA_PATTERN_BYTES_MAX * 16 + 32];
     regex_t re;
     if (!translate(posix, pattern) || regcomp(&re, posix, REG_EXTENDED | REG_NOSUB) != 0)
-        return SWD_FAIL(err, SWD_ERR_UNSUPPORTED, "%s: field \"%s\": the pattern %s cannot be used", path, field, pattern);
+        return SWD_FAIL(err, SWD_ERR_UNSUPPORTED, "%s: field \"%s\": the pattern %s cannot be used",
+                        path, field, pattern);
     *out = regexec(&re, module, 0, NULL, 0) == 0;
     regfree(&re);
     return SWD_OK;

@@ -9,6 +9,6 @@ enum { LORA_PATTERN_BYTES_MAX = 512 };
 
 /* Does re.match("(.*\.)?(" pattern ")$", module) match? Look-around, back-references and counted repetition are SWD_ERR_UNSUPPORTED;
  * path and field are for the message. */
-swd_status lora_pattern_match(bool *out, const char *pattern, const char *module, const char *path, const char *field,
-                              swd_err *err);
+swd_status lora_pattern_match(bool *out, const char *pattern, const char *module, const char *path,
+                              const char *field, swd_err *err);
 #endif

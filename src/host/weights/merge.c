@@ -14,7 +14,8 @@ typedef struct problem {
     int64_t n, k, r;
 } problem;
 
-static inline __attribute__((always_inline)) void tile(const problem *p, int64_t row, int64_t column)
+static inline __attribute__((always_inline)) void tile(const problem *p, int64_t row,
+                                                       int64_t column)
 {
     vec sum[ROWS][VECTORS] = {0};
     for (int64_t j = 0; j < p->r; j++) {
@@ -42,10 +43,10 @@ static void tile_any(const problem *p, int64_t row, int64_t rows, int64_t column
     }
 }
 
-#define DEFINE_STRIP(name, attributes)                                     \
-    attributes static void name(const problem *p, int64_t row)             \
-    {                                                                      \
-        for (int64_t c = 0; c + COLUMNS <= p->k; c += COLUMNS) tile(p, row, c); \
+#define DEFINE_STRIP(name, attributes)                                                             \
+    attributes static void name(const problem *p, int64_t row)                                     \
+    {                                                                                              \
+        for (int64_t c = 0; c + COLUMNS <= p->k; c += COLUMNS) tile(p, row, c);                    \
     }
 DEFINE_STRIP(strip_plain, )
 #if defined(__x86_64__)
@@ -62,7 +63,8 @@ static void (*choose_strip(void))(const problem *, int64_t)
     return strip_plain;
 }
 
-void merge_low_rank(float *w, const float *a, const float *b, float scale, int64_t n, int64_t k, int64_t r)
+void merge_low_rank(float *w, const float *a, const float *b, float scale, int64_t n, int64_t k,
+                    int64_t r)
 {
     const problem p = {.w = w, .a = a, .b = b, .scale = scale, .n = n, .k = k, .r = r};
     void (*strip)(const problem *, int64_t) = choose_strip();

@@ -5,5 +5,6 @@
 #include <stdint.h>
 
 /* w [n, k] += scale * b [n, r] a [r, k]; all float32, contiguous, not overlapping. */
-void merge_low_rank(float *w, const float *a, const float *b, float scale, int64_t n, int64_t k, int64_t r);
+void merge_low_rank(float *w, const float *a, const float *b, float scale, int64_t n, int64_t k,
+                    int64_t r);
 #endif

@@ -11,11 +11,13 @@ void name_list_add(name_list *l, const char *name)
         l->left_out++;
         return;
     }
-    l->used += (size_t)snprintf(l->text + l->used, NAME_LIST_BYTES - l->used, "%s%s", l->used ? ", " : "", name);
+    l->used += (size_t)snprintf(l->text + l->used, NAME_LIST_BYTES - l->used, "%s%s",
+                                l->used ? ", " : "", name);
 }
 
 const char *name_list_text(name_list *l)
 {
-    if (l->left_out > 0) snprintf(l->text + l->used, sizeof l->text - l->used, " and %d more", l->left_out);
+    if (l->left_out > 0)
+        snprintf(l->text + l->used, sizeof l->text - l->used, " and %d more", l->left_out);
     return l->text;
 }

@@ -15,9 +15,14 @@ struct weights {
     safetensors *tensors;
     char *path;
     bool *used; // by index in tensors
-    struct { const lora *adapter; float scale; } adapters[ADAPTERS_MAX];
+    struct {
+        const lora *adapter;
+        float scale;
+    } adapters[ADAPTERS_MAX];
     int n_adapters;
-    struct { char *alias, *name; } aliases[ALIASES_MAX];
+    struct {
+        char *alias, *name;
+    } aliases[ALIASES_MAX];
     int n_aliases;
     void *buffer; // of weights_get
     size_t buffer_bytes;
@@ -32,8 +37,10 @@ swd_status weights_open(weights **out, const char *path, const char *basename, s
     SWD_TRY(swd_calloc(&w, 1, sizeof *w, "a set of weights", err), err);
     SWD_TRY_GOTO(s, swd_strdup(&w->path, path, err), err, fail);
     SWD_TRY_GOTO(s, safetensors_open(&w->tensors, path, basename, err), err, fail);
-    SWD_TRY_GOTO(s, swd_calloc(&w->used, (size_t)safetensors_count(w->tensors), sizeof *w->used, "a set of weights", err), err,
-                 fail);
+    SWD_TRY_GOTO(s,
+                 swd_calloc(&w->used, (size_t)safetensors_count(w->tensors), sizeof *w->used,
+                            "a set of weights", err),
+                 err, fail);
     *out = w;
     return SWD_OK;
 fail:
@@ -56,8 +63,14 @@ void weights_close(weights **w)
     *w = NULL;
 }
 
-static const char *file_of(const weights *w, const st_tensor *t) { return safetensors_file_path(w->tensors, t->file); }
-static void mark_used(weights *w, const st_tensor *t) { w->used[t - safetensors_at(w->tensors, 0)] = true; }
+static const char *file_of(const weights *w, const st_tensor *t)
+{
+    return safetensors_file_path(w->tensors, t->file);
+}
+static void mark_used(weights *w, const st_tensor *t)
+{
+    w->used[t - safetensors_at(w->tensors, 0)] = true;
+}
 
 // The tensor of a name or of its twin; both count as used if mark is set.
 static const st_tensor *find(weights *w, const char *name, bool mark)
@@ -75,7 +88,10 @@ static const st_tensor *find(weights *w, const char *name, bool mark)
     return t;
 }
 
-bool weights_has(const weights *w, const char *name) { return find((weights *)w, name, false) != NULL; }
+bool weights_has(const weights *w, const char *name)
+{
+    return find((weights *)w, name, false) != NULL;
+}
 
 swd_status weights_alias(weights *w, const char *alias, const char *name, swd_err *err)
 {
@@ -123,20 +139,24 @@ swd_status weights_add_lora(weights *w, const lora *adapter, float scale, swd_er
     if (w->n_adapters == ADAPTERS_MAX)
         return SWD_FAIL(err, SWD_ERR_ARGUMENT, "more than %d adapters", ADAPTERS_MAX);
     if (!(scale >= -1e6f && scale <= 1e6f))
-        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "%s: a scale of %g is not a number of use", lora_path(adapter), (double)scale);
+        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "%s: a scale of %g is not a number of use",
+                        lora_path(adapter), (double)scale);
     for (int i = 0; i < lora_count(adapter); i++) {
         const lora_module *m = lora_at(adapter, i);
         if (!weight_of_module(w, m->name)) name_list_add(&unmatched, m->name);
     }
     if (unmatched.n > 0)
-        return SWD_FAIL(err, SWD_ERR_FILE, "%s: %d of %d modules are not in %s: %s", lora_path(adapter), unmatched.n,
-                        lora_count(adapter), w->path, name_list_text(&unmatched));
+        return SWD_FAIL(err, SWD_ERR_FILE, "%s: %d of %d modules are not in %s: %s",
+                        lora_path(adapter), unmatched.n, lora_count(adapter), w->path,
+                        name_list_text(&unmatched));
     for (int i = 0; i < lora_count(adapter); i++) {
         const lora_module *m = lora_at(adapter, i);
         const st_tensor *t = weight_of_module(w, m->name);
         if (!fits(m, t))
-            return SWD_FAIL(err, SWD_ERR_FILE, "%s: module %s: A %s and B %s do not fit %s %s of %s", lora_path(adapter),
-                            m->name, st_describe_shape(m->a->shape, m->a->ndim, sa, sizeof sa),
+            return SWD_FAIL(err, SWD_ERR_FILE,
+                            "%s: module %s: A %s and B %s do not fit %s %s of %s",
+                            lora_path(adapter), m->name,
+                            st_describe_shape(m->a->shape, m->a->ndim, sa, sizeof sa),
                             st_describe_shape(m->b->shape, m->b->ndim, sb, sizeof sb), t->name,
                             st_describe_shape(t->shape, t->ndim, st, sizeof st), file_of(w, t));
     }
@@ -162,15 +182,19 @@ static bool is_adapted(const weights *w, const st_tensor *t)
     return false;
 }
 
-static swd_status merge_one(float *dst, const lora *adapter, const lora_module *m, float scale, swd_err *err)
+static swd_status merge_one(float *dst, const lora *adapter, const lora_module *m, float scale,
+                            swd_err *err)
 {
     float *a = NULL, *b = NULL;
     swd_status s;
-    SWD_TRY_GOTO(s, swd_malloc(&a, (size_t)m->a->numel, sizeof *a, "an adapter's A", err), err, done);
-    SWD_TRY_GOTO(s, swd_malloc(&b, (size_t)m->b->numel, sizeof *b, "an adapter's B", err), err, done);
+    SWD_TRY_GOTO(s, swd_malloc(&a, (size_t)m->a->numel, sizeof *a, "an adapter's A", err), err,
+                 done);
+    SWD_TRY_GOTO(s, swd_malloc(&b, (size_t)m->b->numel, sizeof *b, "an adapter's B", err), err,
+                 done);
     SWD_TRY_GOTO(s, lora_read_a(a, adapter, m, err), err, done);
     SWD_TRY_GOTO(s, lora_read_b(b, adapter, m, err), err, done);
-    merge_low_rank(dst, a, b, (float)(scale * m->scale), m->b->shape[0], columns_of(m->a->shape, m->a->ndim), m->rank);
+    merge_low_rank(dst, a, b, (float)(scale * m->scale), m->b->shape[0],
+                   columns_of(m->a->shape, m->a->ndim), m->rank);
 done:
     free(a);
     free(b);
@@ -179,23 +203,29 @@ done:
 
 static swd_status not_finite(const weights *w, const st_tensor *t, swd_err *err)
 {
-    return SWD_FAIL(err, SWD_ERR_FILE, "%s: tensor %s at byte %zu holds NaN or infinity", file_of(w, t), t->name, t->offset);
+    return SWD_FAIL(err, SWD_ERR_FILE, "%s: tensor %s at byte %zu holds NaN or infinity",
+                    file_of(w, t), t->name, t->offset);
 }
 
 // The float32 sum of weight and adapters, in dst or, if BF16 is wanted, in a block of its own first.
-static swd_status read_adapted(weights *w, const st_tensor *t, void *dst, swd_dtype dtype, swd_err *err)
+static swd_status read_adapted(weights *w, const st_tensor *t, void *dst, swd_dtype dtype,
+                               swd_err *err)
 {
     swd_status s = SWD_OK;
     float *sum = dst;
     if (dtype != SWD_F32)
-        SWD_TRY(swd_malloc(&sum, (size_t)t->numel, sizeof *sum, "the sum of a weight and its adapters", err), err);
+        SWD_TRY(swd_malloc(&sum, (size_t)t->numel, sizeof *sum,
+                           "the sum of a weight and its adapters", err),
+                err);
     if (!convert_floats(sum, SWD_F32, t->data, t->dtype, t->numel)) s = not_finite(w, t, err);
     for (int i = 0; i < w->n_adapters && s == SWD_OK; i++) {
         const lora_module *m = module_in(w->adapters[i].adapter, t);
-        if (m && w->adapters[i].scale != 0) s = merge_one(sum, w->adapters[i].adapter, m, w->adapters[i].scale, err);
+        if (m && w->adapters[i].scale != 0)
+            s = merge_one(sum, w->adapters[i].adapter, m, w->adapters[i].scale, err);
     }
     if (s == SWD_OK && !floats_finite(sum, SWD_F32, t->numel))
-        s = SWD_FAIL(err, SWD_ERR_FILE, "%s: tensor %s is not finite with its adapters", file_of(w, t), t->name);
+        s = SWD_FAIL(err, SWD_ERR_FILE, "%s: tensor %s is not finite with its adapters",
+                     file_of(w, t), t->name);
     if (sum != dst) {
         if (s == SWD_OK) convert_floats(dst, dtype, sum, SWD_F32, t->numel);
         free(sum);
@@ -204,21 +234,23 @@ static swd_status read_adapted(weights *w, const st_tensor *t, void *dst, swd_dt
 }
 
 // Finds the tensor, checks type and shape, marks it used.
-static swd_status look_up(const st_tensor **out, weights *w, const char *name, const int64_t *shape, int ndim, swd_dtype dtype,
-                          swd_err *err)
+static swd_status look_up(const st_tensor **out, weights *w, const char *name, const int64_t *shape,
+                          int ndim, swd_dtype dtype, swd_err *err)
 {
     const st_tensor *t = find(w, name, true);
     char have[256], want[256];
     if (dtype != SWD_F32 && dtype != SWD_BF16)
-        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "weights are read as f32 or bf16, not %s", dtype_name(dtype));
+        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "weights are read as f32 or bf16, not %s",
+                        dtype_name(dtype));
     if (!t) return SWD_FAIL(err, SWD_ERR_FILE, "%s: tensor %s is missing", w->path, name);
     if (t->dtype != SWD_F32 && t->dtype != SWD_F16 && t->dtype != SWD_BF16)
-        return SWD_FAIL(err, SWD_ERR_UNSUPPORTED, "%s: tensor %s is %s; F32, F16 or BF16 is needed", file_of(w, t), t->name,
-                        t->dtype_text);
+        return SWD_FAIL(err, SWD_ERR_UNSUPPORTED, "%s: tensor %s is %s; F32, F16 or BF16 is needed",
+                        file_of(w, t), t->name, t->dtype_text);
     bool same = t->ndim == ndim;
     for (int i = 0; same && i < ndim; i++) same = t->shape[i] == shape[i];
     if (!same)
-        return SWD_FAIL(err, SWD_ERR_FILE, "%s: tensor %s has shape %s, but the config implies %s", file_of(w, t), t->name,
+        return SWD_FAIL(err, SWD_ERR_FILE, "%s: tensor %s has shape %s, but the config implies %s",
+                        file_of(w, t), t->name,
                         st_describe_shape(t->shape, t->ndim, have, sizeof have),
                         st_describe_shape(shape, ndim, want, sizeof want));
     *out = t;
@@ -227,26 +259,30 @@ static swd_status look_up(const st_tensor **out, weights *w, const char *name, c
 
 static swd_status copy_out(weights *w, const st_tensor *t, void *dst, swd_dtype dtype, swd_err *err)
 {
-    if (is_adapted(w, t)) SWD_TRY(read_adapted(w, t, dst, dtype, err), err);
-    else if (!convert_floats(dst, dtype, t->data, t->dtype, t->numel)) return not_finite(w, t, err);
+    if (is_adapted(w, t))
+        SWD_TRY(read_adapted(w, t, dst, dtype, err), err);
+    else if (!convert_floats(dst, dtype, t->data, t->dtype, t->numel))
+        return not_finite(w, t, err);
     safetensors_release(w->tensors, t);
     return SWD_OK;
 }
 
-swd_status weights_read(weights *w, const char *name, const int64_t *shape, int ndim, void *dst, swd_dtype dtype, swd_err *err)
+swd_status weights_read(weights *w, const char *name, const int64_t *shape, int ndim, void *dst,
+                        swd_dtype dtype, swd_err *err)
 {
     const st_tensor *t;
     SWD_TRY(look_up(&t, w, name, shape, ndim, dtype, err), err);
     return copy_out(w, t, dst, dtype, err);
 }
 
-swd_status weights_get_f32(weights *w, const char *name, const int64_t *shape, int ndim, float *dst, swd_err *err)
+swd_status weights_get_f32(weights *w, const char *name, const int64_t *shape, int ndim, float *dst,
+                           swd_err *err)
 {
     return weights_read(w, name, shape, ndim, dst, SWD_F32, err);
 }
 
-swd_status weights_get(weights *w, swd_tensor *out, const char *name, const int64_t *shape, int ndim, swd_dtype dtype,
-                       swd_err *err)
+swd_status weights_get(weights *w, swd_tensor *out, const char *name, const int64_t *shape,
+                       int ndim, swd_dtype dtype, swd_err *err)
 {
     const st_tensor *t;
     *out = tensor_none();
@@ -271,8 +307,8 @@ swd_status weights_get(weights *w, swd_tensor *out, const char *name, const int6
     return SWD_OK;
 }
 
-swd_status weights_take(weights *w, swd_tensor *out, const char *name, const int64_t *shape, int ndim, swd_dtype dtype,
-                        swd_err *err)
+swd_status weights_take(weights *w, swd_tensor *out, const char *name, const int64_t *shape,
+                        int ndim, swd_dtype dtype, swd_err *err)
 {
     const st_tensor *t;
     void *p;
@@ -299,8 +335,10 @@ bool weights_mostly_bf16(const weights *w)
     int64_t n_bf16 = 0, n_other = 0;
     for (int i = 0; i < safetensors_count(w->tensors); i++) {
         const st_tensor *t = safetensors_at(w->tensors, i);
-        if (t->dtype == SWD_BF16) n_bf16 += t->numel;
-        else n_other += t->numel;
+        if (t->dtype == SWD_BF16)
+            n_bf16 += t->numel;
+        else
+            n_other += t->numel;
     }
     return n_bf16 > n_other;
 }
@@ -308,13 +346,23 @@ bool weights_mostly_bf16(const weights *w)
 int64_t weights_parameters(const weights *w)
 {
     int64_t n = 0;
-    for (int i = 0; i < safetensors_count(w->tensors); i++) n += safetensors_at(w->tensors, i)->numel;
+    for (int i = 0; i < safetensors_count(w->tensors); i++)
+        n += safetensors_at(w->tensors, i)->numel;
     return n;
 }
 
-int64_t weights_file_bytes(const weights *w) { return (int64_t)safetensors_bytes(w->tensors); }
-int weights_file_count(const weights *w) { return safetensors_file_count(w->tensors); }
-const char *weights_path(const weights *w) { return w->path; }
+int64_t weights_file_bytes(const weights *w)
+{
+    return (int64_t)safetensors_bytes(w->tensors);
+}
+int weights_file_count(const weights *w)
+{
+    return safetensors_file_count(w->tensors);
+}
+const char *weights_path(const weights *w)
+{
+    return w->path;
+}
 
 void weights_unused(const weights *w, void (*fn)(void *ctx, const char *name), void *ctx)
 {
@@ -329,11 +377,13 @@ swd_status weights_check_unused(const weights *w, const char *const *prefixes, s
     for (int i = 0; i < safetensors_count(w->tensors); i++) {
         const char *name = safetensors_at(w->tensors, i)->name;
         bool allowed = w->used[i];
-        for (const char *const *p = prefixes; p && *p && !allowed; p++) allowed = str_starts(name, *p);
+        for (const char *const *p = prefixes; p && *p && !allowed; p++)
+            allowed = str_starts(name, *p);
         if (!allowed) name_list_add(&unused, name);
     }
     if (unused.n > 0)
-        return SWD_FAIL(err, SWD_ERR_FILE, "%s: %d tensors that the config does not account for: %s", w->path, unused.n,
-                        name_list_text(&unused));
+        return SWD_FAIL(err, SWD_ERR_FILE,
+                        "%s: %d tensors that the config does not account for: %s", w->path,
+                        unused.n, name_list_text(&unused));
     return SWD_OK;
 }

@@ -25,18 +25,22 @@ swd_status weights_alias(weights *w, const char *alias, const char *name, swd_er
 
 /* Copies the tensor to dst (host, contiguous, dtype SWD_F32 or SWD_BF16), adapters merged, and releases its file pages. A tensor that
  * is missing, of another shape, or holds NaN or infinity is SWD_ERR_FILE naming file and tensor. */
-swd_status weights_read(weights *w, const char *name, const int64_t *shape, int ndim, void *dst, swd_dtype dtype, swd_err *err);
-swd_status weights_get_f32(weights *w, const char *name, const int64_t *shape, int ndim, float *dst, swd_err *err);
+swd_status weights_read(weights *w, const char *name, const int64_t *shape, int ndim, void *dst,
+                        swd_dtype dtype, swd_err *err);
+swd_status weights_get_f32(weights *w, const char *name, const int64_t *shape, int ndim, float *dst,
+                           swd_err *err);
 /* The same without a copy where none is needed: memory of w, or of the file itself, to be read only and only until the next weights_get
  * or weights_close. dtype: what is wanted. */
-swd_status weights_get(weights *w, swd_tensor *out, const char *name, const int64_t *shape, int ndim, swd_dtype dtype, swd_err *err);
+swd_status weights_get(weights *w, swd_tensor *out, const char *name, const int64_t *shape,
+                       int ndim, swd_dtype dtype, swd_err *err);
 /* The same, a fresh block that the caller frees with free(out->data). */
-swd_status weights_take(weights *w, swd_tensor *out, const char *name, const int64_t *shape, int ndim, swd_dtype dtype, swd_err *err);
+swd_status weights_take(weights *w, swd_tensor *out, const char *name, const int64_t *shape,
+                        int ndim, swd_dtype dtype, swd_err *err);
 
 /* The smallest dtype that holds this tensor, adapters merged, without loss: BF16 if it is stored so and nothing is merged, else F32
  * (F16 has no packed form here; a missing tensor is F32). */
 swd_dtype weights_exact_dtype(const weights *w, const char *name);
-bool weights_mostly_bf16(const weights *w); /* by elements, for estimates of memory */
+bool weights_mostly_bf16(const weights *w);   /* by elements, for estimates of memory */
 int64_t weights_parameters(const weights *w); /* elements in the files */
 int64_t weights_file_bytes(const weights *w); /* of all files */
 int weights_file_count(const weights *w);

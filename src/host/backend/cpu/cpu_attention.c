@@ -21,7 +21,9 @@ typedef struct work {
 
 static size_t work_floats(int64_t d)
 {
-    return (size_t)(2 * Q_MAX * d + 2 * KEYS * d + SIMD_QUERIES_MAX * KEYS + 2 * Q_MAX + 2 * SIMD_QUERIES_MAX + 15) / 16 * 16;
+    return (size_t)(2 * Q_MAX * d + 2 * KEYS * d + SIMD_QUERIES_MAX * KEYS + 2 * Q_MAX +
+                    2 * SIMD_QUERIES_MAX + 15) /
+           16 * 16;
 }
 
 static work work_at(float *p, int64_t d)
@@ -56,7 +58,8 @@ static int64_t head_offset(swd_tensor t, int64_t b, int64_t row, int64_t h)
 static void load_rows(float *to, swd_tensor t, int64_t b, int64_t h, int64_t first, int64_t n)
 {
     int64_t d = t.shape[3];
-    for (int64_t i = 0; i < n; i++) cpu_convert(to + i * d, SWD_F32, 0, t.data, t.dtype, head_offset(t, b, first + i, h), d);
+    for (int64_t i = 0; i < n; i++)
+        cpu_convert(to + i * d, SWD_F32, 0, t.data, t.dtype, head_offset(t, b, first + i, h), d);
 }
 
 // Queries as tiles [d][Q]; the lanes past the last query are zero.
@@ -67,8 +70,10 @@ static void load_queries(const work *w, swd_tensor q, const task *t, int64_t wid
     for (int64_t i = 0; i < tiles * width; i++) {
         float *to = w->q + i / width * width * d + i % width;
         const float *x = row;
-        if (i < t->n) x = cpu_row_load(row, q.data, q.dtype, head_offset(q, t->b, t->first + i, t->h), d);
-        else memset(row, 0, sizeof row);
+        if (i < t->n)
+            x = cpu_row_load(row, q.data, q.dtype, head_offset(q, t->b, t->first + i, t->h), d);
+        else
+            memset(row, 0, sizeof row);
         for (int64_t c = 0; c < d; c++) to[c * width] = x[c];
         w->m[i] = -FLT_MAX;
         w->l[i] = 0;
@@ -89,16 +94,19 @@ static void store_outputs(const work *w, swd_tensor o, const task *t, int64_t wi
 }
 
 // Bias and causal mask of a tile of scores [n keys][width]; its queries start at `first`, its keys at `key`.
-static void mask_scores(const attention_args *a, const task *t, float *s, int64_t width, int64_t first, int64_t key, int64_t n)
+static void mask_scores(const attention_args *a, const task *t, float *s, int64_t width,
+                        int64_t first, int64_t key, int64_t n)
 {
     int64_t last = t->first + t->n - first;
     for (int64_t i = 0; i < (last < width ? last : width); i++) {
         if (tensor_present(a->bias)) {
-            const float *bias = (const float *)a->bias.data + (t->h * a->bias.shape[1] + first + i) * a->bias.shape[2] + key;
+            const float *bias = (const float *)a->bias.data +
+                                (t->h * a->bias.shape[1] + first + i) * a->bias.shape[2] + key;
             for (int64_t j = 0; j < n; j++) s[j * width + i] += bias[j];
         }
         if (a->causal)
-            for (int64_t j = first + i + 1 > key ? first + i + 1 - key : 0; j < n; j++) s[j * width + i] = -INFINITY;
+            for (int64_t j = first + i + 1 > key ? first + i + 1 - key : 0; j < n; j++)
+                s[j * width + i] = -INFINITY;
     }
 }
 
@@ -115,7 +123,8 @@ static void attend(const simd_table *simd, const attention_args *a, const task *
             load_rows(w->v, a->v[stream], t->b, t->h, key, n);
             for (int64_t q = 0; q < t->n; q += width) {
                 simd->scores(w->s, w->q + q * d, w->k, n, d, a->scale);
-                if (tensor_present(a->bias) || a->causal) mask_scores(a, t, w->s, width, t->first + q, key, n);
+                if (tensor_present(a->bias) || a->causal)
+                    mask_scores(a, t, w->s, width, t->first + q, key, n);
                 simd->softmax(w->s, n, w->m + q, w->l + q, w->factor);
                 simd->accumulate(w->o + q * d, w->s, w->v, n, d, w->factor);
             }
@@ -124,11 +133,13 @@ static void attend(const simd_table *simd, const attention_args *a, const task *
     store_outputs(w, a->o[t->stream], t, width);
 }
 
-static swd_status attention(swd_backend *b, const attention_args *a, void *ws, swd_stream *st, swd_err *err)
+static swd_status attention(swd_backend *b, const attention_args *a, void *ws, swd_stream *st,
+                            swd_err *err)
 {
     (void)st, (void)err;
     const simd_table *simd = simd_pick();
-    int64_t batch = a->k[0].shape[0], heads = a->k[0].shape[2], d = a->k[0].shape[3], blocks[2] = {0, 0};
+    int64_t batch = a->k[0].shape[0], heads = a->k[0].shape[2], d = a->k[0].shape[3],
+            blocks[2] = {0, 0};
     int64_t group = (int64_t)TILES * simd->queries;
     for (int i = 0; i < a->n_streams; i++)
         if (tensor_present(a->q[i])) blocks[i] = (a->q[i].shape[1] + group - 1) / group;

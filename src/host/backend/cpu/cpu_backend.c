@@ -28,18 +28,22 @@ static void cpu_release(swd_backend *b, void *p)
     free(p);
 }
 
-static swd_status cpu_upload(swd_backend *b, swd_tensor dst, const void *src, swd_stream *s, swd_err *err)
+static swd_status cpu_upload(swd_backend *b, swd_tensor dst, const void *src, swd_stream *s,
+                             swd_err *err)
 {
     (void)b, (void)s;
-    if (!tensor_contiguous(dst)) return SWD_FAIL(err, SWD_ERR_ARGUMENT, "an upload goes to a contiguous tensor");
+    if (!tensor_contiguous(dst))
+        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "an upload goes to a contiguous tensor");
     memcpy(dst.data, src, tensor_bytes(dst));
     return SWD_OK;
 }
 
-static swd_status cpu_download(swd_backend *b, void *dst, swd_tensor src, swd_stream *s, swd_err *err)
+static swd_status cpu_download(swd_backend *b, void *dst, swd_tensor src, swd_stream *s,
+                               swd_err *err)
 {
     (void)b, (void)s;
-    if (!tensor_contiguous(src)) return SWD_FAIL(err, SWD_ERR_ARGUMENT, "a download comes from a contiguous tensor");
+    if (!tensor_contiguous(src))
+        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "a download comes from a contiguous tensor");
     memcpy(dst, src.data, tensor_bytes(src));
     return SWD_OK;
 }
@@ -50,7 +54,10 @@ static swd_status cpu_synchronize(swd_backend *b, swd_stream *s, swd_err *err)
     return SWD_OK;
 }
 
-static size_t cpu_weight_bytes(swd_backend *b) { return cpu_of(b)->weight_bytes; }
+static size_t cpu_weight_bytes(swd_backend *b)
+{
+    return cpu_of(b)->weight_bytes;
+}
 
 static void cpu_destroy(swd_backend *b)
 {
@@ -85,7 +92,8 @@ static void cpu_name(char *buf, size_t n)
 #if defined(__x86_64__)
     unsigned r[12];
     for (unsigned i = 0; i < 3; i++)
-        if (!__get_cpuid(0x80000002u + i, r + 4 * i, r + 4 * i + 1, r + 4 * i + 2, r + 4 * i + 3)) return;
+        if (!__get_cpuid(0x80000002u + i, r + 4 * i, r + 4 * i + 1, r + 4 * i + 2, r + 4 * i + 3))
+            return;
     char raw[sizeof r + 1] = {0};
     memcpy(raw, r, sizeof r);
     size_t len = strlen(raw);
@@ -125,7 +133,8 @@ swd_status backend_cpu_create(swd_backend **out, int threads, swd_err *err)
     char name[64];
     cpu_name(name, sizeof name);
     b->native_bf16 = unit != NULL;
-    snprintf(b->device, sizeof b->device, "%s, %d thread%s, %s", name, s->threads, s->threads == 1 ? "" : "s", unit ? unit : "float32");
+    snprintf(b->device, sizeof b->device, "%s, %d thread%s, %s", name, s->threads,
+             s->threads == 1 ? "" : "s", unit ? unit : "float32");
     b->alloc = cpu_alloc;
     b->release = cpu_release;
     b->upload = cpu_upload;

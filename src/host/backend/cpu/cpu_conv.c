@@ -25,33 +25,52 @@ static void conv_destroy(swd_backend *b, swd_conv **w)
     *w = NULL;
 }
 
-static swd_status conv_create(swd_backend *b, swd_conv **out, swd_tensor weight, swd_tensor bias, int stride, int pad_before,
-                              int pad_after, bool upsample2x, swd_dtype compute, swd_err *err)
+static swd_status conv_create(swd_backend *b, swd_conv **out, swd_tensor weight, swd_tensor bias,
+                              int stride, int pad_before, int pad_after, bool upsample2x,
+                              swd_dtype compute, swd_err *err)
 {
     *out = NULL;
-    if (weight.ndim != 4 || !tensor_contiguous(weight) || (weight.dtype != SWD_F32 && weight.dtype != SWD_BF16) || stride < 1 ||
-        pad_before < 0 || pad_after < 0 || weight.shape[0] < 1 || weight.shape[1] < 1 || weight.shape[2] < 1 || weight.shape[3] < 1 ||
-        weight.shape[2] > TYPICAL_SIDE || weight.shape[3] > TYPICAL_SIDE)
-        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "a convolution's weight is F32 or BF16 [O, I, kh, kw], its stride positive");
+    if (weight.ndim != 4 || !tensor_contiguous(weight) ||
+        (weight.dtype != SWD_F32 && weight.dtype != SWD_BF16) || stride < 1 || pad_before < 0 ||
+        pad_after < 0 || weight.shape[0] < 1 || weight.shape[1] < 1 || weight.shape[2] < 1 ||
+        weight.shape[3] < 1 || weight.shape[2] > TYPICAL_SIDE || weight.shape[3] > TYPICAL_SIDE)
+        return SWD_FAIL(
+            err, SWD_ERR_ARGUMENT,
+            "a convolution's weight is F32 or BF16 [O, I, kh, kw], its stride positive");
     const int64_t *d = weight.shape;
     if (tensor_present(bias) && (bias.dtype != SWD_F32 || bias.ndim != 1 || bias.shape[0] != d[0]))
-        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "the bias of a convolution to %lld channels is F32 [O]", (long long)d[0]);
+        return SWD_FAIL(err, SWD_ERR_ARGUMENT,
+                        "the bias of a convolution to %lld channels is F32 [O]", (long long)d[0]);
     if (compute == SWD_BF16 && !dnn_has_bf16()) compute = SWD_F32;
     swd_status s = SWD_OK;
     swd_conv *w = calloc(1, sizeof *w);
     if (!w) return SWD_FAIL(err, SWD_ERR_MEMORY, "no memory for a convolution");
-    w->facts = (struct swd_conv_facts){d[0], d[1], d[2], d[3], stride, pad_before, pad_after, upsample2x, tensor_present(bias), compute};
+    w->facts = (struct swd_conv_facts){
+        d[0],   d[1], d[2], d[3], stride, pad_before, pad_after, upsample2x, tensor_present(bias),
+        compute};
     w->bias = calloc((size_t)d[0], sizeof *w->bias);
     if (!w->bias) {
         s = SWD_FAIL(err, SWD_ERR_MEMORY, "no memory for a bias of %lld", (long long)d[0]);
         goto fail;
     }
     if (tensor_present(bias)) memcpy(w->bias, bias.data, (size_t)d[0] * 4);
-    dnn_conv_shape c = {.batch = 1, .in = d[1], .h = TYPICAL_SIDE, .w = TYPICAL_SIDE, .out = d[0], .kh = d[2], .kw = d[3],
-                        .stride = stride, .pad_top = pad_before, .pad_left = pad_before, .pad_bottom = pad_after, .pad_right = pad_after};
+    dnn_conv_shape c = {.batch = 1,
+                        .in = d[1],
+                        .h = TYPICAL_SIDE,
+                        .w = TYPICAL_SIDE,
+                        .out = d[0],
+                        .kh = d[2],
+                        .kw = d[3],
+                        .stride = stride,
+                        .pad_top = pad_before,
+                        .pad_left = pad_before,
+                        .pad_bottom = pad_after,
+                        .pad_right = pad_after};
     c.ho = (c.h + pad_before + pad_after - c.kh) / stride + 1;
     c.wo = (c.w + pad_before + pad_after - c.kw) / stride + 1;
-    SWD_TRY_GOTO(s, dnn_conv_create(&w->packed, cpu_of(b)->dnn, &c, weight.data, weight.dtype, compute, err), err, fail);
+    SWD_TRY_GOTO(
+        s, dnn_conv_create(&w->packed, cpu_of(b)->dnn, &c, weight.data, weight.dtype, compute, err),
+        err, fail);
     w->bytes = dnn_weight_bytes(w->packed) + (size_t)d[0] * 4;
     cpu_of(b)->weight_bytes += w->bytes;
     *out = w;
@@ -63,7 +82,8 @@ fail:
 
 typedef struct conv_plan {
     bool stage_x, stage_y;
-    int64_t h, w, ho, wo, rows; // of the map that is convolved (after upsampling); rows: output rows of a strip
+    int64_t h, w, ho, wo,
+        rows; // of the map that is convolved (after upsampling); rows: output rows of a strip
     size_t x_bytes, y_bytes;
 } conv_plan;
 
@@ -71,7 +91,8 @@ static conv_plan plan_of(const conv_args *a)
 {
     const struct swd_conv_facts *f = &a->w->facts;
     int up = f->upsample2x ? 2 : 1;
-    conv_plan p = {.h = a->x.shape[1] * up, .w = a->x.shape[2] * up, .ho = a->y.shape[1], .wo = a->y.shape[2]};
+    conv_plan p = {
+        .h = a->x.shape[1] * up, .w = a->x.shape[2] * up, .ho = a->y.shape[1], .wo = a->y.shape[2]};
     p.stage_x = f->upsample2x || a->x.dtype != f->compute;
     p.stage_y = tensor_present(a->residual) || (f->compute == SWD_F32 && a->y.dtype == SWD_BF16);
     int64_t x_row = p.w * f->in * (int64_t)dtype_size(f->compute), y_row = p.wo * f->out * 4;
@@ -93,13 +114,15 @@ static size_t conv_workspace(swd_backend *b, const conv_args *a)
 }
 
 // Rows [first, first + rows) of the (upsampled) map of image img, in the compute dtype.
-static void stage_rows(void *to, const conv_args *a, const conv_plan *p, int64_t img, int64_t first, int64_t rows)
+static void stage_rows(void *to, const conv_args *a, const conv_plan *p, int64_t img, int64_t first,
+                       int64_t rows)
 {
     const struct swd_conv_facts *f = &a->w->facts;
     int64_t c = f->in, w = a->x.shape[2];
 #pragma omp parallel for
     for (int64_t r = 0; r < rows; r++) {
-        int64_t source = f->upsample2x ? (first + r) / 2 : first + r, at = (img * a->x.shape[1] + source) * w * c;
+        int64_t source = f->upsample2x ? (first + r) / 2 : first + r,
+                at = (img * a->x.shape[1] + source) * w * c;
         if (!f->upsample2x) {
             cpu_convert(to, f->compute, r * p->w * c, a->x.data, a->x.dtype, at, w * c);
             continue;
@@ -130,16 +153,30 @@ static void finish_rows(const conv_args *a, const float *t, int64_t offset, int6
     }
 }
 
-static swd_status conv(swd_backend *b, const conv_args *a, void *ws, swd_stream *stream, swd_err *err)
+static swd_status conv(swd_backend *b, const conv_args *a, void *ws, swd_stream *stream,
+                       swd_err *err)
 {
     (void)b, (void)stream;
     const struct swd_conv_facts *f = &a->w->facts;
     conv_plan p = plan_of(a);
-    dnn_conv_shape s = {.batch = a->x.shape[0], .in = f->in, .h = p.h, .w = p.w, .out = f->out, .ho = p.ho, .wo = p.wo, .kh = f->kh,
-                        .kw = f->kw, .stride = f->stride, .pad_top = f->pad_before, .pad_left = f->pad_before,
-                        .pad_bottom = f->pad_after, .pad_right = f->pad_after};
+    dnn_conv_shape s = {.batch = a->x.shape[0],
+                        .in = f->in,
+                        .h = p.h,
+                        .w = p.w,
+                        .out = f->out,
+                        .ho = p.ho,
+                        .wo = p.wo,
+                        .kh = f->kh,
+                        .kw = f->kw,
+                        .stride = f->stride,
+                        .pad_top = f->pad_before,
+                        .pad_left = f->pad_before,
+                        .pad_bottom = f->pad_after,
+                        .pad_right = f->pad_after};
     if (!p.stage_x && !p.stage_y) {
-        SWD_TRY(dnn_convolve(a->w->packed, &s, a->y.data, a->y.dtype, a->x.data, a->w->bias, a->act, err), err);
+        SWD_TRY(dnn_convolve(a->w->packed, &s, a->y.data, a->y.dtype, a->x.data, a->w->bias, a->act,
+                             err),
+                err);
         return SWD_OK;
     }
     s.batch = 1;
@@ -147,18 +184,25 @@ static swd_status conv(swd_backend *b, const conv_args *a, void *ws, swd_stream 
     for (int64_t img = 0; img < a->x.shape[0]; img++)
         for (int64_t o = 0; o < p.ho; o += p.rows) {
             int64_t rows = p.ho - o < p.rows ? p.ho - o : p.rows;
-            int64_t top = o * f->stride - f->pad_before, bottom = (o + rows - 1) * f->stride - f->pad_before + f->kh;
+            int64_t top = o * f->stride - f->pad_before,
+                    bottom = (o + rows - 1) * f->stride - f->pad_before + f->kh;
             int64_t first = top < 0 ? 0 : top, last = bottom > p.h ? p.h : bottom;
             s.ho = rows;
             s.h = last - first;
             s.pad_top = first - top;
             s.pad_bottom = bottom - last;
             const void *x = xs;
-            if (p.stage_x) stage_rows(xs, a, &p, img, first, s.h);
-            else x = (const char *)a->x.data + (size_t)((img * p.h + first) * p.w * f->in) * dtype_size(f->compute);
+            if (p.stage_x)
+                stage_rows(xs, a, &p, img, first, s.h);
+            else
+                x = (const char *)a->x.data +
+                    (size_t)((img * p.h + first) * p.w * f->in) * dtype_size(f->compute);
             int64_t n = p.wo * f->out, at = (img * p.ho + o) * n;
-            void *y = p.stage_y ? (void *)ys : (void *)((char *)a->y.data + (size_t)at * dtype_size(a->y.dtype));
-            SWD_TRY(dnn_convolve(a->w->packed, &s, y, p.stage_y ? SWD_F32 : a->y.dtype, x, a->w->bias, a->act, err), err);
+            void *y = p.stage_y ? (void *)ys
+                                : (void *)((char *)a->y.data + (size_t)at * dtype_size(a->y.dtype));
+            SWD_TRY(dnn_convolve(a->w->packed, &s, y, p.stage_y ? SWD_F32 : a->y.dtype, x,
+                                 a->w->bias, a->act, err),
+                    err);
             if (p.stage_y) finish_rows(a, (const float *)(void *)ys, at, rows, n);
         }
     return SWD_OK;

@@ -8,10 +8,12 @@ enum { PIECE = 1024 };
 
 // Walks rows in pieces, in parallel: within the body `n` elements at row r, column c.
 #define FOR_PIECES(t)                                                                              \
-    const int64_t row_ = (t).shape[(t).ndim - 1], per_ = (row_ + PIECE - 1) / PIECE, all_ = cpu_rows(t) * per_; \
+    const int64_t row_ = (t).shape[(t).ndim - 1], per_ = (row_ + PIECE - 1) / PIECE,               \
+                  all_ = cpu_rows(t) * per_;                                                       \
     _Pragma("omp parallel for") for (int64_t piece_ = 0; piece_ < all_; piece_++)
-#define PIECE_AT(r, c, n)                                                    \
-    const int64_t r = piece_ / per_, c = piece_ % per_ * PIECE, n = row_ - c < PIECE ? row_ - c : PIECE
+#define PIECE_AT(r, c, n)                                                                          \
+    const int64_t r = piece_ / per_, c = piece_ % per_ * PIECE,                                    \
+                  n = row_ - c < PIECE ? row_ - c : PIECE
 
 static const float *load(float *tmp, swd_tensor t, int64_t r, int64_t c, int64_t n)
 {
@@ -23,7 +25,8 @@ static void store(swd_tensor t, int64_t r, int64_t c, const float *src, int64_t 
     cpu_row_store(t.data, t.dtype, cpu_row_offset(t, r) + c, src, n);
 }
 
-static swd_status gate_residual(swd_backend *b, swd_tensor x, swd_tensor y, swd_tensor gate, swd_stream *s, swd_err *err)
+static swd_status gate_residual(swd_backend *b, swd_tensor x, swd_tensor y, swd_tensor gate,
+                                swd_stream *s, swd_err *err)
 {
     (void)b, (void)s, (void)err;
     FOR_PIECES(x)
@@ -42,7 +45,8 @@ static swd_status gate_residual(swd_backend *b, swd_tensor x, swd_tensor y, swd_
     return SWD_OK;
 }
 
-static swd_status activation(swd_backend *b, swd_tensor y, swd_tensor x, swd_act act, swd_stream *s, swd_err *err)
+static swd_status activation(swd_backend *b, swd_tensor y, swd_tensor x, swd_act act, swd_stream *s,
+                             swd_err *err)
 {
     (void)b, (void)s, (void)err;
     FOR_PIECES(x)
@@ -57,7 +61,8 @@ static swd_status activation(swd_backend *b, swd_tensor y, swd_tensor x, swd_act
     return SWD_OK;
 }
 
-static swd_status gated_gelu(swd_backend *b, swd_tensor y, swd_tensor a, swd_tensor g, swd_stream *s, swd_err *err)
+static swd_status gated_gelu(swd_backend *b, swd_tensor y, swd_tensor a, swd_tensor g,
+                             swd_stream *s, swd_err *err)
 {
     (void)b, (void)s, (void)err;
     FOR_PIECES(a)
@@ -73,7 +78,8 @@ static swd_status gated_gelu(swd_backend *b, swd_tensor y, swd_tensor a, swd_ten
     return SWD_OK;
 }
 
-static swd_status axpby(swd_backend *b, swd_tensor y, float ka, swd_tensor x, float kb, swd_tensor z, swd_stream *s, swd_err *err)
+static swd_status axpby(swd_backend *b, swd_tensor y, float ka, swd_tensor x, float kb,
+                        swd_tensor z, swd_stream *s, swd_err *err)
 {
     (void)b, (void)s, (void)err;
     FOR_PIECES(x)
@@ -100,7 +106,8 @@ static swd_status copy(swd_backend *b, swd_tensor y, swd_tensor x, swd_stream *s
         PIECE_AT(r, c, n);
         float tmp[PIECE];
         if (x.dtype == SWD_BF16 && y.dtype == SWD_BF16)
-            memcpy((uint16_t *)y.data + cpu_row_offset(y, r) + c, (const uint16_t *)x.data + cpu_row_offset(x, r) + c, (size_t)n * 2);
+            memcpy((uint16_t *)y.data + cpu_row_offset(y, r) + c,
+                   (const uint16_t *)x.data + cpu_row_offset(x, r) + c, (size_t)n * 2);
         else
             store(y, r, c, load(tmp, x, r, c, n), n);
     }
@@ -120,8 +127,8 @@ static swd_status fill(swd_backend *b, swd_tensor y, float value, swd_stream *s,
     return SWD_OK;
 }
 
-static swd_status guidance_combine(swd_backend *b, swd_tensor v, swd_tensor cond, swd_tensor uncond, float guidance, swd_stream *s,
-                                   swd_err *err)
+static swd_status guidance_combine(swd_backend *b, swd_tensor v, swd_tensor cond, swd_tensor uncond,
+                                   float guidance, swd_stream *s, swd_err *err)
 {
     (void)b, (void)s, (void)err;
     FOR_PIECES(v)
@@ -135,14 +142,16 @@ static swd_status guidance_combine(swd_backend *b, swd_tensor v, swd_tensor cond
     return SWD_OK;
 }
 
-static swd_status embed(swd_backend *b, swd_tensor y, swd_tensor table, swd_tensor ids, swd_stream *s, swd_err *err)
+static swd_status embed(swd_backend *b, swd_tensor y, swd_tensor table, swd_tensor ids,
+                        swd_stream *s, swd_err *err)
 {
     (void)b, (void)s;
     const int32_t *id = ids.data;
     int64_t rows = cpu_rows(y), d = table.shape[1];
     for (int64_t r = 0; r < rows; r++) {
         if (id[r] < 0 || id[r] >= table.shape[0])
-            return SWD_FAIL(err, SWD_ERR_ARGUMENT, "token id %d at position %lld is outside the vocabulary of %lld", id[r],
+            return SWD_FAIL(err, SWD_ERR_ARGUMENT,
+                            "token id %d at position %lld is outside the vocabulary of %lld", id[r],
                             (long long)(r % y.shape[1]), (long long)table.shape[0]);
         float tmp[PIECE];
         for (int64_t c = 0; c < d; c += PIECE) {
@@ -156,14 +165,17 @@ static swd_status embed(swd_backend *b, swd_tensor y, swd_tensor table, swd_tens
 // T5's bucket of a relative position key - query, bidirectional.
 static int64_t bucket(int64_t distance, int64_t n_buckets, int max_distance)
 {
-    int64_t half = n_buckets / 2, exact = half / 2, at = distance > 0 ? half : 0, a = distance < 0 ? -distance : distance;
+    int64_t half = n_buckets / 2, exact = half / 2, at = distance > 0 ? half : 0,
+            a = distance < 0 ? -distance : distance;
     if (a < exact) return at + a;
-    float scaled = logf((float)a / (float)exact) / (float)log((double)max_distance / (double)exact) * (float)(half - exact);
+    float scaled = logf((float)a / (float)exact) /
+                   (float)log((double)max_distance / (double)exact) * (float)(half - exact);
     int64_t large = exact + (int64_t)scaled;
     return at + (large < half - 1 ? large : half - 1);
 }
 
-static swd_status relative_bias(swd_backend *b, swd_tensor bias, swd_tensor table, int max_distance, swd_stream *s, swd_err *err)
+static swd_status relative_bias(swd_backend *b, swd_tensor bias, swd_tensor table, int max_distance,
+                                swd_stream *s, swd_err *err)
 {
     (void)b, (void)s, (void)err;
     int64_t heads = bias.shape[0], n = bias.shape[1];
@@ -177,14 +189,16 @@ static swd_status relative_bias(swd_backend *b, swd_tensor bias, swd_tensor tabl
     return SWD_OK;
 }
 
-static swd_status timestep_sinusoid(swd_backend *b, swd_tensor y, swd_tensor t, swd_stream *s, swd_err *err)
+static swd_status timestep_sinusoid(swd_backend *b, swd_tensor y, swd_tensor t, swd_stream *s,
+                                    swd_err *err)
 {
     (void)b, (void)s, (void)err;
     int64_t half = y.shape[1] / 2;
     const float *time = t.data;
     for (int64_t r = 0; r < y.shape[0]; r++)
         for (int64_t i = 0; i < half; i++) {
-            float freq = expf((float)(-log(10000.0)) * (float)i / (float)half), arg = time[r] * freq, c = cosf(arg), sn = sinf(arg);
+            float freq = expf((float)(-log(10000.0)) * (float)i / (float)half),
+                  arg = time[r] * freq, c = cosf(arg), sn = sinf(arg);
             store(y, r, i, &c, 1);
             store(y, r, half + i, &sn, 1);
         }

@@ -3,7 +3,10 @@
 #include "backend/cpu/cpu.h"
 #include <math.h>
 
-static void put(swd_tensor t, int64_t at, float v) { cpu_row_store(t.data, t.dtype, at, &v, 1); }
+static void put(swd_tensor t, int64_t at, float v)
+{
+    cpu_row_store(t.data, t.dtype, at, &v, 1);
+}
 
 static float get(swd_tensor t, int64_t at)
 {
@@ -12,7 +15,8 @@ static float get(swd_tensor t, int64_t at)
 }
 
 // y [B, h/p * w/p, (c, p, q)] <- x [B, C, h, w]
-static swd_status patchify(swd_backend *b, swd_tensor y, swd_tensor x, int patch, swd_stream *s, swd_err *err)
+static swd_status patchify(swd_backend *b, swd_tensor y, swd_tensor x, int patch, swd_stream *s,
+                           swd_err *err)
 {
     (void)b, (void)s, (void)err;
     int64_t c = x.shape[1], h = x.shape[2], w = x.shape[3], grid_w = w / patch;
@@ -22,13 +26,15 @@ static swd_status patchify(swd_backend *b, swd_tensor y, swd_tensor x, int patch
             for (int64_t i = 0; i < y.shape[2]; i++) {
                 int64_t q = i % patch, p = i / patch % patch, ch = i / patch / patch;
                 int64_t row = t / grid_w * patch + p, col = t % grid_w * patch + q;
-                put(y, img * y.stride[0] + t * y.stride[1] + i, in[((img * c + ch) * h + row) * w + col]);
+                put(y, img * y.stride[0] + t * y.stride[1] + i,
+                    in[((img * c + ch) * h + row) * w + col]);
             }
     return SWD_OK;
 }
 
 // x [B, C, h, w] <- y [B, h/p * w/p, (p, q, c)]
-static swd_status unpatchify(swd_backend *b, swd_tensor x, swd_tensor y, int patch, swd_stream *s, swd_err *err)
+static swd_status unpatchify(swd_backend *b, swd_tensor x, swd_tensor y, int patch, swd_stream *s,
+                             swd_err *err)
 {
     (void)b, (void)s, (void)err;
     int64_t c = x.shape[1], h = x.shape[2], w = x.shape[3], grid_w = w / patch;
@@ -38,19 +44,23 @@ static swd_status unpatchify(swd_backend *b, swd_tensor x, swd_tensor y, int pat
             for (int64_t i = 0; i < y.shape[2]; i++) {
                 int64_t ch = i % c, q = i / c % patch, p = i / c / patch;
                 int64_t row = t / grid_w * patch + p, col = t % grid_w * patch + q;
-                out[((img * c + ch) * h + row) * w + col] = get(y, img * y.stride[0] + t * y.stride[1] + i);
+                out[((img * c + ch) * h + row) * w + col] =
+                    get(y, img * y.stride[0] + t * y.stride[1] + i);
             }
     return SWD_OK;
 }
 
-static swd_status add_position(swd_backend *b, swd_tensor x, swd_tensor table, int grid_h, int grid_w, swd_stream *s, swd_err *err)
+static swd_status add_position(swd_backend *b, swd_tensor x, swd_tensor table, int grid_h,
+                               int grid_w, swd_stream *s, swd_err *err)
 {
     (void)b, (void)s, (void)err;
-    int64_t max = llround(sqrt((double)table.shape[0])), d = x.shape[2], top = (max - grid_h) / 2, left = (max - grid_w) / 2;
+    int64_t max = llround(sqrt((double)table.shape[0])), d = x.shape[2], top = (max - grid_h) / 2,
+            left = (max - grid_w) / 2;
 #pragma omp parallel for
     for (int64_t r = 0; r < x.shape[0] * x.shape[1]; r++) {
         int64_t t = r % x.shape[1], at = cpu_row_offset(x, r);
-        const float *pos = (const float *)table.data + ((top + t / grid_w) * max + left + t % grid_w) * d;
+        const float *pos =
+            (const float *)table.data + ((top + t / grid_w) * max + left + t % grid_w) * d;
         for (int64_t i = 0; i < d; i++) put(x, at + i, get(x, at + i) + pos[i]);
     }
     return SWD_OK;
@@ -65,27 +75,32 @@ static void relayout(swd_tensor nchw, swd_tensor nhwc, bool to_nhwc, float scale
         int64_t img = r / pixels, p = r % pixels;
         for (int64_t ch = 0; ch < c; ch++) {
             int64_t planar = (img * c + ch) * pixels + p, interleaved = r * c + ch;
-            if (to_nhwc) put(nhwc, interleaved, get(nchw, planar) * scale + shift);
-            else put(nchw, planar, get(nhwc, interleaved) * scale + shift);
+            if (to_nhwc)
+                put(nhwc, interleaved, get(nchw, planar) * scale + shift);
+            else
+                put(nchw, planar, get(nhwc, interleaved) * scale + shift);
         }
     }
 }
 
-static swd_status nchw_to_nhwc(swd_backend *b, swd_tensor y, swd_tensor x, float scale, float shift, swd_stream *s, swd_err *err)
+static swd_status nchw_to_nhwc(swd_backend *b, swd_tensor y, swd_tensor x, float scale, float shift,
+                               swd_stream *s, swd_err *err)
 {
     (void)b, (void)s, (void)err;
     relayout(x, y, true, scale, shift);
     return SWD_OK;
 }
 
-static swd_status nhwc_to_nchw(swd_backend *b, swd_tensor y, swd_tensor x, float scale, float shift, swd_stream *s, swd_err *err)
+static swd_status nhwc_to_nchw(swd_backend *b, swd_tensor y, swd_tensor x, float scale, float shift,
+                               swd_stream *s, swd_err *err)
 {
     (void)b, (void)s, (void)err;
     relayout(y, x, false, scale, shift);
     return SWD_OK;
 }
 
-static swd_status to_rgb8(swd_backend *b, swd_tensor y, swd_tensor x, float scale, float shift, swd_stream *s, swd_err *err)
+static swd_status to_rgb8(swd_backend *b, swd_tensor y, swd_tensor x, float scale, float shift,
+                          swd_stream *s, swd_err *err)
 {
     (void)b, (void)s, (void)err;
     uint8_t *out = y.data;
@@ -99,7 +114,8 @@ static swd_status to_rgb8(swd_backend *b, swd_tensor y, swd_tensor x, float scal
     return SWD_OK;
 }
 
-static swd_status from_rgb8(swd_backend *b, swd_tensor y, swd_tensor x, float scale, float shift, swd_stream *s, swd_err *err)
+static swd_status from_rgb8(swd_backend *b, swd_tensor y, swd_tensor x, float scale, float shift,
+                            swd_stream *s, swd_err *err)
 {
     (void)b, (void)s, (void)err;
     const uint8_t *in = x.data;

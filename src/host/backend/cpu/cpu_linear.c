@@ -11,8 +11,8 @@ enum { ROW_CHUNK = 512, WIDEN_ROWS = 2048, FEW_ROWS = 8 };
 
 struct swd_linear {
     struct swd_linear_facts facts;
-    dnn_weight *packed; // NULL: widened
-    uint16_t *plain;    // [n, k] bf16
+    dnn_weight *packed;       // NULL: widened
+    uint16_t *plain;          // [n, k] bf16
     dnn_weight *slice, *rest; // products with WIDEN_ROWS outputs, and with what is left
     float *bias;
     size_t bytes;
@@ -31,15 +31,18 @@ static void linear_destroy(swd_backend *b, swd_linear **w)
     *w = NULL;
 }
 
-static swd_status linear_create(swd_backend *b, swd_linear **out, swd_tensor weight, swd_tensor bias, swd_dtype compute, swd_err *err)
+static swd_status linear_create(swd_backend *b, swd_linear **out, swd_tensor weight,
+                                swd_tensor bias, swd_dtype compute, swd_err *err)
 {
     *out = NULL;
-    if (weight.ndim != 2 || !tensor_contiguous(weight) || (weight.dtype != SWD_F32 && weight.dtype != SWD_BF16) ||
-        weight.shape[0] < 1 || weight.shape[1] < 1)
+    if (weight.ndim != 2 || !tensor_contiguous(weight) ||
+        (weight.dtype != SWD_F32 && weight.dtype != SWD_BF16) || weight.shape[0] < 1 ||
+        weight.shape[1] < 1)
         return SWD_FAIL(err, SWD_ERR_ARGUMENT, "a linear weight is F32 or BF16 [N, K]");
     int64_t n = weight.shape[0], k = weight.shape[1];
     if (tensor_present(bias) && (bias.dtype != SWD_F32 || bias.ndim != 1 || bias.shape[0] != n))
-        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "the bias of a linear layer [%lld, %lld] is F32 [N]", (long long)n, (long long)k);
+        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "the bias of a linear layer [%lld, %lld] is F32 [N]",
+                        (long long)n, (long long)k);
     if (compute == SWD_BF16 && !dnn_has_bf16()) compute = SWD_F32;
     dnn_engine *e = cpu_of(b)->dnn;
     swd_status s = SWD_OK;
@@ -52,15 +55,21 @@ static swd_status linear_create(swd_backend *b, swd_linear **out, swd_tensor wei
         w->plain = malloc(w->bytes);
         if (!w->plain) {
             w->bytes = 0;
-            s = SWD_FAIL(err, SWD_ERR_MEMORY, "no memory for a weight [%lld, %lld]", (long long)n, (long long)k);
+            s = SWD_FAIL(err, SWD_ERR_MEMORY, "no memory for a weight [%lld, %lld]", (long long)n,
+                         (long long)k);
             goto fail;
         }
         memcpy(w->plain, weight.data, w->bytes);
-        SWD_TRY_GOTO(s, dnn_linear_create(&w->slice, e, whole, k, NULL, SWD_F32, SWD_F32, err), err, unaccounted);
+        SWD_TRY_GOTO(s, dnn_linear_create(&w->slice, e, whole, k, NULL, SWD_F32, SWD_F32, err), err,
+                     unaccounted);
         if (n % whole)
-            SWD_TRY_GOTO(s, dnn_linear_create(&w->rest, e, n % whole, k, NULL, SWD_F32, SWD_F32, err), err, unaccounted);
+            SWD_TRY_GOTO(s,
+                         dnn_linear_create(&w->rest, e, n % whole, k, NULL, SWD_F32, SWD_F32, err),
+                         err, unaccounted);
     } else {
-        SWD_TRY_GOTO(s, dnn_linear_create(&w->packed, e, n, k, weight.data, weight.dtype, compute, err), err, fail);
+        SWD_TRY_GOTO(
+            s, dnn_linear_create(&w->packed, e, n, k, weight.data, weight.dtype, compute, err), err,
+            fail);
         w->bytes = dnn_weight_bytes(w->packed);
     }
     if (w->facts.has_bias) {
@@ -89,7 +98,10 @@ typedef struct linear_plan {
     size_t x_bytes, y_bytes, w_bytes;
 } linear_plan;
 
-static size_t round64(int64_t n) { return ((size_t)n + 63) / 64 * 64; }
+static size_t round64(int64_t n)
+{
+    return ((size_t)n + 63) / 64 * 64;
+}
 
 static linear_plan plan_of(const linear_args *a)
 {
@@ -101,7 +113,8 @@ static linear_plan plan_of(const linear_args *a)
     int64_t chunk = p.rows < ROW_CHUNK ? p.rows : ROW_CHUNK;
     if (p.convert_x) p.x_bytes = round64(chunk * w->facts.k * (int64_t)dtype_size(compute));
     if (p.stage_y) p.y_bytes = round64(chunk * w->facts.n * 4);
-    if (!w->packed) p.w_bytes = round64((w->facts.n < WIDEN_ROWS ? w->facts.n : WIDEN_ROWS) * w->facts.k * 4);
+    if (!w->packed)
+        p.w_bytes = round64((w->facts.n < WIDEN_ROWS ? w->facts.n : WIDEN_ROWS) * w->facts.k * 4);
     return p;
 }
 
@@ -112,10 +125,12 @@ static size_t linear_workspace(swd_backend *b, const linear_args *a)
     return p.x_bytes + p.y_bytes + p.w_bytes;
 }
 
-static void convert_rows(void *to, swd_dtype type, swd_tensor x, int64_t first, int64_t rows, int64_t k)
+static void convert_rows(void *to, swd_dtype type, swd_tensor x, int64_t first, int64_t rows,
+                         int64_t k)
 {
 #pragma omp parallel for
-    for (int64_t r = 0; r < rows; r++) cpu_convert(to, type, r * k, x.data, x.dtype, cpu_row_offset(x, first + r), k);
+    for (int64_t r = 0; r < rows; r++)
+        cpu_convert(to, type, r * k, x.data, x.dtype, cpu_row_offset(x, first + r), k);
 }
 
 // y = residual + gate * t, or y = t rounded
@@ -131,8 +146,11 @@ static void finish_rows(const linear_args *a, const float *t, int64_t first, int
             int64_t m = n - i < CPU_SPAN ? n - i : CPU_SPAN;
             const float *v = t + r * n + i;
             if (tensor_present(a->residual)) {
-                const float *res = cpu_row_load(tr, a->residual.data, a->residual.dtype, ro + i, m), *g = NULL;
-                if (tensor_present(a->gate)) g = cpu_row_load(tg, a->gate.data, a->gate.dtype, sample * a->gate.stride[0] + i, m);
+                const float *res = cpu_row_load(tr, a->residual.data, a->residual.dtype, ro + i, m),
+                            *g = NULL;
+                if (tensor_present(a->gate))
+                    g = cpu_row_load(tg, a->gate.data, a->gate.dtype,
+                                     sample * a->gate.stride[0] + i, m);
                 for (int64_t j = 0; j < m; j++) ty[j] = res[j] + (g ? g[j] * v[j] : v[j]);
                 v = ty;
             }
@@ -142,22 +160,26 @@ static void finish_rows(const linear_args *a, const float *t, int64_t first, int
 }
 
 // Few rows (modulation, time embedding): reading the weight is all the work, so it is read once, as it lies.
-static void few_rows(const swd_linear *w, int64_t m, float *y, int64_t y_stride, const float *x, int64_t x_stride, swd_act act)
+static void few_rows(const swd_linear *w, int64_t m, float *y, int64_t y_stride, const float *x,
+                     int64_t x_stride, swd_act act)
 {
     const simd_table *simd = simd_pick();
     int64_t k = w->facts.k, n = w->facts.n;
 #pragma omp parallel for
     for (int64_t o = 0; o < n; o++)
         for (int64_t r = 0; r < m; r++)
-            y[r * y_stride + o] = simd->dot_bf16(x + r * x_stride, w->plain + o * k, k) + (w->bias ? w->bias[o] : 0.0f);
+            y[r * y_stride + o] = simd->dot_bf16(x + r * x_stride, w->plain + o * k, k) +
+                                  (w->bias ? w->bias[o] : 0.0f);
     for (int64_t r = 0; r < m; r++) cpu_activate(y + r * y_stride, n, act);
 }
 
-static swd_status product(const swd_linear *w, int64_t m, void *y, int64_t y_stride, swd_dtype y_dtype, const void *x, int64_t x_stride,
-                          swd_act act, float *wide, swd_err *err)
+static swd_status product(const swd_linear *w, int64_t m, void *y, int64_t y_stride,
+                          swd_dtype y_dtype, const void *x, int64_t x_stride, swd_act act,
+                          float *wide, swd_err *err)
 {
     int64_t k = w->facts.k, n = w->facts.n;
-    if (w->packed) return dnn_matmul(w->packed, NULL, m, y, y_stride, y_dtype, x, x_stride, w->bias, act, err);
+    if (w->packed)
+        return dnn_matmul(w->packed, NULL, m, y, y_stride, y_dtype, x, x_stride, w->bias, act, err);
     if (m <= FEW_ROWS) {
         few_rows(w, m, y, y_stride, x, x_stride, act);
         return SWD_OK;
@@ -165,9 +187,12 @@ static swd_status product(const swd_linear *w, int64_t m, void *y, int64_t y_str
     for (int64_t i = 0; i < n; i += WIDEN_ROWS) {
         int64_t part = n - i < WIDEN_ROWS ? n - i : WIDEN_ROWS;
 #pragma omp parallel for
-        for (int64_t r = 0; r < part; r++) cpu_row_load(wide + r * k, w->plain, SWD_BF16, (i + r) * k, k);
-        SWD_TRY(dnn_matmul(part == WIDEN_ROWS || n < WIDEN_ROWS ? w->slice : w->rest, wide, m, (float *)y + i, y_stride, y_dtype, x,
-                           x_stride, w->bias ? w->bias + i : NULL, act, err), err);
+        for (int64_t r = 0; r < part; r++)
+            cpu_row_load(wide + r * k, w->plain, SWD_BF16, (i + r) * k, k);
+        SWD_TRY(dnn_matmul(part == WIDEN_ROWS || n < WIDEN_ROWS ? w->slice : w->rest, wide, m,
+                           (float *)y + i, y_stride, y_dtype, x, x_stride,
+                           w->bias ? w->bias + i : NULL, act, err),
+                err);
     }
     return SWD_OK;
 }
@@ -182,10 +207,13 @@ static int64_t even_rows(swd_tensor t, int64_t first, int64_t left)
 
 static int64_t row_stride(swd_tensor t)
 {
-    return t.ndim < 2 || (cpu_rows(t) == 1) ? t.shape[t.ndim - 1] : t.ndim == 3 && t.shape[1] == 1 ? t.stride[0] : t.stride[t.ndim - 2];
+    return t.ndim < 2 || (cpu_rows(t) == 1) ? t.shape[t.ndim - 1]
+           : t.ndim == 3 && t.shape[1] == 1 ? t.stride[0]
+                                            : t.stride[t.ndim - 2];
 }
 
-static swd_status linear(swd_backend *b, const linear_args *a, void *ws, swd_stream *stream, swd_err *err)
+static swd_status linear(swd_backend *b, const linear_args *a, void *ws, swd_stream *stream,
+                         swd_err *err)
 {
     (void)b, (void)stream;
     const swd_linear *w = a->w;

@@ -7,7 +7,8 @@
 static swd_status too_long(int64_t d, swd_err *err)
 {
     if (d <= CPU_ROW_MAX) return SWD_OK;
-    return SWD_FAIL(err, SWD_ERR_UNSUPPORTED, "a norm over %lld elements; the CPU takes up to %d", (long long)d, (int)CPU_ROW_MAX);
+    return SWD_FAIL(err, SWD_ERR_UNSUPPORTED, "a norm over %lld elements; the CPU takes up to %d",
+                    (long long)d, (int)CPU_ROW_MAX);
 }
 
 // Two passes, the sums in double: exact enough that the order does not matter.
@@ -37,13 +38,15 @@ static swd_status layernorm(swd_backend *b, const norm_args *a, swd_stream *s, s
         const float *x = cpu_row_load(tx, a->x.data, a->x.dtype, cpu_row_offset(a->x, r), d);
         moments(x, d, &mean, &var);
         float m = (float)mean, k = (float)(1.0 / sqrt(var + (double)a->eps));
-        for (int64_t i = 0; i < d; i++) tx[i] = (x[i] - m) * k * (w ? w[i] : 1.0f) + (bias ? bias[i] : 0.0f);
+        for (int64_t i = 0; i < d; i++)
+            tx[i] = (x[i] - m) * k * (w ? w[i] : 1.0f) + (bias ? bias[i] : 0.0f);
         cpu_row_store(a->y.data, a->y.dtype, cpu_row_offset(a->y, r), tx, d);
     }
     return SWD_OK;
 }
 
-static swd_status layernorm_modulate(swd_backend *b, const norm_args *a, swd_stream *s, swd_err *err)
+static swd_status layernorm_modulate(swd_backend *b, const norm_args *a, swd_stream *s,
+                                     swd_err *err)
 {
     (void)b, (void)s;
     SWD_TRY(too_long(a->x.shape[2], err), err);
@@ -53,8 +56,10 @@ static swd_status layernorm_modulate(swd_backend *b, const norm_args *a, swd_str
         float tx[CPU_ROW_MAX], ts[CPU_ROW_MAX], th[CPU_ROW_MAX];
         double mean, var;
         const float *x = cpu_row_load(tx, a->x.data, a->x.dtype, cpu_row_offset(a->x, r), d);
-        const float *scale = cpu_row_load(ts, a->weight.data, a->weight.dtype, r / n * a->weight.stride[0], d);
-        const float *shift = cpu_row_load(th, a->bias.data, a->bias.dtype, r / n * a->bias.stride[0], d);
+        const float *scale =
+            cpu_row_load(ts, a->weight.data, a->weight.dtype, r / n * a->weight.stride[0], d);
+        const float *shift =
+            cpu_row_load(th, a->bias.data, a->bias.dtype, r / n * a->bias.stride[0], d);
         moments(x, d, &mean, &var);
         float m = (float)mean, k = (float)(1.0 / sqrt(var + (double)a->eps));
         for (int64_t i = 0; i < d; i++) tx[i] = (x[i] - m) * k * (1.0f + scale[i]) + shift[i];
@@ -102,7 +107,8 @@ static swd_status qk_norm_rope(swd_backend *b, const qk_norm_args *a, swd_stream
         for (int64_t i = 0; i < d; i++) tx[i] = x[i] * k * (w ? w[i] : 1.0f);
         if (tensor_present(a->cos)) {
             int64_t row = r / heads % n * (d / 2);
-            const float *c = (const float *)a->cos.data + row, *sn = (const float *)a->sin.data + row;
+            const float *c = (const float *)a->cos.data + row,
+                        *sn = (const float *)a->sin.data + row;
             for (int64_t i = 0; i < d / 2; i++) {
                 float x0 = tx[2 * i], x1 = tx[2 * i + 1];
                 tx[2 * i] = x0 * c[i] - x1 * sn[i];
@@ -120,7 +126,8 @@ enum { GN_CHUNKS = 64 };
 static size_t group_norm_workspace(swd_backend *b, const group_norm_args *a)
 {
     (void)b;
-    return (size_t)(a->x.shape[0] * a->x.shape[3]) * (GN_CHUNKS * 2 * sizeof(double) + 2 * sizeof(float));
+    return (size_t)(a->x.shape[0] * a->x.shape[3]) *
+           (GN_CHUNKS * 2 * sizeof(double) + 2 * sizeof(float));
 }
 
 // sum[b][chunk][2][C]: sums and sums of squares of x - pivot (the channel's first pixel: no cancellation).
@@ -148,7 +155,8 @@ static void group_norm_sums(const group_norm_args *a, double *sum)
 // scale[b][2][C] from the sums: y = x * scale + shift.
 static void group_norm_factors(const group_norm_args *a, const double *sum, float *factors)
 {
-    int64_t batch = a->x.shape[0], c = a->x.shape[3], pixels = a->x.shape[1] * a->x.shape[2], per = c / a->groups;
+    int64_t batch = a->x.shape[0], c = a->x.shape[3], pixels = a->x.shape[1] * a->x.shape[2],
+            per = c / a->groups;
     const float *gamma = a->gamma.data, *beta = a->beta.data;
     for (int64_t img = 0; img < batch; img++) {
         float tp[CPU_ROW_MAX];
@@ -168,7 +176,8 @@ static void group_norm_factors(const group_norm_args *a, const double *sum, floa
                 m2 += q - s * s / n;
             }
             double mean = total / (double)per;
-            for (int64_t i = 0; i < per; i++) m2 += n * (channel_mean[i] - mean) * (channel_mean[i] - mean);
+            for (int64_t i = 0; i < per; i++)
+                m2 += n * (channel_mean[i] - mean) * (channel_mean[i] - mean);
             double k = 1.0 / sqrt(m2 / (n * (double)per) + (double)a->eps);
             for (int64_t i = g * per; i < (g + 1) * per; i++) {
                 factors[img * 2 * c + i] = (float)(k * gamma[i]);
@@ -178,7 +187,8 @@ static void group_norm_factors(const group_norm_args *a, const double *sum, floa
     }
 }
 
-static swd_status group_norm(swd_backend *b, const group_norm_args *a, void *ws, swd_stream *s, swd_err *err)
+static swd_status group_norm(swd_backend *b, const group_norm_args *a, void *ws, swd_stream *s,
+                             swd_err *err)
 {
     (void)b, (void)s;
     SWD_TRY(too_long(a->x.shape[3], err), err);
@@ -190,7 +200,8 @@ static swd_status group_norm(swd_backend *b, const group_norm_args *a, void *ws,
 #pragma omp parallel for
     for (int64_t p = 0; p < batch * pixels; p++) {
         float tx[CPU_ROW_MAX];
-        const float *x = cpu_row_load(tx, a->x.data, a->x.dtype, p * c, c), *scale = factors + p / pixels * 2 * c, *shift = scale + c;
+        const float *x = cpu_row_load(tx, a->x.data, a->x.dtype, p * c, c),
+                    *scale = factors + p / pixels * 2 * c, *shift = scale + c;
         for (int64_t i = 0; i < c; i++) tx[i] = x[i] * scale[i] + shift[i];
         if (a->silu) cpu_activate(tx, c, SWD_ACT_SILU);
         cpu_row_store(a->y.data, a->y.dtype, p * c, tx, c);

@@ -17,7 +17,8 @@ typedef struct taps {
 static taps taps_of(int64_t dst, int64_t in, int64_t out)
 {
     const float a = -0.75f;
-    float src = ((float)dst + 0.5f) * ((float)in / (float)out) - 0.5f, base = floorf(src), t = src - base;
+    float src = ((float)dst + 0.5f) * ((float)in / (float)out) - 0.5f, base = floorf(src),
+          t = src - base;
     float far0 = t + 1.0f, near1 = 1.0f - t, far1 = 2.0f - t;
     taps k;
     k.w[0] = ((a * far0 - 5.0f * a) * far0 + 8.0f * a) * far0 - 4.0f * a;
@@ -31,11 +32,15 @@ static taps taps_of(int64_t dst, int64_t in, int64_t out)
     return k;
 }
 
-static float x0_at(const float *x, const float *v, float sigma, int64_t i) { return v ? x[i] - sigma * v[i] : x[i]; }
+static float x0_at(const float *x, const float *v, float sigma, int64_t i)
+{
+    return v ? x[i] - sigma * v[i] : x[i];
+}
 
 // One plane: y = weight * upscale(x0) + noise, noise already in y where sigma_next > 0.
-static void resize_plane(float *y, int64_t oh, int64_t ow, const float *x, const float *v, float sigma, int64_t h, int64_t w,
-                         float keep, float noise, const float *eps)
+static void resize_plane(float *y, int64_t oh, int64_t ow, const float *x, const float *v,
+                         float sigma, int64_t h, int64_t w, float keep, float noise,
+                         const float *eps)
 {
     for (int64_t r = 0; r < oh; r++) {
         taps ty = taps_of(r, h, oh);
@@ -48,7 +53,8 @@ static void resize_plane(float *y, int64_t oh, int64_t ow, const float *x, const
                 value = 0;
                 for (int i = 0; i < 4; i++) {
                     float row = 0;
-                    for (int j = 0; j < 4; j++) row += tx.w[j] * x0_at(x, v, sigma, ty.at[i] * w + tx.at[j]);
+                    for (int j = 0; j < 4; j++)
+                        row += tx.w[j] * x0_at(x, v, sigma, ty.at[i] * w + tx.at[j]);
                     value += ty.w[i] * row;
                 }
             }
@@ -57,10 +63,12 @@ static void resize_plane(float *y, int64_t oh, int64_t ow, const float *x, const
     }
 }
 
-static swd_status resize_renoise(swd_backend *b, const resize_renoise_args *a, swd_stream *s, swd_err *err)
+static swd_status resize_renoise(swd_backend *b, const resize_renoise_args *a, swd_stream *s,
+                                 swd_err *err)
 {
     (void)b, (void)s, (void)err;
-    int64_t c = a->x.shape[1], h = a->x.shape[2], w = a->x.shape[3], oh = a->y.shape[2], ow = a->y.shape[3];
+    int64_t c = a->x.shape[1], h = a->x.shape[2], w = a->x.shape[3], oh = a->y.shape[2],
+            ow = a->y.shape[3];
     bool own_noise = a->sigma_next > 0 && !tensor_present(a->eps);
     const float *v = a->v.data, *given = a->sigma_next > 0 ? a->eps.data : NULL;
 #pragma omp parallel for
@@ -68,7 +76,8 @@ static swd_status resize_renoise(swd_backend *b, const resize_renoise_args *a, s
         float *y = (float *)a->y.data + p * oh * ow;
         const float *x = (const float *)a->x.data + p * h * w, *pv = v ? v + p * h * w : NULL;
         if (tensor_present(a->x0))
-            for (int64_t i = 0; i < h * w; i++) ((float *)a->x0.data)[p * h * w + i] = x0_at(x, pv, a->sigma, i);
+            for (int64_t i = 0; i < h * w; i++)
+                ((float *)a->x0.data)[p * h * w + i] = x0_at(x, pv, a->sigma, i);
         if (own_noise) philox_randn(y, oh * ow, p % c * oh * ow, a->seeds[p / c], a->step);
         const float *eps = own_noise ? y : given ? given + p * oh * ow : NULL;
         resize_plane(y, oh, ow, x, pv, a->sigma, h, w, 1.0f - a->sigma_next, a->sigma_next, eps);
@@ -76,11 +85,13 @@ static swd_status resize_renoise(swd_backend *b, const resize_renoise_args *a, s
     return SWD_OK;
 }
 
-static swd_status noise(swd_backend *b, swd_tensor y, const uint64_t *seeds, uint32_t step, swd_stream *s, swd_err *err)
+static swd_status noise(swd_backend *b, swd_tensor y, const uint64_t *seeds, uint32_t step,
+                        swd_stream *s, swd_err *err)
 {
     (void)b, (void)s, (void)err;
     int64_t n = tensor_numel(y) / y.shape[0];
-    for (int64_t i = 0; i < y.shape[0]; i++) philox_randn((float *)y.data + i * n, n, 0, seeds[i], step);
+    for (int64_t i = 0; i < y.shape[0]; i++)
+        philox_randn((float *)y.data + i * n, n, 0, seeds[i], step);
     return SWD_OK;
 }
 

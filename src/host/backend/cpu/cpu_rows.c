@@ -30,11 +30,13 @@ void cpu_row_store(void *p, swd_dtype dtype, int64_t offset, const float *src, i
     }
 }
 
-void cpu_convert(void *to, swd_dtype to_dtype, int64_t to_offset, const void *from, swd_dtype dtype, int64_t offset, int64_t n)
+void cpu_convert(void *to, swd_dtype to_dtype, int64_t to_offset, const void *from, swd_dtype dtype,
+                 int64_t offset, int64_t n)
 {
     if (to_dtype == dtype) {
         size_t size = dtype_size(dtype);
-        memcpy((char *)to + (size_t)to_offset * size, (const char *)from + (size_t)offset * size, (size_t)n * size);
+        memcpy((char *)to + (size_t)to_offset * size, (const char *)from + (size_t)offset * size,
+               (size_t)n * size);
     } else if (to_dtype == SWD_F32) {
         cpu_row_load((float *)to + to_offset, from, dtype, offset, n);
     } else {
@@ -82,23 +84,32 @@ static inline float exp_inline(float x)
     return p;
 }
 
-float cpu_expf(float x) { return exp_inline(x); }
+float cpu_expf(float x)
+{
+    return exp_inline(x);
+}
 
 // Written over 1 - exp(-2|x|) so that small x keep their relative accuracy through the odd series.
 static inline float tanh_inline(float x)
 {
     float a = fabsf(x), e = exp_inline(-2.0f * a), big = (1.0f - e) / (1.0f + e), x2 = x * x;
-    float small = a * (1.0f + x2 * (-0.333333333f + x2 * (0.133333333f + x2 * (-0.0539682540f + x2 * 0.0218694885f))));
+    float small =
+        a * (1.0f + x2 * (-0.333333333f +
+                          x2 * (0.133333333f + x2 * (-0.0539682540f + x2 * 0.0218694885f))));
     return copysignf(a < 0.15f ? small : big, x);
 }
 
 // exp() stops growing at 88.7: below -88 the quotient is no longer a sigmoid but 3e-39 for ever, which a large factor brings back.
-static inline float sigmoid_inline(float x) { return x < -88.0f ? 0.0f : 1.0f / (1.0f + exp_inline(-x)); }
+static inline float sigmoid_inline(float x)
+{
+    return x < -88.0f ? 0.0f : 1.0f / (1.0f + exp_inline(-x));
+}
 
 void cpu_activate(float *y, int64_t n, swd_act act)
 {
     switch (act) {
-    case SWD_ACT_NONE: break;
+    case SWD_ACT_NONE:
+        break;
     case SWD_ACT_SILU:
         for (int64_t i = 0; i < n; i++) y[i] = y[i] * sigmoid_inline(y[i]);
         break;

@@ -13,12 +13,13 @@ typedef const_dnnl_memory_desc_t md_ref;
 typedef const dnnl_memory_desc_t *md_ref;
 #endif
 
-#define DNN_TRY(call, what)                                                                              \
-    do {                                                                                                 \
-        dnnl_status_t dnn_status_ = (call);                                                              \
-        if (dnn_status_ != dnnl_success)                                                                 \
-            return SWD_FAIL(err, dnn_status_ == dnnl_out_of_memory ? SWD_ERR_MEMORY : SWD_ERR_DEVICE,    \
-                            "oneDNN: %s failed with status %d", what, (int)dnn_status_);                 \
+#define DNN_TRY(call, what)                                                                        \
+    do {                                                                                           \
+        dnnl_status_t dnn_status_ = (call);                                                        \
+        if (dnn_status_ != dnnl_success)                                                           \
+            return SWD_FAIL(err,                                                                   \
+                            dnn_status_ == dnnl_out_of_memory ? SWD_ERR_MEMORY : SWD_ERR_DEVICE,   \
+                            "oneDNN: %s failed with status %d", what, (int)dnn_status_);           \
     } while (0)
 
 struct dnn_engine {
@@ -52,9 +53,13 @@ struct dnn_weight {
     dnn_plan *plans;
 };
 
-static dnnl_data_type_t type_of(swd_dtype t) { return t == SWD_BF16 ? dnnl_bf16 : dnnl_f32; }
+static dnnl_data_type_t type_of(swd_dtype t)
+{
+    return t == SWD_BF16 ? dnnl_bf16 : dnnl_f32;
+}
 
-static dnnl_status_t md_strided(dnnl_memory_desc_t *md, int n, const int64_t *dims, const int64_t *strides, swd_dtype t)
+static dnnl_status_t md_strided(dnnl_memory_desc_t *md, int n, const int64_t *dims,
+                                const int64_t *strides, swd_dtype t)
 {
 #if DNNL_VERSION_MAJOR >= 3
     return dnnl_memory_desc_create_with_strides(md, n, dims, type_of(t), strides);
@@ -118,7 +123,8 @@ void dnn_engine_destroy(dnn_engine **e)
 bool dnn_has_bf16(void)
 {
 #if defined(__x86_64__)
-    return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+    return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512dq");
 #else
     return false;
 #endif
@@ -126,10 +132,16 @@ bool dnn_has_bf16(void)
 
 static dnnl_status_t attributes(dnnl_primitive_attr_t *attr, swd_act act)
 {
-    static const struct { dnnl_alg_kind_t kind; float alpha; } table[] = {
-        [SWD_ACT_SILU] = {dnnl_eltwise_swish, 1.0f},         [SWD_ACT_GELU_TANH] = {dnnl_eltwise_gelu_tanh, 0},
-        [SWD_ACT_GELU_ERF] = {dnnl_eltwise_gelu_erf, 0},     [SWD_ACT_QUICK_GELU] = {dnnl_eltwise_swish, 1.702f},
-        [SWD_ACT_RELU] = {dnnl_eltwise_relu, 0},             [SWD_ACT_TANH] = {dnnl_eltwise_tanh, 0},
+    static const struct {
+        dnnl_alg_kind_t kind;
+        float alpha;
+    } table[] = {
+        [SWD_ACT_SILU] = {dnnl_eltwise_swish, 1.0f},
+        [SWD_ACT_GELU_TANH] = {dnnl_eltwise_gelu_tanh, 0},
+        [SWD_ACT_GELU_ERF] = {dnnl_eltwise_gelu_erf, 0},
+        [SWD_ACT_QUICK_GELU] = {dnnl_eltwise_swish, 1.702f},
+        [SWD_ACT_RELU] = {dnnl_eltwise_relu, 0},
+        [SWD_ACT_TANH] = {dnnl_eltwise_tanh, 0},
     };
     dnnl_post_ops_t ops = NULL;
     dnnl_status_t s = dnnl_primitive_attr_create(attr);
@@ -145,7 +157,9 @@ static dnnl_status_t attributes(dnnl_primitive_attr_t *attr, swd_act act)
     return s;
 }
 
-typedef struct dnn_mds { dnnl_memory_desc_t x, w, bias, y; } dnn_mds;
+typedef struct dnn_mds {
+    dnnl_memory_desc_t x, w, bias, y;
+} dnn_mds;
 
 static void mds_free(dnn_mds *m)
 {
@@ -162,8 +176,10 @@ static dnnl_status_t make_mds(dnn_mds *m, const dnn_weight *w, const dnn_key *ke
     dnnl_dims_t one = {1};
     memset(m, 0, sizeof *m);
     if (w->conv) {
-        dnnl_dims_t xd = {s->batch, s->in, s->h, s->w}, xs = {s->h * s->w * s->in, 1, s->w * s->in, s->in};
-        dnnl_dims_t yd = {s->batch, s->out, s->ho, s->wo}, ys = {s->ho * s->wo * s->out, 1, s->wo * s->out, s->out};
+        dnnl_dims_t xd = {s->batch, s->in, s->h, s->w},
+                    xs = {s->h * s->w * s->in, 1, s->w * s->in, s->in};
+        dnnl_dims_t yd = {s->batch, s->out, s->ho, s->wo},
+                    ys = {s->ho * s->wo * s->out, 1, s->wo * s->out, s->out};
         dnnl_dims_t wd = {s->out, s->in, s->kh, s->kw}, bd = {s->out};
         if ((st = md_strided(&m->x, 4, xd, xs, w->compute)) != dnnl_success) return st;
         if ((st = md_strided(&m->y, 4, yd, ys, key->y_dtype)) != dnnl_success) return st;
@@ -180,8 +196,8 @@ static dnnl_status_t make_mds(dnn_mds *m, const dnn_weight *w, const dnn_key *ke
     return key->bias ? md_strided(&m->bias, 2, bd, bs, SWD_F32) : dnnl_success;
 }
 
-static dnnl_status_t make_pd(dnnl_primitive_desc_t *pd, const dnn_weight *w, const dnn_key *key, const dnn_mds *m,
-                             dnnl_primitive_attr_t attr)
+static dnnl_status_t make_pd(dnnl_primitive_desc_t *pd, const dnn_weight *w, const dnn_key *key,
+                             const dnn_mds *m, dnnl_primitive_attr_t attr)
 {
     const dnn_conv_shape *s = &key->shape;
     md_ref bias = key->bias ? MD(m->bias) : NULL;
@@ -189,17 +205,20 @@ static dnnl_status_t make_pd(dnnl_primitive_desc_t *pd, const dnn_weight *w, con
     dnnl_dims_t before = {s->pad_top, s->pad_left}, after = {s->pad_bottom, s->pad_right};
 #if DNNL_VERSION_MAJOR >= 3
     if (w->conv)
-        return dnnl_convolution_forward_primitive_desc_create(pd, w->e->engine, dnnl_forward_inference, dnnl_convolution_direct,
-                                                              MD(m->x), MD(m->w), bias, MD(m->y), strides, dilates, before, after,
-                                                              attr);
-    return dnnl_matmul_primitive_desc_create(pd, w->e->engine, MD(m->x), MD(m->w), bias, MD(m->y), attr);
+        return dnnl_convolution_forward_primitive_desc_create(
+            pd, w->e->engine, dnnl_forward_inference, dnnl_convolution_direct, MD(m->x), MD(m->w),
+            bias, MD(m->y), strides, dilates, before, after, attr);
+    return dnnl_matmul_primitive_desc_create(pd, w->e->engine, MD(m->x), MD(m->w), bias, MD(m->y),
+                                             attr);
 #else
     dnnl_status_t st;
     if (w->conv) {
         dnnl_convolution_desc_t d;
-        st = dnnl_dilated_convolution_forward_desc_init(&d, dnnl_forward_inference, dnnl_convolution_direct, MD(m->x), MD(m->w),
-                                                        bias, MD(m->y), strides, dilates, before, after);
-        return st != dnnl_success ? st : dnnl_primitive_desc_create(pd, &d, attr, w->e->engine, NULL);
+        st = dnnl_dilated_convolution_forward_desc_init(
+            &d, dnnl_forward_inference, dnnl_convolution_direct, MD(m->x), MD(m->w), bias, MD(m->y),
+            strides, dilates, before, after);
+        return st != dnnl_success ? st
+                                  : dnnl_primitive_desc_create(pd, &d, attr, w->e->engine, NULL);
     }
     dnnl_matmul_desc_t d;
     st = dnnl_matmul_desc_init(&d, MD(m->x), MD(m->w), bias, MD(m->y));
@@ -207,7 +226,8 @@ static dnnl_status_t make_pd(dnnl_primitive_desc_t *pd, const dnn_weight *w, con
 #endif
 }
 
-static swd_status make_pd_for(dnnl_primitive_desc_t *pd, dnn_mds *m, const dnn_weight *w, const dnn_key *key, swd_err *err)
+static swd_status make_pd_for(dnnl_primitive_desc_t *pd, dnn_mds *m, const dnn_weight *w,
+                              const dnn_key *key, swd_err *err)
 {
     dnnl_primitive_attr_t attr = NULL;
     dnnl_status_t st = make_mds(m, w, key);
@@ -216,9 +236,10 @@ static swd_status make_pd_for(dnnl_primitive_desc_t *pd, dnn_mds *m, const dnn_w
     if (attr) dnnl_primitive_attr_destroy(attr);
     if (st == dnnl_success) return SWD_OK;
     mds_free(m);
-    return SWD_FAIL(err, SWD_ERR_DEVICE, "oneDNN: no %s of %lld to %lld channels in %s on this processor (status %d)",
-                    w->conv ? "convolution" : "product", (long long)w->shape.in, (long long)w->shape.out, dtype_name(w->compute),
-                    (int)st);
+    return SWD_FAIL(err, SWD_ERR_DEVICE,
+                    "oneDNN: no %s of %lld to %lld channels in %s on this processor (status %d)",
+                    w->conv ? "convolution" : "product", (long long)w->shape.in,
+                    (long long)w->shape.out, dtype_name(w->compute), (int)st);
 }
 
 static void plan_free(dnn_plan *p)
@@ -241,12 +262,14 @@ static swd_status plan_make(dnn_plan **out, dnn_weight *w, const dnn_key *key, s
     if (st == dnnl_success) st = dnnl_memory_create(&p->x, MD(m.x), e, DNNL_MEMORY_NONE);
     if (st == dnnl_success) st = dnnl_memory_create(&p->w, MD(m.w), e, DNNL_MEMORY_NONE);
     if (st == dnnl_success) st = dnnl_memory_create(&p->y, MD(m.y), e, DNNL_MEMORY_NONE);
-    if (st == dnnl_success && key->bias) st = dnnl_memory_create(&p->bias, MD(m.bias), e, DNNL_MEMORY_NONE);
+    if (st == dnnl_success && key->bias)
+        st = dnnl_memory_create(&p->bias, MD(m.bias), e, DNNL_MEMORY_NONE);
     dnnl_primitive_desc_destroy(pd);
     mds_free(&m);
     if (st != dnnl_success) {
         if (p) plan_free(p);
-        return SWD_FAIL(err, st == dnnl_out_of_memory ? SWD_ERR_MEMORY : SWD_ERR_DEVICE, "oneDNN: no primitive (status %d)", (int)st);
+        return SWD_FAIL(err, st == dnnl_out_of_memory ? SWD_ERR_MEMORY : SWD_ERR_DEVICE,
+                        "oneDNN: no primitive (status %d)", (int)st);
     }
     p->key = *key;
     *out = p;
@@ -255,10 +278,12 @@ static swd_status plan_make(dnn_plan **out, dnn_weight *w, const dnn_key *key, s
 
 static bool same_key(const dnn_key *a, const dnn_key *b)
 {
-    return memcmp(&a->shape, &b->shape, sizeof a->shape) == 0 && a->y_dtype == b->y_dtype && a->act == b->act && a->bias == b->bias;
+    return memcmp(&a->shape, &b->shape, sizeof a->shape) == 0 && a->y_dtype == b->y_dtype &&
+           a->act == b->act && a->bias == b->bias;
 }
 
-static swd_status run(dnn_weight *w, const dnn_key *key, void *y, const void *x, const void *weight, const float *bias, swd_err *err)
+static swd_status run(dnn_weight *w, const dnn_key *key, void *y, const void *x, const void *weight,
+                      const float *bias, swd_err *err)
 {
     dnn_plan *p = w->plans;
     while (p && !same_key(&p->key, key)) p = p->next;
@@ -271,14 +296,19 @@ static swd_status run(dnn_weight *w, const dnn_key *key, void *y, const void *x,
     DNN_TRY(dnnl_memory_set_data_handle(p->w, (void *)(uintptr_t)weight), "binding");
     DNN_TRY(dnnl_memory_set_data_handle(p->y, y), "binding");
     if (bias) DNN_TRY(dnnl_memory_set_data_handle(p->bias, (void *)(uintptr_t)bias), "binding");
-    dnnl_exec_arg_t args[] = {{DNNL_ARG_SRC, p->x}, {DNNL_ARG_WEIGHTS, p->w}, {DNNL_ARG_DST, p->y}, {DNNL_ARG_BIAS, p->bias}};
-    DNN_TRY(dnnl_primitive_execute(p->primitive, w->e->stream, bias ? 4 : 3, args), w->conv ? "a convolution" : "a product");
+    dnnl_exec_arg_t args[] = {{DNNL_ARG_SRC, p->x},
+                              {DNNL_ARG_WEIGHTS, p->w},
+                              {DNNL_ARG_DST, p->y},
+                              {DNNL_ARG_BIAS, p->bias}};
+    DNN_TRY(dnnl_primitive_execute(p->primitive, w->e->stream, bias ? 4 : 3, args),
+            w->conv ? "a convolution" : "a product");
     DNN_TRY(dnnl_stream_wait(w->e->stream), "waiting");
     return SWD_OK;
 }
 
 // Reorders the plain weight into the layout that the primitive of `key` asks for.
-static swd_status pack(dnn_weight *w, const dnn_key *key, const void *data, swd_dtype dtype, swd_err *err)
+static swd_status pack(dnn_weight *w, const dnn_key *key, const void *data, swd_dtype dtype,
+                       swd_err *err)
 {
     const dnn_conv_shape *s = &w->shape;
     dnnl_primitive_desc_t pd = NULL, reorder_pd = NULL;
@@ -288,20 +318,24 @@ static swd_status pack(dnn_weight *w, const dnn_key *key, const void *data, swd_
     dnn_mds m;
     SWD_TRY(make_pd_for(&pd, &m, w, key, err), err);
     mds_free(&m);
-    dnnl_dims_t cd = {s->out, s->in, s->kh, s->kw}, cs = {s->in * s->kh * s->kw, s->kh * s->kw, s->kw, 1};
+    dnnl_dims_t cd = {s->out, s->in, s->kh, s->kw},
+                cs = {s->in * s->kh * s->kw, s->kh * s->kw, s->kw, 1};
     dnnl_dims_t ld = {s->in, s->out}, ls = {1, s->in};
     dnnl_engine_t e = w->e->engine;
     dnnl_status_t st = md_copy(&w->md, dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0));
     dnnl_primitive_desc_destroy(pd);
     w->has_md = st == dnnl_success;
-    if (st == dnnl_success) st = w->conv ? md_strided(&plain, 4, cd, cs, dtype) : md_strided(&plain, 2, ld, ls, dtype);
+    if (st == dnnl_success)
+        st = w->conv ? md_strided(&plain, 4, cd, cs, dtype) : md_strided(&plain, 2, ld, ls, dtype);
     if (st == dnnl_success) {
         w->bytes = (dnnl_memory_desc_get_size(MD(w->md)) + 63) / 64 * 64;
         w->data = aligned_alloc(64, w->bytes);
-        st = w->data ? dnnl_memory_create(&from, MD(plain), e, (void *)(uintptr_t)data) : dnnl_out_of_memory;
+        st = w->data ? dnnl_memory_create(&from, MD(plain), e, (void *)(uintptr_t)data)
+                     : dnnl_out_of_memory;
     }
     if (st == dnnl_success) st = dnnl_memory_create(&to, MD(w->md), e, w->data);
-    if (st == dnnl_success) st = dnnl_reorder_primitive_desc_create(&reorder_pd, MD(plain), e, MD(w->md), e, NULL);
+    if (st == dnnl_success)
+        st = dnnl_reorder_primitive_desc_create(&reorder_pd, MD(plain), e, MD(w->md), e, NULL);
     if (st == dnnl_success) st = dnnl_primitive_create(&reorder, reorder_pd);
     dnnl_exec_arg_t args[] = {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}};
     if (st == dnnl_success) st = dnnl_primitive_execute(reorder, w->e->stream, 2, args);
@@ -312,12 +346,14 @@ static swd_status pack(dnn_weight *w, const dnn_key *key, const void *data, swd_
     if (to) dnnl_memory_destroy(to);
     md_free(&plain);
     if (st == dnnl_success) return SWD_OK;
-    return SWD_FAIL(err, st == dnnl_out_of_memory ? SWD_ERR_MEMORY : SWD_ERR_DEVICE, "oneDNN: cannot pack a weight (status %d)", (int)st);
+    return SWD_FAIL(err, st == dnnl_out_of_memory ? SWD_ERR_MEMORY : SWD_ERR_DEVICE,
+                    "oneDNN: cannot pack a weight (status %d)", (int)st);
 }
 
 enum { TYPICAL_ROWS = 1024 };
 
-static dnn_key matmul_key(const dnn_weight *w, int64_t m, int64_t x_stride, int64_t y_stride, swd_dtype y_dtype, swd_act act, bool bias)
+static dnn_key matmul_key(const dnn_weight *w, int64_t m, int64_t x_stride, int64_t y_stride,
+                          swd_dtype y_dtype, swd_act act, bool bias)
 {
     dnn_key key = {.y_dtype = y_dtype, .act = act, .bias = bias};
     key.shape = w->shape;
@@ -327,8 +363,8 @@ static dnn_key matmul_key(const dnn_weight *w, int64_t m, int64_t x_stride, int6
     return key;
 }
 
-swd_status dnn_linear_create(dnn_weight **out, dnn_engine *e, int64_t n, int64_t k, const void *data, swd_dtype dtype,
-                             swd_dtype compute, swd_err *err)
+swd_status dnn_linear_create(dnn_weight **out, dnn_engine *e, int64_t n, int64_t k,
+                             const void *data, swd_dtype dtype, swd_dtype compute, swd_err *err)
 {
     *out = NULL;
     dnn_weight *w = calloc(1, sizeof *w);
@@ -344,7 +380,8 @@ swd_status dnn_linear_create(dnn_weight **out, dnn_engine *e, int64_t n, int64_t
     } else {
         dnnl_dims_t dims = {k, n}, strides = {1, k};
         if (md_strided(&w->md, 2, dims, strides, SWD_F32) != dnnl_success) {
-            s = SWD_FAIL(err, SWD_ERR_DEVICE, "oneDNN: no layout for a weight [%lld, %lld]", (long long)n, (long long)k);
+            s = SWD_FAIL(err, SWD_ERR_DEVICE, "oneDNN: no layout for a weight [%lld, %lld]",
+                         (long long)n, (long long)k);
             goto fail;
         }
         w->has_md = true;
@@ -356,8 +393,8 @@ fail:
     return s;
 }
 
-swd_status dnn_conv_create(dnn_weight **out, dnn_engine *e, const dnn_conv_shape *typical, const void *data, swd_dtype dtype,
-                           swd_dtype compute, swd_err *err)
+swd_status dnn_conv_create(dnn_weight **out, dnn_engine *e, const dnn_conv_shape *typical,
+                           const void *data, swd_dtype dtype, swd_dtype compute, swd_err *err)
 {
     *out = NULL;
     dnn_weight *w = calloc(1, sizeof *w);
@@ -389,17 +426,21 @@ void dnn_weight_destroy(dnn_weight **w)
     *w = NULL;
 }
 
-size_t dnn_weight_bytes(const dnn_weight *w) { return w ? w->bytes : 0; }
+size_t dnn_weight_bytes(const dnn_weight *w)
+{
+    return w ? w->bytes : 0;
+}
 
-swd_status dnn_matmul(dnn_weight *w, const float *plain, int64_t m, void *y, int64_t y_stride, swd_dtype y_dtype, const void *x,
-                      int64_t x_stride, const float *bias, swd_act act, swd_err *err)
+swd_status dnn_matmul(dnn_weight *w, const float *plain, int64_t m, void *y, int64_t y_stride,
+                      swd_dtype y_dtype, const void *x, int64_t x_stride, const float *bias,
+                      swd_act act, swd_err *err)
 {
     dnn_key key = matmul_key(w, m, x_stride, y_stride, y_dtype, act, bias != NULL);
     return run(w, &key, y, x, plain ? (const void *)plain : w->data, bias, err);
 }
 
-swd_status dnn_convolve(dnn_weight *w, const dnn_conv_shape *s, void *y, swd_dtype y_dtype, const void *x, const float *bias,
-                        swd_act act, swd_err *err)
+swd_status dnn_convolve(dnn_weight *w, const dnn_conv_shape *s, void *y, swd_dtype y_dtype,
+                        const void *x, const float *bias, swd_act act, swd_err *err)
 {
     dnn_key key = {.shape = *s, .y_dtype = y_dtype, .act = act, .bias = bias != NULL};
     return run(w, &key, y, x, w->data, bias, err);

@@ -21,19 +21,20 @@ bool dnn_has_bf16(void);
 
 /* Packs w [n, k] (F32 or BF16, copied) for products in dtype compute. w NULL: no memory, a plain float32 [n, k] is given to
  * every dnn_matmul instead. */
-swd_status dnn_linear_create(dnn_weight **out, dnn_engine *e, int64_t n, int64_t k, const void *w, swd_dtype dtype,
-                             swd_dtype compute, swd_err *err);
+swd_status dnn_linear_create(dnn_weight **out, dnn_engine *e, int64_t n, int64_t k, const void *w,
+                             swd_dtype dtype, swd_dtype compute, swd_err *err);
 /* Packs w [out, in, kh, kw] for convolutions like `typical`. */
-swd_status dnn_conv_create(dnn_weight **out, dnn_engine *e, const dnn_conv_shape *typical, const void *w, swd_dtype dtype,
-                           swd_dtype compute, swd_err *err);
+swd_status dnn_conv_create(dnn_weight **out, dnn_engine *e, const dnn_conv_shape *typical,
+                           const void *w, swd_dtype dtype, swd_dtype compute, swd_err *err);
 void dnn_weight_destroy(dnn_weight **w);
 size_t dnn_weight_bytes(const dnn_weight *w);
 
 /* y[m, n] = act(x[m, k] w^T + bias): x in the compute dtype, y F32 or (compute BF16) BF16; strides in elements. bias may be NULL.
  * plain: the float32 weight of one made without memory, else NULL. */
-swd_status dnn_matmul(dnn_weight *w, const float *plain, int64_t m, void *y, int64_t y_stride, swd_dtype y_dtype, const void *x,
-                      int64_t x_stride, const float *bias, swd_act act, swd_err *err);
+swd_status dnn_matmul(dnn_weight *w, const float *plain, int64_t m, void *y, int64_t y_stride,
+                      swd_dtype y_dtype, const void *x, int64_t x_stride, const float *bias,
+                      swd_act act, swd_err *err);
 /* y = act(conv(x) + bias), both contiguous NHWC of shape s. */
-swd_status dnn_convolve(dnn_weight *w, const dnn_conv_shape *s, void *y, swd_dtype y_dtype, const void *x, const float *bias,
-                        swd_act act, swd_err *err);
+swd_status dnn_convolve(dnn_weight *w, const dnn_conv_shape *s, void *y, swd_dtype y_dtype,
+                        const void *x, const float *bias, swd_act act, swd_err *err);
 #endif

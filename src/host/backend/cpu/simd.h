@@ -15,7 +15,8 @@ typedef struct simd_table {
     /* s -> exp(s - m) with m[Q] the running maximum, l[Q] the running sum; factor[Q]: what earlier sums are multiplied by */
     void (*softmax)(float *s, int64_t n, float *m, float *l, float *factor);
     /* o[d][Q] = o * factor + v[n][d]^T s[n][Q]; d a multiple of 8 */
-    void (*accumulate)(float *o, const float *s, const float *v, int64_t n, int64_t d, const float *factor);
+    void (*accumulate)(float *o, const float *s, const float *v, int64_t n, int64_t d,
+                       const float *factor);
     /* sum of x[n] w[n], w in bf16; no alignment */
     float (*dot_bf16)(const float *x, const uint16_t *w, int64_t n);
 } simd_table;

@@ -16,7 +16,10 @@
 #define TABLE simd_avx2
 #define NAME "avx2"
 typedef float vf __attribute__((vector_size(32), may_alias));
-static inline vf vf_fma(vf a, vf b, vf c) { return (vf)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
+static inline vf vf_fma(vf a, vf b, vf c)
+{
+    return (vf)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+}
 #include "backend/cpu/simd_kernels.inc"
 
 #if defined(__clang__)

@@ -16,7 +16,10 @@
 #define TABLE simd_avx512
 #define NAME "avx512"
 typedef float vf __attribute__((vector_size(64), may_alias));
-static inline vf vf_fma(vf a, vf b, vf c) { return (vf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
+static inline vf vf_fma(vf a, vf b, vf c)
+{
+    return (vf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+}
 #include "backend/cpu/simd_kernels.inc"
 
 #if defined(__clang__)
