@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Times the large CPU ops: median, p10 and p90 of a time-boxed loop, one JSON line per case. Linear layers are set beside
-// oneDNN's own product of the same shape in the same run ("share").
+// the same packed product called without the op ("share": what the op itself costs; it says nothing of oneDNN's best layout).
 #include "backend/cpu/dnn.h"
 #include "backend/ops.h"
 #include "base/clock.h"
@@ -47,7 +47,7 @@ static void report(const char *name, timing t, double flops, double share)
     printf("{\"case\": \"%s\", \"median_ms\": %.4f, \"p10_ms\": %.4f, \"p90_ms\": %.4f, \"runs\": "
            "%d, \"gflops\": %.1f",
            name, t.median, t.p10, t.p90, t.runs, flops / t.median / 1e6);
-    if (share > 0) printf(", \"share_of_vendor\": %.3f", share);
+    if (share > 0) printf(", \"share_of_packed_product\": %.3f", share);
     printf("}\n");
     fflush(stdout);
 }
@@ -95,7 +95,7 @@ static swd_status bench_linear(dnn_engine *e, int64_t m, int64_t k, int64_t n, s
     r.y = random_tensor(act, (int64_t[]){m, n}, 2);
     SWD_TRY(backend->linear_create(backend, &r.w, w, tensor_none(), compute, &error), &error);
     SWD_TRY(dnn_linear_create(&r.raw, e, n, k, w.data, weight, compute, &error), &error);
-    timing ours, vendor;
+    timing ours = {0}, vendor = {0};
     SWD_TRY(measure(&vendor, run_raw, &r), &error);
     SWD_TRY(measure(&ours, run_linear, &r), &error);
     char name[128];
@@ -124,7 +124,7 @@ static swd_status bench_attention(int64_t heads, int64_t d, int64_t n, int64_t t
         a.q[i] = random_tensor(dtype, shape, 4), a.k[i] = random_tensor(dtype, shape, 4);
         a.v[i] = random_tensor(dtype, shape, 4), a.o[i] = random_tensor(dtype, shape, 4);
     }
-    timing t;
+    timing t = {0};
     SWD_TRY(measure(&t, run_attention, &a), &error);
     char name[128];
     snprintf(name, sizeof name, "attention h%lld d%lld n%lld+%lld %s", (long long)heads,

@@ -19,7 +19,7 @@ typedef struct swd_exec {
     size_t slab_bytes, used, peak;
     bool dry;
     swd_dtype
-        act; /* storage of activations between ops: F32 or BF16; the residual stream stays F32 on the CPU */
+        act; /* storage of activations between ops: F32 or BF16; transformers keep their residual stream F32, autoencoders store maps in it */
 } swd_exec;
 
 /* return on failure, adding a frame */

@@ -22,7 +22,7 @@ swd_status load_stacked(const loader *l, swd_linear **out, int count, const char
 /* A p x p convolution of stride p [n, c, p, p] as a product over patches in (c, p, q) order: [n, c * p * p] */
 swd_status load_patch_linear(const loader *l, swd_linear **out, int64_t n, int64_t c, int patch,
                              const char *name, ...) SWD_PRINTF(6, 7);
-/* The whole name; *out lies in backend memory, F32 (load_vector) or the files' main dtype (load_table), freed by load_release. */
+/* The whole name; *out lies in backend memory, F32, or for load_table the dtype that holds the file's tensor exactly; freed by load_release. */
 swd_status load_vector(const loader *l, swd_tensor *out, int64_t n, const char *name, ...)
     SWD_PRINTF(4, 5);
 swd_status load_matrix(const loader *l, swd_tensor *out, const int64_t *shape, int ndim,
