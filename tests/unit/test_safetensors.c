@@ -187,6 +187,41 @@ Test(files, what_is_written_is_read)
     cr_assert_eq(mkdir(folder, 0700), 0);
 }
 
+// Squares of the element's index, wherever the piece begins.
+static void fill_squares(void *ctx, void *to, int64_t first, int64_t n)
+{
+    int *pieces = ctx;
+    for (int64_t i = 0; i < n; i++)
+        ((uint32_t *)to)[i] = (uint32_t)(first + i) * (uint32_t)(first + i);
+    ++*pieces;
+}
+
+Test(files, tensors_can_be_filled_piece_by_piece)
+{
+    enum { NUMBERS = 5 << 20 };
+    swd_err err = {0};
+    int pieces = 0;
+    const int32_t after = 7;
+    const st_write_tensor t[] = {
+        {.name = "filled",
+         .dtype = SWD_I32,
+         .ndim = 1,
+         .shape = {NUMBERS},
+         .fill = fill_squares,
+         .ctx = &pieces},
+        {.name = "plain", .dtype = SWD_I32, .ndim = 1, .shape = {1}, .data = &after}};
+    cr_assert_eq(safetensors_write(in_folder("x.safetensors"), t, 2, NULL, 0, &err), SWD_OK, "%s",
+                 err.message);
+    cr_assert_gt(pieces, 1);
+    safetensors *s;
+    cr_assert_eq(safetensors_open(&s, in_folder("x.safetensors"), "", &err), SWD_OK, "%s",
+                 err.message);
+    const uint32_t *x = (const uint32_t *)(const void *)safetensors_find(s, "filled")->data;
+    for (uint32_t i = 0; i < NUMBERS; i++) cr_assert_eq(x[i], i * i);
+    cr_assert_eq(memcmp(safetensors_find(s, "plain")->data, &after, sizeof after), 0);
+    safetensors_close(&s);
+}
+
 static void open_refused(const char *path, const char *text)
 {
     safetensors *s;

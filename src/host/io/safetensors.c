@@ -521,6 +521,23 @@ static json_t *make_header(const st_write_tensor *t, int n, const st_metadata *m
     return NULL;
 }
 
+enum { FILL_BYTES = 8 << 20 };
+
+static bool write_filled(FILE *f, const st_write_tensor *t, int64_t numel)
+{
+    size_t size = dtype_size(t->dtype);
+    int64_t piece = (int64_t)(FILL_BYTES / size);
+    unsigned char *buffer = malloc(FILL_BYTES);
+    bool ok = buffer != NULL;
+    for (int64_t at = 0, n; at < numel && ok; at += n) {
+        n = numel - at < piece ? numel - at : piece;
+        t->fill(t->ctx, buffer, at, n);
+        ok = fwrite(buffer, size, (size_t)n, f) == (size_t)n;
+    }
+    free(buffer);
+    return ok;
+}
+
 static bool write_all(FILE *f, const char *header, const st_write_tensor *t, int n)
 {
     size_t length = strlen(header), padded = (length + 7) / 8 * 8;
@@ -529,8 +546,10 @@ static bool write_all(FILE *f, const char *header, const st_write_tensor *t, int
     bool ok = fwrite(head, 1, 8, f) == 8 && fwrite(header, 1, length, f) == length &&
               fwrite("       ", 1, padded - length, f) == padded - length;
     for (int i = 0; i < n && ok; i++) {
-        size_t bytes = (size_t)write_numel(&t[i]) * dtype_size(t[i].dtype);
-        ok = bytes == 0 || fwrite(t[i].data, 1, bytes, f) == bytes;
+        int64_t numel = write_numel(&t[i]);
+        size_t bytes = (size_t)numel * dtype_size(t[i].dtype);
+        ok = bytes == 0 || (!t[i].data && t[i].fill ? write_filled(f, &t[i], numel)
+                                                    : fwrite(t[i].data, 1, bytes, f) == bytes);
     }
     return ok && fflush(f) == 0;
 }

@@ -55,7 +55,11 @@ typedef struct st_write_tensor {
     swd_dtype dtype;
     int ndim;
     int64_t shape[ST_DIMS_MAX];
-    const void *data; /* contiguous */
+    const void *
+        data; /* contiguous; NULL: fill gives it in pieces, so that a file may be larger than the memory */
+    /* to[n elements of dtype] = elements first, first + 1, ... */
+    void (*fill)(void *ctx, void *to, int64_t first, int64_t n);
+    void *ctx;
 } st_write_tensor;
 
 typedef struct st_metadata {

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: MIT
+#include "shapes.h"
+#include <string.h>
+
+#define DUAL_0_TO_12                                                                               \
+    {                                                                                              \
+        1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1                                                      \
+    }
+#define TRANSFORMER(heads, layers, position)                                                       \
+    .sample_size = 128, .patch_size = 2, .in_channels = 16, .out_channels = 16,                    \
+    .num_layers = (layers), .num_attention_heads = (heads), .attention_head_dim = 64,              \
+    .inner_dim = (heads)*64, .caption_projection_dim = (heads)*64, .joint_attention_dim = 4096,    \
+    .pooled_projection_dim = 2048, .pos_embed_max_size = (position)
+#define PUBLISHED_VAE                                                                              \
+    {                                                                                              \
+        .in_channels = 3, .out_channels = 3, .latent_channels = 16, .n_blocks = 4,                 \
+        .block_out_channels = {128, 256, 512, 512}, .layers_per_block = 2, .norm_num_groups = 32,  \
+        .sample_size = 1024, .scaling_factor = 1.5305, .shift_factor = 0.0609,                     \
+        .mid_block_add_attention = true                                                            \
+    }
+#define CLIP(width, n_layers, n_heads, act)                                                        \
+    {                                                                                              \
+        .vocab_size = 49408, .hidden_size = (width), .intermediate_size = 4 * (width),             \
+        .projection_dim = (width), .num_hidden_layers = (n_layers),                                \
+        .num_attention_heads = (n_heads), .max_position_embeddings = 77, .layer_norm_eps = 1e-5,   \
+        .hidden_act = (act), .pad_token_id = 1, .bos_token_id = 0, .eos_token_id = 2               \
+    }
+#define PUBLISHED_CLIPS                                                                            \
+    {                                                                                              \
+        CLIP(768, 12, 12, CONFIG_ACT_QUICK_GELU), CLIP(1280, 32, 20, CONFIG_ACT_GELU_ERF)          \
+    }
+#define T5(width, wide, n_layers, heads)                                                           \
+    {                                                                                              \
+        .vocab_size = 32128, .d_model = (width), .d_kv = 64, .d_ff = (wide),                       \
+        .num_layers = (n_layers), .num_heads = (heads), .relative_attention_num_buckets = 32,      \
+        .relative_attention_max_distance = 128, .layer_norm_epsilon = 1e-6,                        \
+        .dense_act = CONFIG_ACT_GELU_TANH, .is_gated_act = true, .pad_token_id = 0,                \
+        .eos_token_id = 1                                                                          \
+    }
+
+static const random_shape shapes[] = {
+    {"sd3.5-medium",
+     "2.5 billion parameters, dual attention in 13 layers",
+     {TRANSFORMER(24, 24, 384), .qk_norm_rms = true, .n_dual = 13, .dual_attention = DUAL_0_TO_12},
+     PUBLISHED_VAE,
+     PUBLISHED_CLIPS,
+     T5(4096, 10240, 24, 64)},
+    {"sd3.5-large",
+     "8.1 billion parameters",
+     {TRANSFORMER(38, 38, 192), .qk_norm_rms = true},
+     PUBLISHED_VAE,
+     PUBLISHED_CLIPS,
+     T5(4096, 10240, 24, 64)},
+    {"sd3-medium",
+     "2 billion parameters, no norm of q and k",
+     {TRANSFORMER(24, 24, 192)},
+     PUBLISHED_VAE,
+     PUBLISHED_CLIPS,
+     T5(4096, 10240, 24, 64)},
+    {"tiny",
+     "SD3.5-M's layout in seconds: all parts, small",
+     {.sample_size = 16,
+      .patch_size = 2,
+      .in_channels = 16,
+      .out_channels = 16,
+      .num_layers = 3,
+      .num_attention_heads = 2,
+      .attention_head_dim = 32,
+      .inner_dim = 64,
+      .caption_projection_dim = 64,
+      .joint_attention_dim = 128,
+      .pooled_projection_dim = 128,
+      .pos_embed_max_size = 16,
+      .qk_norm_rms = true,
+      .n_dual = 1,
+      .dual_attention = {1}},
+     {.in_channels = 3,
+      .out_channels = 3,
+      .latent_channels = 16,
+      .n_blocks = 4,
+      .block_out_channels = {16, 16, 32, 32},
+      .layers_per_block = 1,
+      .norm_num_groups = 8,
+      .sample_size = 128,
+      .scaling_factor = 1.5305,
+      .shift_factor = 0.0609,
+      .mid_block_add_attention = true},
+     {CLIP(64, 2, 2, CONFIG_ACT_QUICK_GELU), CLIP(64, 2, 2, CONFIG_ACT_GELU_ERF)},
+     T5(128, 256, 2, 2)},
+};
+
+const random_shape *shape_at(int i)
+{
+    return i >= 0 && i < (int)(sizeof shapes / sizeof *shapes) ? &shapes[i] : NULL;
+}
+
+const random_shape *shape_find(const char *name)
+{
+    for (int i = 0; shape_at(i); i++)
+        if (strcmp(shapes[i].name, name) == 0) return &shapes[i];
+    return NULL;
+}
+
+json_t *shape_transformer_config(const random_shape *s)
+{
+    const config_sd3 *c = &s->transformer;
+    json_t *dual = json_array();
+    for (int i = 0; i < c->num_layers; i++)
+        if (c->dual_attention[i]) json_array_append_new(dual, json_integer(i));
+    return json_pack("{s:s, s:s, s:i, s:i, s:o, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:s?, s:i}",
+                     "_class_name", "SD3Transformer2DModel", "_diffusers_version", "0.31.0",
+                     "attention_head_dim", c->attention_head_dim, "caption_projection_dim",
+                     c->caption_projection_dim, "dual_attention_layers", dual, "in_channels",
+                     c->in_channels, "joint_attention_dim", c->joint_attention_dim,
+                     "num_attention_heads", c->num_attention_heads, "num_layers", c->num_layers,
+                     "out_channels", c->out_channels, "patch_size", c->patch_size,
+                     "pooled_projection_dim", c->pooled_projection_dim, "pos_embed_max_size",
+                     c->pos_embed_max_size, "qk_norm", c->qk_norm_rms ? "rms_norm" : NULL,
+                     "sample_size", c->sample_size);
+}
+
+json_t *shape_vae_config(const random_shape *s)
+{
+    const config_vae *c = &s->vae;
+    json_t *widths = json_array(), *down = json_array(), *up = json_array();
+    for (int i = 0; i < c->n_blocks; i++) {
+        json_array_append_new(widths, json_integer(c->block_out_channels[i]));
+        json_array_append_new(down, json_string("DownEncoderBlock2D"));
+        json_array_append_new(up, json_string("UpDecoderBlock2D"));
+    }
+    return json_pack(
+        "{s:s, s:s, s:s, s:o, s:o, s:o, s:b, s:i, s:i, s:n, s:n, s:i, s:b, s:i, s:i, "
+        "s:i, s:f, s:f, s:b, s:b}",
+        "_class_name", "AutoencoderKL", "_diffusers_version", "0.31.0", "act_fn", "silu",
+        "block_out_channels", widths, "down_block_types", down, "up_block_types", up,
+        "force_upcast", 1, "in_channels", c->in_channels, "latent_channels", c->latent_channels,
+        "latents_mean", "latents_std", "layers_per_block", c->layers_per_block,
+        "mid_block_add_attention", c->mid_block_add_attention, "norm_num_groups",
+        c->norm_num_groups, "out_channels", c->out_channels, "sample_size", c->sample_size,
+        "scaling_factor", c->scaling_factor, "shift_factor", c->shift_factor, "use_post_quant_conv",
+        c->use_post_quant_conv, "use_quant_conv", c->use_quant_conv);
+}
+
+json_t *shape_clip_config(const random_shape *s, int i, const char *dtype)
+{
+    const config_clip_text *c = &s->clip[i];
+    return json_pack(
+        "{s:[s], s:f, s:i, s:i, s:s, s:i, s:f, s:f, s:i, s:f, s:i, s:s, s:i, s:i, s:i, "
+        "s:i, s:s, s:i}",
+        "architectures", "CLIPTextModelWithProjection", "attention_dropout", 0.0, "bos_token_id",
+        c->bos_token_id, "eos_token_id", c->eos_token_id, "hidden_act",
+        c->hidden_act == CONFIG_ACT_QUICK_GELU ? "quick_gelu" : "gelu", "hidden_size",
+        c->hidden_size, "initializer_factor", 1.0, "initializer_range", 0.02, "intermediate_size",
+        c->intermediate_size, "layer_norm_eps", c->layer_norm_eps, "max_position_embeddings",
+        c->max_position_embeddings, "model_type", "clip_text_model", "num_attention_heads",
+        c->num_attention_heads, "num_hidden_layers", c->num_hidden_layers, "pad_token_id",
+        c->pad_token_id, "projection_dim", c->projection_dim, "torch_dtype", dtype, "vocab_size",
+        c->vocab_size);
+}
+
+json_t *shape_t5_config(const random_shape *s, const char *dtype)
+{
+    const config_t5 *c = &s->t5;
+    return json_pack(
+        "{s:[s], s:i, s:i, s:i, s:i, s:s, s:f, s:i, s:s, s:b, s:b, s:f, s:s, s:i, s:i, "
+        "s:i, s:i, s:i, s:i, s:b, s:s, s:i}",
+        "architectures", "T5EncoderModel", "d_ff", c->d_ff, "d_kv", c->d_kv, "d_model", c->d_model,
+        "decoder_start_token_id", 0, "dense_act_fn", "gelu_new", "dropout_rate", 0.1,
+        "eos_token_id", c->eos_token_id, "feed_forward_proj", "gated-gelu", "is_encoder_decoder", 0,
+        "is_gated_act", c->is_gated_act, "layer_norm_epsilon", c->layer_norm_epsilon, "model_type",
+        "t5", "num_decoder_layers", c->num_layers, "num_heads", c->num_heads, "num_layers",
+        c->num_layers, "pad_token_id", c->pad_token_id, "relative_attention_max_distance",
+        c->relative_attention_max_distance, "relative_attention_num_buckets",
+        c->relative_attention_num_buckets, "tie_word_embeddings", 0, "torch_dtype", dtype,
+        "vocab_size", c->vocab_size);
+}
+
+json_t *shape_scheduler_config(void)
+{
+    return json_pack("{s:s, s:s, s:i, s:f}", "_class_name", "FlowMatchEulerDiscreteScheduler",
+                     "_diffusers_version", "0.31.0", "num_train_timesteps", 1000, "shift", 3.0);
+}
+
+json_t *shape_model_index(bool with_t5)
+{
+    json_t *o =
+        json_pack("{s:s, s:s, s:[ss], s:[ss], s:[ss], s:[ss], s:[ss], s:[ss], s:[ss]}",
+                  "_class_name", "StableDiffusion3Pipeline", "_diffusers_version", "0.31.0",
+                  "scheduler", "diffusers", "FlowMatchEulerDiscreteScheduler", "text_encoder",
+                  "transformers", "CLIPTextModelWithProjection", "text_encoder_2", "transformers",
+                  "CLIPTextModelWithProjection", "tokenizer", "transformers", "CLIPTokenizer",
+                  "tokenizer_2", "transformers", "CLIPTokenizer", "transformer", "diffusers",
+                  "SD3Transformer2DModel", "vae", "diffusers", "AutoencoderKL");
+    if (!o) return NULL;
+    json_object_set_new(o, "text_encoder_3",
+                        with_t5 ? json_pack("[ss]", "transformers", "T5EncoderModel")
+                                : json_pack("[nn]"));
+    json_object_set_new(o, "tokenizer_3",
+                        with_t5 ? json_pack("[ss]", "transformers", "T5TokenizerFast")
+                                : json_pack("[nn]"));
+    return o;
+}
