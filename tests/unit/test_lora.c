@@ -65,8 +65,8 @@ static void compare(fixture *f, const char *prefix, int expected)
         uint16_t *h = malloc(t->bytes);
         memcpy(y, t->data, t->bytes);
         const char *name = t->name + strlen(prefix);
-        cr_assert_eq(weights_get_f32(f->base, name, t->shape, t->ndim, x, &f->err), SWD_OK, "%s",
-                     f->err.message);
+        cr_assert_eq(weights_read(f->base, name, t->shape, t->ndim, x, SWD_F32, &f->err), SWD_OK,
+                     "%s", f->err.message);
         cr_assert_eq(weights_read(f->base, name, t->shape, t->ndim, h, SWD_BF16, &f->err), SWD_OK,
                      "%s", f->err.message);
         for (int64_t k = 0; k < t->numel; k++) {
@@ -173,8 +173,8 @@ static swd_status add_made(const made *list, int n, const char *config, const fl
     }
     float x[24 * 24];
     if (s == SWD_OK)
-        s = weights_get_f32(w, "transformer_blocks.0.attn.to_q.weight", (int64_t[]){24, 24}, 2, x,
-                            err);
+        s = weights_read(w, "transformer_blocks.0.attn.to_q.weight", (int64_t[]){24, 24}, 2, x,
+                         SWD_F32, err);
     weights_close(&w);
     lora_close(&l);
     return s;

@@ -2,124 +2,85 @@
 // CLIP text encoder: token + position embeddings, pre-norm blocks with causal attention; what diffusion models read is the
 // state before the last block (hidden_states[-2]) and the projected row at the end of text.
 #include "model/clip_text.h"
+#include "base/memory.h"
 #include "model/load.h"
+#include "model/qkv.h"
 #include <math.h>
-#include <stdlib.h>
 
 typedef struct layer {
-    swd_tensor norm1_w, norm1_b, norm2_w, norm2_b;
+    norm norm1, norm2;
     swd_linear *qkv, *out, *fc1, *fc2;
 } layer;
 
 struct clip_text {
+    holdings held;
     config_clip_text cfg;
-    swd_backend *be;
     swd_act act;
-    swd_tensor tokens, positions, final_w, final_b;
+    swd_tensor tokens, positions;
+    norm final;
     layer *layers;
     swd_linear *projection; // NULL: none
 };
 
-static swd_status act_of(swd_act *out, config_act act, swd_err *err)
+static void load_layer(loader *l, layer *y, const config_clip_text *c)
 {
-    switch (act) {
-    case CONFIG_ACT_QUICK_GELU:
-        *out = SWD_ACT_QUICK_GELU;
-        return SWD_OK;
-    case CONFIG_ACT_GELU_ERF:
-        *out = SWD_ACT_GELU_ERF;
-        return SWD_OK;
-    default:
-        break;
-    }
-    return SWD_FAIL(err, SWD_ERR_UNSUPPORTED,
-                    "hidden_act of a CLIP text encoder must be quick_gelu or gelu");
-}
-
-static swd_status load_layer(const loader *ld, layer *l, const config_clip_text *c, int i)
-{
-    static const char *const names[] = {"q_proj", "k_proj", "v_proj"};
+    static const char *const names[] = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"};
     int64_t d = c->hidden_size, wide = c->intermediate_size;
-    SWD_TRY(load_vector(ld, &l->norm1_w, d, "text_model.encoder.layers.%d.layer_norm1.weight", i),
-            ld->err);
-    SWD_TRY(load_vector(ld, &l->norm1_b, d, "text_model.encoder.layers.%d.layer_norm1.bias", i),
-            ld->err);
-    SWD_TRY(load_vector(ld, &l->norm2_w, d, "text_model.encoder.layers.%d.layer_norm2.weight", i),
-            ld->err);
-    SWD_TRY(load_vector(ld, &l->norm2_b, d, "text_model.encoder.layers.%d.layer_norm2.bias", i),
-            ld->err);
-    SWD_TRY(load_stacked(ld, &l->qkv, 3, names, d, d, true,
-                         "text_model.encoder.layers.%d.self_attn.", i),
-            ld->err);
-    SWD_TRY(
-        load_linear(ld, &l->out, d, d, true, "text_model.encoder.layers.%d.self_attn.out_proj", i),
-        ld->err);
-    SWD_TRY(load_linear(ld, &l->fc1, wide, d, true, "text_model.encoder.layers.%d.mlp.fc1", i),
-            ld->err);
-    SWD_TRY(load_linear(ld, &l->fc2, d, wide, true, "text_model.encoder.layers.%d.mlp.fc2", i),
-            ld->err);
-    return SWD_OK;
+    load_norm(l, &y->norm1, d, "layer_norm1");
+    load_stacked(l, &y->qkv, 3, names, d, d, WITH_BIAS);
+    load_linear(l, &y->out, d, d, WITH_BIAS, "self_attn.out_proj");
+    load_norm(l, &y->norm2, d, "layer_norm2");
+    load_linear(l, &y->fc1, wide, d, WITH_BIAS, "mlp.fc1");
+    load_linear(l, &y->fc2, d, wide, WITH_BIAS, "mlp.fc2");
 }
 
-static swd_status load_all(const loader *ld, clip_text *m)
+static void load_tensors(loader *l, clip_text *m)
 {
-    static const char *const may_stay[] = {"text_model.embeddings.position_ids", NULL};
     const config_clip_text *c = &m->cfg;
-    int64_t d = c->hidden_size;
-    SWD_TRY(act_of(&m->act, c->hidden_act, ld->err), ld->err);
-    SWD_TRY(load_table(ld, &m->tokens, c->vocab_size, d,
-                       "text_model.embeddings.token_embedding.weight"),
-            ld->err);
-    SWD_TRY(load_matrix(ld, &m->positions, (int64_t[]){c->max_position_embeddings, d}, 2,
-                        "text_model.embeddings.position_embedding.weight"),
-            ld->err);
-    for (int i = 0; i < c->num_hidden_layers; i++)
-        SWD_TRY(load_layer(ld, &m->layers[i], c, i), ld->err);
-    SWD_TRY(load_vector(ld, &m->final_w, d, "text_model.final_layer_norm.weight"), ld->err);
-    SWD_TRY(load_vector(ld, &m->final_b, d, "text_model.final_layer_norm.bias"), ld->err);
+    int64_t d = c->hidden_size, positions[] = {c->max_position_embeddings, d};
+    m->layers = load_array(l, (size_t)c->num_hidden_layers, sizeof *m->layers, "the layers");
+    if (!m->layers) return;
+    size_t here = load_enter(l, "text_model.");
+    load_table(l, &m->tokens, c->vocab_size, d, "embeddings.token_embedding.weight");
+    load_matrix(l, &m->positions, positions, 2, "embeddings.position_embedding.weight");
+    for (int i = 0; i < c->num_hidden_layers; i++) {
+        size_t mark = load_enter(l, "encoder.layers.%d.", i);
+        load_layer(l, &m->layers[i], c);
+        load_leave(l, mark);
+    }
+    load_norm(l, &m->final, d, "final_layer_norm");
+    load_leave(l, here);
     if (c->with_projection)
-        SWD_TRY(load_linear(ld, &m->projection, c->projection_dim, d, false, "text_projection"),
-                ld->err);
-    return weights_check_unused(ld->w, may_stay, ld->err);
+        load_linear(l, &m->projection, c->projection_dim, d, WITHOUT_BIAS, "text_projection");
 }
 
 swd_status clip_text_create(clip_text **out, const config_clip_text *cfg, weights *w,
                             swd_backend *be, swd_dtype compute, swd_err *err)
 {
-    loader ld = {w, be, compute, err};
-    clip_text *m = calloc(1, sizeof *m);
+    static const char *const may_stay[] = {"text_model.embeddings.position_ids", NULL};
+    clip_text *m;
     *out = NULL;
-    if (m) m->layers = calloc((size_t)cfg->num_hidden_layers, sizeof *m->layers);
-    if (!m || !m->layers) {
-        free(m);
-        return SWD_FAIL(err, SWD_ERR_MEMORY, "out of memory");
-    }
+    if (cfg->hidden_act != CONFIG_ACT_QUICK_GELU && cfg->hidden_act != CONFIG_ACT_GELU_ERF)
+        return SWD_FAIL(err, SWD_ERR_UNSUPPORTED,
+                        "%s: config.json: hidden_act is neither \"quick_gelu\" nor \"gelu\"",
+                        weights_path(w));
+    SWD_TRY(swd_calloc(&m, 1, sizeof *m, "a CLIP text encoder", err), err);
     m->cfg = *cfg;
-    m->be = be;
-    swd_status s = load_all(&ld, m);
+    m->act = cfg->hidden_act == CONFIG_ACT_GELU_ERF ? SWD_ACT_GELU_ERF : SWD_ACT_QUICK_GELU;
+    loader l = loader_begin(&m->held, w, be, compute, err);
+    load_tensors(&l, m);
+    swd_status s = loader_end(&l, may_stay);
     if (s != SWD_OK) clip_text_destroy(&m);
     *out = m;
     return s;
 }
 
-void clip_text_destroy(clip_text **out)
+void clip_text_destroy(clip_text **m)
 {
-    clip_text *m = *out;
-    if (!m) return;
-    swd_backend *be = m->be;
-    for (int i = 0; i < m->cfg.num_hidden_layers; i++) {
-        layer *l = &m->layers[i];
-        swd_tensor *vectors[] = {&l->norm1_w, &l->norm1_b, &l->norm2_w, &l->norm2_b};
-        swd_linear **linears[] = {&l->qkv, &l->out, &l->fc1, &l->fc2};
-        for (int k = 0; k < 4; k++)
-            load_release(be, vectors[k]), be->linear_destroy(be, linears[k]);
-    }
-    swd_tensor *tables[] = {&m->tokens, &m->positions, &m->final_w, &m->final_b};
-    for (int k = 0; k < 4; k++) load_release(be, tables[k]);
-    be->linear_destroy(be, &m->projection);
-    free(m->layers);
-    free(m);
-    *out = NULL;
+    if (!*m) return;
+    holdings_release(&(*m)->held);
+    free(*m);
+    *m = NULL;
 }
 
 static swd_status run_layer(swd_tensor x, const layer *l, const clip_text *m, swd_exec *ex)
@@ -130,17 +91,12 @@ static swd_status run_layer(swd_tensor x, const layer *l, const clip_text *m, sw
     swd_tensor h = exec3(ex, ex->act, b, n, d), qkv = exec3(ex, ex->act, b, n, 3 * d),
                o = exec3(ex, ex->act, b, n, d);
     swd_tensor wide = exec3(ex, ex->act, b, n, m->cfg.intermediate_size);
-    RUN(op_layernorm(h, x, l->norm1_w, l->norm1_b, eps, ex));
+    RUN(op_layernorm(h, x, l->norm1.weight, l->norm1.bias, eps, ex));
     RUN(op_linear(qkv, h, l->qkv, SWD_ACT_NONE, ex));
-    attention_args a = {
-        .n_streams = 1, .causal = true, .scale = 1.0f / sqrtf((float)m->cfg.head_dim)};
-    swd_tensor *parts[] = {&a.q[0], &a.k[0], &a.v[0]};
-    for (int i = 0; i < 3; i++)
-        *parts[i] = tensor_split_last(tensor_slice(qkv, 2, i * d, d), m->cfg.head_dim);
-    a.o[0] = tensor_split_last(o, m->cfg.head_dim);
-    RUN(op_attention(&a, ex));
+    attention_args a = {.causal = true, .scale = 1.0f / sqrtf((float)m->cfg.head_dim)};
+    RUN(qkv_attention(o, qkv, m->cfg.head_dim, a, ex));
     RUN(op_linear_residual(x, x, tensor_none(), o, l->out, ex));
-    RUN(op_layernorm(h, x, l->norm2_w, l->norm2_b, eps, ex));
+    RUN(op_layernorm(h, x, l->norm2.weight, l->norm2.bias, eps, ex));
     RUN(op_linear(wide, h, l->fc1, m->act, ex));
     RUN(op_linear_residual(x, x, tensor_none(), wide, l->fc2, ex));
     exec_rewind(ex, mark);
@@ -184,7 +140,7 @@ swd_status clip_text_forward(swd_tensor hidden, swd_tensor pooled, swd_tensor id
         swd_tensor row = tensor_reshape(tensor_slice(flat, 0, i, 1), (int64_t[]){n, d}, 2);
         RUN(op_copy(tensor_slice(rows, 0, i, 1), tensor_slice(row, 0, at, 1), ex));
     }
-    RUN(op_layernorm(rows, rows, m->final_w, m->final_b, (float)m->cfg.layer_norm_eps, ex));
+    RUN(op_layernorm(rows, rows, m->final.weight, m->final.bias, (float)m->cfg.layer_norm_eps, ex));
     if (m->projection)
         RUN(op_linear(pooled, rows, m->projection, SWD_ACT_NONE, ex));
     else

@@ -1,148 +1,290 @@
 // SPDX-License-Identifier: MIT
+// One loader for every network.
 #include "model/load.h"
-#include <stdarg.h>
+#include "base/memory.h"
+#include <assert.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-enum { NAME_MAX_ = 256 };
+/* ---- what a model holds ---- */
+
+typedef struct holding {
+    enum { HELD_LINEAR, HELD_CONV, HELD_TENSOR, HELD_HOST } kind;
+    void *p;
+} holding;
+
+void holdings_release(holdings *h)
+{
+    for (size_t i = 0; i < h->n; i++) {
+        void *p = h->list[i].p;
+        switch (h->list[i].kind) {
+        case HELD_LINEAR:
+            h->be->linear_destroy(h->be, &(swd_linear *){p});
+            break;
+        case HELD_CONV:
+            h->be->conv_destroy(h->be, &(swd_conv *){p});
+            break;
+        case HELD_TENSOR:
+            h->be->release(h->be, p);
+            break;
+        case HELD_HOST:
+            free(p);
+            break;
+        }
+    }
+    free(h->list);
+    *h = (holdings){0};
+}
+
+// Room for one more, made before the thing itself so that nothing can get lost.
+static swd_status hold_room(loader *l)
+{
+    holdings *h = l->held;
+    return swd_grow(&h->list, &h->capacity, h->n + 1, sizeof *h->list,
+                    "the list of a model's parts", l->err);
+}
+
+static void hold(loader *l, int kind, void *p)
+{
+    l->held->list[l->held->n++] = (holding){.kind = kind, .p = p};
+}
+
+/* ---- names and errors ---- */
+
+loader loader_begin(holdings *held, weights *w, swd_backend *be, swd_dtype compute, swd_err *err)
+{
+    assert(!held->n);
+    held->be = be;
+    return (loader){.w = w, .be = be, .compute = compute, .held = held, .err = err};
+}
+
+swd_status loader_end(loader *l, const char *const *may_stay)
+{
+    assert(l->status != SWD_OK || l->used == 0);
+    if (l->status == SWD_OK) l->status = weights_check_unused(l->w, may_stay, l->err);
+    return l->status;
+}
+
+size_t load_enter(loader *l, const char *fmt, ...)
+{
+    size_t mark = l->used, room = sizeof l->prefix - mark;
+    va_list list;
+    va_start(list, fmt);
+    int n = vsnprintf(l->prefix + mark, room, fmt, list);
+    va_end(list);
+    assert(n >= 0 && (size_t)n < room && "names are ours, only numbers come from files");
+    l->used += (size_t)n;
+    return mark;
+}
+
+void load_leave(loader *l, size_t mark)
+{
+    assert(mark <= l->used);
+    l->used = mark;
+    l->prefix[mark] = 0;
+}
+
+typedef struct full_name {
+    char text[2 * LOAD_NAME_MAX];
+} full_name;
+
+static full_name full(const loader *l, const char *name, const char *suffix)
+{
+    full_name f;
+    int n = snprintf(f.text, sizeof f.text, "%s%s%s", l->prefix, name, suffix);
+    assert(n >= 0 && (size_t)n < sizeof f.text);
+    return f;
+}
+
+// Memory and device do not know what they were asked for: the message says it for them.
+static void settle(loader *l, swd_status s, const char *name)
+{
+    if (s == SWD_ERR_MEMORY || s == SWD_ERR_DEVICE) {
+        char why[SWD_ERR_MESSAGE_MAX];
+        snprintf(why, sizeof why, "%s", l->err ? l->err->message : "");
+        SWD_FAIL(l->err, s, "%s: %s %s%s: %s", weights_path(l->w),
+                 s == SWD_ERR_MEMORY ? "no memory for" : "loading", l->prefix, name, why);
+    }
+    l->status = s;
+}
+
+void *load_array(loader *l, size_t n, size_t size, const char *what)
+{
+    if (l->status != SWD_OK) return NULL;
+    void *p = NULL;
+    swd_status s = hold_room(l);
+    if (s == SWD_OK) s = swd_calloc(&p, n, size, what, l->err);
+    if (p) hold(l, HELD_HOST, p);
+
+    settle(l, s, what);
+    return p;
+}
+
+/* ---- packed layers ---- */
+
+// A layer as the files have it: `count` weights of one shape (rows first), each with its bias.
+typedef struct layer_source {
+    int count;
+    const char *const *names;
+    int64_t shape[4];
+    int ndim;
+    load_bias bias;
+} layer_source;
+
+// The same in host memory, under each other. The weight of a single one is only lent.
+typedef struct gathered {
+    swd_tensor weight, bias;
+    void *own_weight;
+    float *own_bias;
+} gathered;
 
 // Packed BF16 loses nothing when the products round their inputs to BF16 anyway, or the files hold no more.
-static swd_dtype storage(const loader *l, const char *name)
+static swd_dtype storage(const loader *l, const layer_source *s)
 {
-    return l->compute == SWD_BF16 ? SWD_BF16 : weights_exact_dtype(l->w, name);
+    if (l->compute == SWD_BF16) return SWD_BF16;
+    for (int i = 0; i < s->count; i++)
+        if (weights_exact_dtype(l->w, full(l, s->names[i], ".weight").text) == SWD_F32)
+            return SWD_F32;
+    return SWD_BF16;
 }
 
-#define FORMAT(buf, fmt)                                                                           \
-    do {                                                                                           \
-        va_list args_;                                                                             \
-        va_start(args_, fmt);                                                                      \
-        vsnprintf(buf, sizeof(buf), fmt, args_);                                                   \
-        va_end(args_);                                                                             \
-    } while (0)
-
-static void suffixed(char *out, const char *name, const char *suffix)
+static swd_status gather_bias(gathered *g, loader *l, const layer_source *s)
 {
-    snprintf(out, NAME_MAX_ + 16, "%s%s", name, suffix);
-}
-
-// weight as [n, k] whatever its shape in the file
-static swd_status pack_linear(const loader *l, swd_linear **out, const int64_t *shape, int ndim,
-                              bool bias, const char *name)
-{
-    char full[NAME_MAX_ + 16];
-    swd_tensor w = {0}, b = {0};
-    swd_status s;
-    suffixed(full, name, ".weight");
-    SWD_TRY_GOTO(s, weights_take(l->w, &w, full, shape, ndim, storage(l, full), l->err), l->err,
-                 done);
-    if (bias) {
-        suffixed(full, name, ".bias");
-        SWD_TRY_GOTO(s, weights_take(l->w, &b, full, shape, 1, SWD_F32, l->err), l->err, done);
-    }
-    w = tensor_reshape(w, (int64_t[]){shape[0], tensor_numel(w) / shape[0]}, 2);
-    SWD_TRY_GOTO(s, l->be->linear_create(l->be, out, w, b, l->compute, l->err), l->err, done);
-done:
-    free(w.data);
-    free(b.data);
-    return s;
-}
-
-swd_status load_linear(const loader *l, swd_linear **out, int64_t n, int64_t k, bool bias,
-                       const char *name, ...)
-{
-    char full[NAME_MAX_];
-    FORMAT(full, name);
-    return pack_linear(l, out, (int64_t[]){n, k}, 2, bias, full);
-}
-
-swd_status load_patch_linear(const loader *l, swd_linear **out, int64_t n, int64_t c, int patch,
-                             const char *name, ...)
-{
-    char full[NAME_MAX_];
-    FORMAT(full, name);
-    return pack_linear(l, out, (int64_t[]){n, c, patch, patch}, 4, true, full);
-}
-
-swd_status load_stacked(const loader *l, swd_linear **out, int count, const char *const *names,
-                        int64_t n, int64_t k, bool bias, const char *prefix, ...)
-{
-    char head[NAME_MAX_], name[2 * NAME_MAX_];
-    FORMAT(head, prefix);
-    swd_dtype dtype = l->compute;
-    for (int i = 0; i < count; i++) { // one dtype for all: F32 as soon as one part needs it
-        snprintf(name, sizeof name, "%s%s.weight", head, names[i]);
-        if (i == 0 || storage(l, name) == SWD_F32) dtype = storage(l, name);
-    }
-    size_t part = (size_t)(n * k) * dtype_size(dtype);
-    unsigned char *w = malloc(part * (size_t)count);
-    float *b = bias ? malloc((size_t)(n * count) * sizeof *b) : NULL;
-    swd_status s = SWD_OK;
-    if (!w || (bias && !b)) {
-        s = SWD_FAIL(l->err, SWD_ERR_MEMORY, "out of memory: %zu bytes for %s",
-                     part * (size_t)count, head);
-        goto done;
-    }
-    for (int i = 0; i < count; i++) {
-        snprintf(name, sizeof name, "%s%s.weight", head, names[i]);
-        SWD_TRY_GOTO(
-            s, weights_read(l->w, name, (int64_t[]){n, k}, 2, w + part * (size_t)i, dtype, l->err),
-            l->err, done);
-        if (!bias) continue;
-        snprintf(name, sizeof name, "%s%s.bias", head, names[i]);
-        SWD_TRY_GOTO(s, weights_get_f32(l->w, name, &n, 1, b + n * i, l->err), l->err, done);
-    }
-    SWD_TRY_GOTO(s,
-                 l->be->linear_create(l->be, out, tensor2(w, dtype, n * count, k),
-                                      bias ? tensor1(b, SWD_F32, n * count) : tensor_none(),
-                                      l->compute, l->err),
-                 l->err, done);
-done:
-    free(w);
-    free(b);
-    return s;
-}
-
-static swd_status upload(const loader *l, swd_tensor *out, const int64_t *shape, int ndim,
-                         swd_dtype dtype, const char *name)
-{
-    swd_tensor host;
-    *out = tensor_none();
-    SWD_TRY(weights_get(l->w, &host, name, shape, ndim, dtype, l->err), l->err);
-    void *p = l->be->alloc(l->be, tensor_bytes(host));
-    if (!p)
-        return SWD_FAIL(l->err, SWD_ERR_MEMORY, "out of memory: %zu bytes for %s",
-                        tensor_bytes(host), name);
-    *out = tensor_make(p, dtype, shape, ndim);
-    SWD_TRY(l->be->upload(l->be, *out, host.data, NULL, l->err), l->err);
+    int64_t n = s->shape[0];
+    SWD_TRY(swd_malloc(&g->own_bias, (size_t)(n * s->count), sizeof(float), "a bias", l->err),
+            l->err);
+    for (int i = 0; i < s->count; i++)
+        SWD_TRY(weights_read(l->w, full(l, s->names[i], ".bias").text, &n, 1, g->own_bias + n * i,
+                             SWD_F32, l->err),
+                l->err);
+    g->bias = tensor1(g->own_bias, SWD_F32, n * s->count);
     return SWD_OK;
 }
 
-swd_status load_vector(const loader *l, swd_tensor *out, int64_t n, const char *name, ...)
+static swd_status gather_weight(gathered *g, loader *l, const layer_source *s)
 {
-    char full[NAME_MAX_];
-    FORMAT(full, name);
-    return upload(l, out, &n, 1, SWD_F32, full);
+    swd_dtype dtype = storage(l, s);
+    if (s->count == 1)
+        return weights_get(l->w, &g->weight, full(l, s->names[0], ".weight").text, s->shape,
+                           s->ndim, dtype, l->err);
+    g->weight = tensor_make(NULL, dtype, s->shape, s->ndim);
+    size_t part = tensor_bytes(g->weight);
+    SWD_TRY(swd_malloc(&g->own_weight, part, (size_t)s->count, "a stack of weights", l->err),
+            l->err);
+    for (int i = 0; i < s->count; i++)
+        SWD_TRY(weights_read(l->w, full(l, s->names[i], ".weight").text, s->shape, s->ndim,
+                             (char *)g->own_weight + part * (size_t)i, dtype, l->err),
+                l->err);
+    g->weight.data = g->own_weight;
+    g->weight.shape[0] *= s->count;
+    return SWD_OK;
 }
 
-swd_status load_matrix(const loader *l, swd_tensor *out, const int64_t *shape, int ndim,
-                       const char *name, ...)
+static swd_status gather(gathered *g, loader *l, const layer_source *s)
 {
-    char full[NAME_MAX_];
-    FORMAT(full, name);
-    return upload(l, out, shape, ndim, SWD_F32, full);
+    *g = (gathered){0};
+    SWD_TRY(hold_room(l), l->err);
+    SWD_TRY(gather_weight(g, l, s), l->err); // what it lends lives until the next weights_get
+    return s->bias == WITH_BIAS ? gather_bias(g, l, s) : SWD_OK;
 }
 
-swd_status load_table(const loader *l, swd_tensor *out, int64_t rows, int64_t d, const char *name,
-                      ...)
+static void scatter(gathered *g)
 {
-    char full[NAME_MAX_];
-    FORMAT(full, name);
-    return upload(l, out, (int64_t[]){rows, d}, 2, weights_exact_dtype(l->w, full), full);
+    free(g->own_weight);
+    free(g->own_bias);
 }
 
-void load_release(swd_backend *be, swd_tensor *t)
+static void pack_linear(loader *l, swd_linear **out, const layer_source *source)
 {
-    if (t->data) be->release(be, t->data);
-    *t = tensor_none();
+    if (l->status != SWD_OK) return;
+    gathered g;
+    swd_status s = gather(&g, l, source);
+    if (s == SWD_OK) {
+        int64_t rows = g.weight.shape[0];
+        g.weight = tensor_reshape(g.weight, (int64_t[]){rows, tensor_numel(g.weight) / rows}, 2);
+        s = l->be->linear_create(l->be, out, g.weight, g.bias, l->compute, l->err);
+    }
+    if (s == SWD_OK) hold(l, HELD_LINEAR, *out);
+    settle(l, s, source->names[0]);
+    scatter(&g);
+}
+
+void load_linear(loader *l, swd_linear **out, int64_t n, int64_t k, load_bias bias,
+                 const char *name)
+{
+    pack_linear(l, out, &(layer_source){1, &name, {n, k}, 2, bias});
+}
+
+void load_stacked(loader *l, swd_linear **out, int count, const char *const *names, int64_t n,
+                  int64_t k, load_bias bias)
+{
+    pack_linear(l, out, &(layer_source){count, names, {n, k}, 2, bias});
+}
+
+void load_patch_linear(loader *l, swd_linear **out, int64_t n, int64_t c, int patch,
+                       const char *name)
+{
+    pack_linear(l, out, &(layer_source){1, &name, {n, c, patch, patch}, 4, WITH_BIAS});
+}
+
+void load_conv(loader *l, swd_conv **out, conv_shape c, const char *name)
+{
+    if (l->status != SWD_OK) return;
+    int rows = c.file_out ? c.file_out : c.out;
+    layer_source source = {1, &name, {rows, c.in, c.kernel, c.kernel}, 4, c.bias};
+    gathered g;
+    swd_status s = gather(&g, l, &source);
+    if (s == SWD_OK) {
+        g.weight = tensor_slice(g.weight, 0, 0, c.out);
+        if (c.bias == WITH_BIAS) g.bias = tensor_slice(g.bias, 0, 0, c.out);
+        s = l->be->conv_create(l->be, out, g.weight, g.bias, c.stride, c.pad_before, c.pad_after,
+                               c.upsample2x, l->compute, l->err);
+    }
+    if (s == SWD_OK) hold(l, HELD_CONV, *out);
+
+    settle(l, s, name);
+    scatter(&g);
+}
+
+/* ---- plain tensors ---- */
+
+static swd_status upload(loader *l, swd_tensor *out, const int64_t *shape, int ndim,
+                         swd_dtype dtype, const char *name)
+{
+    swd_tensor host;
+    SWD_TRY(hold_room(l), l->err);
+    SWD_TRY(weights_get(l->w, &host, name, shape, ndim, dtype, l->err), l->err);
+    void *p = l->be->alloc(l->be, tensor_bytes(host));
+    if (!p) return SWD_FAIL(l->err, SWD_ERR_MEMORY, "out of memory: %zu bytes", tensor_bytes(host));
+    hold(l, HELD_TENSOR, p);
+    *out = tensor_make(p, dtype, shape, ndim);
+    SWD_TRY(l->be->upload(l->be, *out, host.data, NULL, l->err), l->err);
+    return l->be->synchronize(l->be, NULL, l->err); // host is only lent
+}
+
+void load_matrix(loader *l, swd_tensor *out, const int64_t *shape, int ndim, const char *name)
+{
+    if (l->status != SWD_OK) return;
+    settle(l, upload(l, out, shape, ndim, SWD_F32, full(l, name, "").text), name);
+}
+
+void load_vector(loader *l, swd_tensor *out, int64_t n, const char *name)
+{
+    load_matrix(l, out, &n, 1, name);
+}
+
+void load_table(loader *l, swd_tensor *out, int64_t rows, int64_t d, const char *name)
+{
+    if (l->status != SWD_OK) return;
+    full_name f = full(l, name, "");
+    swd_dtype dtype = weights_exact_dtype(l->w, f.text);
+    settle(l, upload(l, out, (int64_t[]){rows, d}, 2, dtype, f.text), name);
+}
+
+void load_norm(loader *l, norm *out, int64_t n, const char *name)
+{
+    size_t here = load_enter(l, "%s.", name);
+    load_vector(l, &out->weight, n, "weight");
+    load_vector(l, &out->bias, n, "bias");
+    load_leave(l, here);
 }

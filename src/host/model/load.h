@@ -1,33 +1,95 @@
 /* SPDX-License-Identifier: MIT */
-/* What every network's loader does: named tensors of the files -> packed layers and vectors in backend memory.
- * The names are printf formats. A missing tensor or one of another shape is an error naming file and tensor. */
+/* How every network gets its weights: named tensors of the files -> packed layers and vectors in backend memory.
+ *
+ * A loader keeps its first error and does nothing after it, so a model lists its tensors like a table and asks for the status
+ * once, at loader_end. What a loader makes belongs to the model's holdings, which give all of it back at once; a slot that was
+ * not reached stays as it was. A missing tensor, one of another shape and one that found no memory are errors naming file and
+ * tensor. */
 #ifndef SWD_MODEL_LOAD_H
 #define SWD_MODEL_LOAD_H
 #include "backend/backend.h"
 #include "weights/weights.h"
 
+/* What a model owns in its backend and on the host. */
+typedef struct holdings {
+    swd_backend *be;
+    struct holding *list;
+    size_t n, capacity;
+} holdings;
+
+void holdings_release(holdings *h);
+
+enum { LOAD_NAME_MAX = 256 };
+
 typedef struct loader {
     weights *w;
     swd_backend *be;
     swd_dtype compute; /* of the products: SWD_F32 or SWD_BF16 */
+    holdings *held;
     swd_err *err;
+    swd_status status;          /* the first error */
+    size_t used;                /* of prefix */
+    char prefix[LOAD_NAME_MAX]; /* before every name */
 } loader;
 
-/* name + ".weight" [n, k], name + ".bias" [n] if bias */
-swd_status load_linear(const loader *l, swd_linear **out, int64_t n, int64_t k, bool bias,
-                       const char *name, ...) SWD_PRINTF(6, 7);
-/* count layers prefix + names[i], each [n, k], stacked into one [count * n, k]: q, k and v in one product */
-swd_status load_stacked(const loader *l, swd_linear **out, int count, const char *const *names,
-                        int64_t n, int64_t k, bool bias, const char *prefix, ...) SWD_PRINTF(8, 9);
+/* All is borrowed; held is empty. */
+loader loader_begin(holdings *held, weights *w, swd_backend *be, swd_dtype compute, swd_err *err);
+/* The first error, or that of a tensor which nobody asked for and whose name starts with none of may_stay (NULL-ended; may be NULL). */
+swd_status loader_end(loader *l, const char *const *may_stay);
+
+/* Names from here on start with one more piece; leave(mark) takes away what came after the enter that returned mark. */
+size_t load_enter(loader *l, const char *fmt, ...) SWD_PRINTF(2, 3);
+void load_leave(loader *l, size_t mark);
+
+/* n zeroed elements on the host; NULL after an error. what: for the message. */
+void *load_array(loader *l, size_t n, size_t size, const char *what);
+
+typedef enum load_bias { WITHOUT_BIAS, WITH_BIAS } load_bias;
+
+/* name.weight [n, k], name.bias [n] */
+void load_linear(loader *l, swd_linear **out, int64_t n, int64_t k, load_bias bias,
+                 const char *name);
+/* count layers [n, k] under each other, [count * n, k]: q, k and v in one product */
+void load_stacked(loader *l, swd_linear **out, int count, const char *const *names, int64_t n,
+                  int64_t k, load_bias bias);
 /* A p x p convolution of stride p [n, c, p, p] as a product over patches in (c, p, q) order: [n, c * p * p] */
-swd_status load_patch_linear(const loader *l, swd_linear **out, int64_t n, int64_t c, int patch,
-                             const char *name, ...) SWD_PRINTF(6, 7);
-/* The whole name; *out lies in backend memory, F32, or for load_table the dtype that holds the file's tensor exactly; freed by load_release. */
-swd_status load_vector(const loader *l, swd_tensor *out, int64_t n, const char *name, ...)
-    SWD_PRINTF(4, 5);
-swd_status load_matrix(const loader *l, swd_tensor *out, const int64_t *shape, int ndim,
-                       const char *name, ...) SWD_PRINTF(5, 6);
-swd_status load_table(const loader *l, swd_tensor *out, int64_t rows, int64_t d, const char *name,
-                      ...) SWD_PRINTF(5, 6);
-void load_release(swd_backend *be, swd_tensor *t);
+void load_patch_linear(loader *l, swd_linear **out, int64_t n, int64_t c, int patch,
+                       const char *name);
+
+typedef struct conv_shape {
+    int in, out;
+    int file_out; /* more than out: the file's weight has this many rows, of which the first are kept; 0: out */
+    int kernel, stride, pad_before, pad_after;
+    bool upsample2x;
+    load_bias bias;
+} conv_shape;
+
+/* Of stride 1, the picture keeping its size. */
+static inline conv_shape conv3x3(int in, int out)
+{
+    return (conv_shape){.in = in,
+                        .out = out,
+                        .kernel = 3,
+                        .stride = 1,
+                        .pad_before = 1,
+                        .pad_after = 1,
+                        .bias = WITH_BIAS};
+}
+static inline conv_shape conv1x1(int in, int out)
+{
+    return (conv_shape){.in = in, .out = out, .kernel = 1, .stride = 1, .bias = WITH_BIAS};
+}
+/* name.weight [out, in, k, k], name.bias [out] */
+void load_conv(loader *l, swd_conv **out, conv_shape c, const char *name);
+
+/* The tensor of the whole name, in backend memory: F32, or for load_table the dtype that holds the file's tensor exactly. */
+void load_vector(loader *l, swd_tensor *out, int64_t n, const char *name);
+void load_matrix(loader *l, swd_tensor *out, const int64_t *shape, int ndim, const char *name);
+void load_table(loader *l, swd_tensor *out, int64_t rows, int64_t d, const char *name);
+
+/* name.weight and name.bias, F32 [n] each */
+typedef struct norm {
+    swd_tensor weight, bias;
+} norm;
+void load_norm(loader *l, norm *out, int64_t n, const char *name);
 #endif

@@ -1,76 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Weights of convolutions, and the regions of the slab that feature maps move between.
+// The regions of the slab that feature maps move between.
 #include "model/maps.h"
 #include <assert.h>
-#include <stdio.h>
-#include <stdlib.h>
-
-enum { NAME_MAX_BYTES = 192 };
-
-swd_status map_name(char *buf, size_t n, swd_err *err, const char *fmt, ...)
-{
-    va_list list;
-    va_start(list, fmt);
-    int len = vsnprintf(buf, n, fmt, list);
-    va_end(list);
-    if (len < 0 || (size_t)len >= n)
-        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "the name of a tensor is too long: %s", fmt);
-    return SWD_OK;
-}
-
-// name.weight and, unless n_bias is 0, name.bias; the caller frees both.
-static swd_status take(swd_tensor *weight, swd_tensor *bias, const int64_t *shape, int ndim,
-                       bool has_bias, const char *name, const map_source *s)
-{
-    char key[NAME_MAX_BYTES];
-    SWD_TRY(map_name(key, sizeof key, s->err, "%s.weight", name), s->err);
-    swd_dtype dtype = s->compute == SWD_BF16 ? SWD_BF16 : weights_exact_dtype(s->w, key);
-    SWD_TRY(weights_take(s->w, weight, key, shape, ndim, dtype, s->err), s->err);
-    if (!has_bias) return SWD_OK;
-    SWD_TRY(map_name(key, sizeof key, s->err, "%s.bias", name), s->err);
-    SWD_TRY(weights_take(s->w, bias, key, shape, 1, SWD_F32, s->err), s->err);
-    return SWD_OK;
-}
-
-swd_status map_conv_load(swd_conv **out, const map_conv *c, const char *name, const map_source *s)
-{
-    swd_tensor weight = tensor_none(), bias = tensor_none();
-    int64_t shape[4] = {c->file_out ? c->file_out : c->out, c->in, c->kernel, c->kernel};
-    swd_status st = take(&weight, &bias, shape, 4, !c->no_bias, name, s);
-    if (st == SWD_OK) {
-        weight.shape[0] = c->out;
-        if (tensor_present(bias)) bias.shape[0] = c->out;
-        st = s->be->conv_create(s->be, out, weight, bias, c->stride, c->pad_before, c->pad_after,
-                                c->upsample2x, s->compute, s->err);
-    }
-    free(weight.data);
-    free(bias.data);
-    SWD_TRY(st, s->err);
-    return SWD_OK;
-}
-
-swd_status map_linear_load(swd_linear **out, int n, int k, const char *name, const map_source *s)
-{
-    swd_tensor weight = tensor_none(), bias = tensor_none();
-    swd_status st = take(&weight, &bias, (int64_t[]){n, k}, 2, true, name, s);
-    if (st == SWD_OK) st = s->be->linear_create(s->be, out, weight, bias, s->compute, s->err);
-    free(weight.data);
-    free(bias.data);
-    SWD_TRY(st, s->err);
-    return SWD_OK;
-}
-
-swd_status map_vector_load(swd_tensor *out, int n, const char *name, const map_source *s)
-{
-    swd_tensor host;
-    SWD_TRY(weights_get(s->w, &host, name, (int64_t[]){n}, 1, SWD_F32, s->err), s->err);
-    void *data = s->be->alloc(s->be, (size_t)n * sizeof(float));
-    if (!data) return SWD_FAIL(s->err, SWD_ERR_MEMORY, "no memory for %s (%d floats)", name, n);
-    *out = tensor1(data, SWD_F32, n); // owned by the model from here on, also when the upload fails
-    SWD_TRY(s->be->upload(s->be, *out, host.data, NULL, s->err), s->err);
-    SWD_TRY(s->be->synchronize(s->be, NULL, s->err), s->err); // host is only lent
-    return SWD_OK;
-}
 
 swd_tensor maps_place(maps *m, int ahead, swd_dtype dtype, int64_t b, int64_t h, int64_t w,
                       int64_t c)
@@ -103,4 +34,22 @@ swd_status maps_run(swd_status (*fn)(swd_tensor y, swd_tensor x, const void *mod
     exec_rewind(ex, mark);
     SWD_TRY(s, ex->err);
     return SWD_OK;
+}
+
+swd_status maps_check(swd_tensor image, int channels, swd_tensor latents, int latent_channels,
+                      int n_blocks, swd_exec *ex)
+{
+    int64_t f = (int64_t)1 << (n_blocks - 1);
+    char ti[96], tl[96];
+    if (latents.ndim == 4 && latents.dtype == SWD_F32 && latents.shape[1] == latent_channels &&
+        latents.shape[0] > 0 && latents.shape[2] > 0 && latents.shape[3] > 0 && image.ndim == 4 &&
+        (image.dtype == SWD_F32 || (image.dtype == SWD_U8 && channels == 3)) &&
+        image.shape[0] == latents.shape[0] && image.shape[1] == f * latents.shape[2] &&
+        image.shape[2] == f * latents.shape[3] && image.shape[3] == channels)
+        return SWD_OK;
+    return SWD_FAIL(
+        ex->err, SWD_ERR_ARGUMENT,
+        "an autoencoder of %d latent channels and factor %d has no picture %s for latents %s",
+        latent_channels, (int)f, tensor_describe(image, ti, sizeof ti),
+        tensor_describe(latents, tl, sizeof tl));
 }

@@ -7,180 +7,143 @@
 //       x += gate * mlp(norm(x) * (1 + scale) + shift)           and the same for c, but in the last block
 //   velocity = unpatchify(linear(norm(x) * (1 + scale) + shift))
 #include "model/mmdit.h"
+#include "base/memory.h"
 #include "model/load.h"
+#include "model/qkv.h"
 #include <math.h>
-#include <stdlib.h>
 
 static const float NORM_EPS = 1e-6f;
 enum { TIME_DIM = 256 };
 
+typedef struct attention {
+    swd_linear *qkv, *out;
+    swd_tensor norm_q, norm_k; // [head_dim], absent without QK norm
+} attention;
+
 // One stream of a block: image or context.
 typedef struct half {
     swd_linear *modulation; // [6D, 9D or 2D, D]
-    swd_linear *qkv, *out, *mlp_in, *mlp_out;
-    swd_tensor norm_q, norm_k; // [head_dim], absent without QK norm
+    attention attn;
+    swd_linear *mlp_in, *mlp_out;
 } half;
 
 typedef struct block {
     half image, context;
-    swd_linear *qkv2, *out2; // the second attention, image tokens only
-    swd_tensor norm_q2, norm_k2;
+    attention attn2; // of the image tokens alone
     bool dual, context_pre_only;
 } block;
 
 struct mmdit {
+    holdings held;
     config_sd3 cfg;
-    swd_backend *be;
     swd_linear *patch, *time1, *time2, *pooled1, *pooled2, *context, *norm_out, *out;
     swd_tensor position; // [max * max, D]
     block *blocks;
 };
 
-static swd_status load_half(const loader *l, half *h, const config_sd3 *cfg, int i, bool context,
-                            bool pre_only, bool dual)
+/* ---- loading ---- */
+
+typedef struct attention_names {
+    const char *qkv[3], *norm_q, *norm_k, *out;
+} attention_names;
+
+static const attention_names of_image = {
+    .qkv = {"to_q", "to_k", "to_v"},
+    .norm_q = "norm_q.weight",
+    .norm_k = "norm_k.weight",
+    .out = "to_out.0",
+};
+static const attention_names of_context = {
+    .qkv = {"add_q_proj", "add_k_proj", "add_v_proj"},
+    .norm_q = "norm_added_q.weight",
+    .norm_k = "norm_added_k.weight",
+    .out = "to_add_out",
+};
+
+static void load_attention(loader *l, attention *a, const config_sd3 *c, const char *part,
+                           const attention_names *names, bool with_out)
 {
-    static const char *const image_names[] = {"to_q", "to_k", "to_v"}, *const context_names[] = {
-                                                                           "add_q_proj",
-                                                                           "add_k_proj",
-                                                                           "add_v_proj"};
-    int64_t d = cfg->inner_dim, head = cfg->attention_head_dim;
-    const char *ff = context ? "ff_context" : "ff";
-    SWD_TRY(load_linear(l, &h->modulation,
-                        (pre_only ? 2
-                         : dual   ? 9
-                                  : 6) *
-                            d,
-                        d, true, "transformer_blocks.%d.%s.linear", i,
-                        context ? "norm1_context" : "norm1"),
-            l->err);
-    SWD_TRY(load_stacked(l, &h->qkv, 3, context ? context_names : image_names, d, d, true,
-                         "transformer_blocks.%d.attn.", i),
-            l->err);
-    if (cfg->qk_norm_rms) {
-        SWD_TRY(load_vector(l, &h->norm_q, head, "transformer_blocks.%d.attn.%s.weight", i,
-                            context ? "norm_added_q" : "norm_q"),
-                l->err);
-        SWD_TRY(load_vector(l, &h->norm_k, head, "transformer_blocks.%d.attn.%s.weight", i,
-                            context ? "norm_added_k" : "norm_k"),
-                l->err);
-    }
-    if (pre_only) return SWD_OK;
-    SWD_TRY(load_linear(l, &h->out, d, d, true, "transformer_blocks.%d.attn.%s", i,
-                        context ? "to_add_out" : "to_out.0"),
-            l->err);
-    SWD_TRY(
-        load_linear(l, &h->mlp_in, 4 * d, d, true, "transformer_blocks.%d.%s.net.0.proj", i, ff),
-        l->err);
-    SWD_TRY(load_linear(l, &h->mlp_out, d, 4 * d, true, "transformer_blocks.%d.%s.net.2", i, ff),
-            l->err);
-    return SWD_OK;
+    int64_t d = c->inner_dim, head = c->attention_head_dim;
+    size_t here = load_enter(l, "%s.", part);
+    load_stacked(l, &a->qkv, 3, names->qkv, d, d, WITH_BIAS);
+    if (c->qk_norm_rms) load_vector(l, &a->norm_q, head, names->norm_q);
+    if (c->qk_norm_rms) load_vector(l, &a->norm_k, head, names->norm_k);
+    if (with_out) load_linear(l, &a->out, d, d, WITH_BIAS, names->out);
+    load_leave(l, here);
 }
 
-static swd_status load_block(const loader *l, block *b, const config_sd3 *cfg, int i)
+static void load_mlp(loader *l, half *h, int64_t d, const char *part)
 {
-    static const char *const names[] = {"to_q", "to_k", "to_v"};
-    int64_t d = cfg->inner_dim, head = cfg->attention_head_dim;
-    b->dual = cfg->dual_attention[i];
-    b->context_pre_only = i == cfg->num_layers - 1;
-    SWD_TRY(load_half(l, &b->image, cfg, i, false, false, b->dual), l->err);
-    SWD_TRY(load_half(l, &b->context, cfg, i, true, b->context_pre_only, false), l->err);
-    if (!b->dual) return SWD_OK;
-    SWD_TRY(load_stacked(l, &b->qkv2, 3, names, d, d, true, "transformer_blocks.%d.attn2.", i),
-            l->err);
-    SWD_TRY(load_linear(l, &b->out2, d, d, true, "transformer_blocks.%d.attn2.to_out.0", i),
-            l->err);
-    if (cfg->qk_norm_rms) {
-        SWD_TRY(load_vector(l, &b->norm_q2, head, "transformer_blocks.%d.attn2.norm_q.weight", i),
-                l->err);
-        SWD_TRY(load_vector(l, &b->norm_k2, head, "transformer_blocks.%d.attn2.norm_k.weight", i),
-                l->err);
-    }
-    return SWD_OK;
+    size_t here = load_enter(l, "%s.net.", part);
+    load_linear(l, &h->mlp_in, 4 * d, d, WITH_BIAS, "0.proj");
+    load_linear(l, &h->mlp_out, d, 4 * d, WITH_BIAS, "2");
+    load_leave(l, here);
 }
 
-static swd_status load_ends(const loader *l, mmdit *m)
+static void load_block(loader *l, block *b, const config_sd3 *c, int i)
+{
+    int64_t d = c->inner_dim;
+    b->dual = c->dual_attention[i];
+    b->context_pre_only = i == c->num_layers - 1;
+    half *x = &b->image, *y = &b->context;
+    size_t here = load_enter(l, "transformer_blocks.%d.", i);
+    load_linear(l, &x->modulation, (b->dual ? 9 : 6) * d, d, WITH_BIAS, "norm1.linear");
+    load_attention(l, &x->attn, c, "attn", &of_image, true);
+    if (b->dual) load_attention(l, &b->attn2, c, "attn2", &of_image, true);
+    load_mlp(l, x, d, "ff");
+    load_linear(l, &y->modulation, (b->context_pre_only ? 2 : 6) * d, d, WITH_BIAS,
+                "norm1_context.linear");
+    load_attention(l, &y->attn, c, "attn", &of_context, !b->context_pre_only);
+    if (!b->context_pre_only) load_mlp(l, y, d, "ff_context");
+    load_leave(l, here);
+}
+
+static void load_tensors(loader *l, mmdit *m)
 {
     const config_sd3 *c = &m->cfg;
-    int64_t d = c->inner_dim, side = c->pos_embed_max_size;
-    SWD_TRY(load_patch_linear(l, &m->patch, d, c->in_channels, c->patch_size, "pos_embed.proj"),
-            l->err);
-    SWD_TRY(load_matrix(l, &m->position, (int64_t[]){1, side * side, d}, 3, "pos_embed.pos_embed"),
-            l->err);
-    m->position = tensor_reshape(m->position, (int64_t[]){side * side, d}, 2);
-    SWD_TRY(
-        load_linear(l, &m->time1, d, TIME_DIM, true, "time_text_embed.timestep_embedder.linear_1"),
-        l->err);
-    SWD_TRY(load_linear(l, &m->time2, d, d, true, "time_text_embed.timestep_embedder.linear_2"),
-            l->err);
-    SWD_TRY(load_linear(l, &m->pooled1, d, c->pooled_projection_dim, true,
-                        "time_text_embed.text_embedder.linear_1"),
-            l->err);
-    SWD_TRY(load_linear(l, &m->pooled2, d, d, true, "time_text_embed.text_embedder.linear_2"),
-            l->err);
-    SWD_TRY(load_linear(l, &m->context, d, c->joint_attention_dim, true, "context_embedder"),
-            l->err);
-    SWD_TRY(load_linear(l, &m->norm_out, 2 * d, d, true, "norm_out.linear"), l->err);
-    SWD_TRY(load_linear(l, &m->out, (int64_t)c->patch_size * c->patch_size * c->out_channels, d,
-                        true, "proj_out"),
-            l->err);
-    return SWD_OK;
+    int64_t d = c->inner_dim, places = (int64_t)c->pos_embed_max_size * c->pos_embed_max_size;
+    int64_t patch = (int64_t)c->patch_size * c->patch_size * c->out_channels;
+    m->blocks = load_array(l, (size_t)c->num_layers, sizeof *m->blocks, "the blocks");
+    if (!m->blocks) return;
+    load_patch_linear(l, &m->patch, d, c->in_channels, c->patch_size, "pos_embed.proj");
+    load_matrix(l, &m->position, (int64_t[]){1, places, d}, 3, "pos_embed.pos_embed");
+    size_t here = load_enter(l, "time_text_embed.");
+    load_linear(l, &m->time1, d, TIME_DIM, WITH_BIAS, "timestep_embedder.linear_1");
+    load_linear(l, &m->time2, d, d, WITH_BIAS, "timestep_embedder.linear_2");
+    load_linear(l, &m->pooled1, d, c->pooled_projection_dim, WITH_BIAS, "text_embedder.linear_1");
+    load_linear(l, &m->pooled2, d, d, WITH_BIAS, "text_embedder.linear_2");
+    load_leave(l, here);
+    load_linear(l, &m->context, d, c->joint_attention_dim, WITH_BIAS, "context_embedder");
+    for (int i = 0; i < c->num_layers; i++) load_block(l, &m->blocks[i], c, i);
+    load_linear(l, &m->norm_out, 2 * d, d, WITH_BIAS, "norm_out.linear");
+    load_linear(l, &m->out, patch, d, WITH_BIAS, "proj_out");
+    if (l->status == SWD_OK) m->position = tensor_reshape(m->position, (int64_t[]){places, d}, 2);
 }
 
 swd_status mmdit_create(mmdit **out, const config_sd3 *cfg, weights *w, swd_backend *be,
                         swd_dtype compute, swd_err *err)
 {
-    loader l = {w, be, compute, err};
-    mmdit *m = calloc(1, sizeof *m);
+    mmdit *m;
     *out = NULL;
-    if (m) m->blocks = calloc((size_t)cfg->num_layers, sizeof *m->blocks);
-    if (!m || !m->blocks) {
-        free(m);
-        return SWD_FAIL(err, SWD_ERR_MEMORY, "out of memory");
-    }
+    SWD_TRY(swd_calloc(&m, 1, sizeof *m, "an MMDiT", err), err);
     m->cfg = *cfg;
-    m->be = be;
-    swd_status s = load_ends(&l, m);
-    for (int i = 0; s == SWD_OK && i < cfg->num_layers; i++)
-        s = load_block(&l, &m->blocks[i], cfg, i);
-    if (s == SWD_OK) s = weights_check_unused(w, NULL, err);
+    loader l = loader_begin(&m->held, w, be, compute, err);
+    load_tensors(&l, m);
+    swd_status s = loader_end(&l, NULL);
     if (s != SWD_OK) mmdit_destroy(&m);
     *out = m;
     return s;
 }
 
-static void free_half(swd_backend *be, half *h)
+void mmdit_destroy(mmdit **m)
 {
-    be->linear_destroy(be, &h->modulation);
-    be->linear_destroy(be, &h->qkv);
-    be->linear_destroy(be, &h->out);
-    be->linear_destroy(be, &h->mlp_in);
-    be->linear_destroy(be, &h->mlp_out);
-    load_release(be, &h->norm_q);
-    load_release(be, &h->norm_k);
+    if (!*m) return;
+    holdings_release(&(*m)->held);
+    free(*m);
+    *m = NULL;
 }
 
-void mmdit_destroy(mmdit **out)
-{
-    mmdit *m = *out;
-    if (!m) return;
-    swd_backend *be = m->be;
-    swd_linear **ends[] = {&m->patch,   &m->time1,   &m->time2,    &m->pooled1,
-                           &m->pooled2, &m->context, &m->norm_out, &m->out};
-    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) be->linear_destroy(be, ends[i]);
-    load_release(be, &m->position);
-    for (int i = 0; i < m->cfg.num_layers; i++) {
-        block *b = &m->blocks[i];
-        free_half(be, &b->image);
-        free_half(be, &b->context);
-        be->linear_destroy(be, &b->qkv2);
-        be->linear_destroy(be, &b->out2);
-        load_release(be, &b->norm_q2);
-        load_release(be, &b->norm_k2);
-    }
-    free(m->blocks);
-    free(m);
-    *out = NULL;
-}
+/* ---- running ---- */
 
 // Third i of width D of a modulation row [B, n * D].
 static swd_tensor chunk(swd_tensor t, int i, int64_t d)
@@ -188,17 +151,15 @@ static swd_tensor chunk(swd_tensor t, int i, int64_t d)
     return tensor_slice(t, 1, i * d, d);
 }
 
-// q, k, v of one stream as [B, N, H, d] views of one product, q and k normed in place.
-static swd_status project(swd_tensor qkv[3], swd_tensor h, const swd_linear *w, swd_tensor norm_q,
-                          swd_tensor norm_k, const mmdit *m, swd_exec *ex)
+// q, k and v of one stream as views [B, N, H, d] of one product, q and k normed in place.
+static swd_status project(swd_tensor qkv[3], swd_tensor h, const attention *a, const mmdit *m,
+                          swd_exec *ex)
 {
-    int64_t d = m->cfg.inner_dim;
-    swd_tensor packed = exec3(ex, ex->act, h.shape[0], h.shape[1], 3 * d);
-    RUN(op_linear(packed, h, w, SWD_ACT_NONE, ex));
-    for (int i = 0; i < 3; i++)
-        qkv[i] = tensor_split_last(tensor_slice(packed, 2, i * d, d), m->cfg.attention_head_dim);
-    if (tensor_present(norm_q)) RUN(op_qk_norm(qkv[0], norm_q, NORM_EPS, ex));
-    if (tensor_present(norm_k)) RUN(op_qk_norm(qkv[1], norm_k, NORM_EPS, ex));
+    swd_tensor packed = exec3(ex, ex->act, h.shape[0], h.shape[1], 3 * m->cfg.inner_dim);
+    RUN(op_linear(packed, h, a->qkv, SWD_ACT_NONE, ex));
+    qkv_split(qkv, packed, m->cfg.attention_head_dim);
+    if (tensor_present(a->norm_q)) RUN(op_qk_norm(qkv[0], a->norm_q, NORM_EPS, ex));
+    if (tensor_present(a->norm_k)) RUN(op_qk_norm(qkv[1], a->norm_k, NORM_EPS, ex));
     return SWD_OK;
 }
 
@@ -223,12 +184,12 @@ static swd_status image_attention(swd_tensor x, swd_tensor h2, swd_tensor gate, 
 {
     size_t mark = exec_mark(ex);
     swd_tensor qkv[3], o = exec3(ex, ex->act, x.shape[0], x.shape[1], x.shape[2]);
-    RUN(project(qkv, h2, b->qkv2, b->norm_q2, b->norm_k2, m, ex));
+    RUN(project(qkv, h2, &b->attn2, m, ex));
     attention_args a = {.n_streams = 1, .scale = 1.0f / sqrtf((float)m->cfg.attention_head_dim)};
     a.q[0] = qkv[0], a.k[0] = qkv[1], a.v[0] = qkv[2],
     a.o[0] = tensor_split_last(o, m->cfg.attention_head_dim);
     RUN(op_attention(&a, ex));
-    RUN(op_linear_residual(x, x, gate, o, b->out2, ex));
+    RUN(op_linear_residual(x, x, gate, o, b->attn2.out, ex));
     exec_rewind(ex, mark);
     return SWD_OK;
 }
@@ -249,8 +210,8 @@ static swd_status joint_attention(swd_tensor x, swd_tensor c, swd_tensor mod_x, 
     }
     size_t mark = exec_mark(ex);
     swd_tensor qx[3], qc[3], ox = exec3(ex, ex->act, x.shape[0], x.shape[1], d), oc = {0};
-    RUN(project(qx, hx, b->image.qkv, b->image.norm_q, b->image.norm_k, m, ex));
-    RUN(project(qc, hc, b->context.qkv, b->context.norm_q, b->context.norm_k, m, ex));
+    RUN(project(qx, hx, &b->image.attn, m, ex));
+    RUN(project(qc, hc, &b->context.attn, m, ex));
     attention_args a = {.n_streams = 2, .scale = 1.0f / sqrtf((float)head)};
     a.q[0] = qx[0], a.k[0] = qx[1], a.v[0] = qx[2], a.o[0] = tensor_split_last(ox, head);
     a.k[1] = qc[1], a.v[1] = qc[2];
@@ -259,9 +220,9 @@ static swd_status joint_attention(swd_tensor x, swd_tensor c, swd_tensor mod_x, 
         a.q[1] = qc[0], a.o[1] = tensor_split_last(oc, head);
     }
     RUN(op_attention(&a, ex));
-    RUN(op_linear_residual(x, x, chunk(mod_x, 2, d), ox, b->image.out, ex));
+    RUN(op_linear_residual(x, x, chunk(mod_x, 2, d), ox, b->image.attn.out, ex));
     if (!b->context_pre_only)
-        RUN(op_linear_residual(c, c, chunk(mod_c, 2, d), oc, b->context.out, ex));
+        RUN(op_linear_residual(c, c, chunk(mod_c, 2, d), oc, b->context.attn.out, ex));
     exec_rewind(ex, mark);
     if (b->dual) RUN(image_attention(x, h2, chunk(mod_x, 8, d), b, m, ex));
     return SWD_OK;

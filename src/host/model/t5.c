@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 // T5 encoder: RMS norms, attention without scaling and with one relative bias for all blocks, gated or plain MLP, no biases.
 #include "model/t5.h"
+#include "base/memory.h"
 #include "model/load.h"
-#include <stdlib.h>
+#include "model/qkv.h"
 
 typedef struct layer {
     swd_tensor norm1, norm2;
@@ -10,101 +11,79 @@ typedef struct layer {
 } layer;
 
 struct t5 {
+    holdings held;
     config_t5 cfg;
-    swd_backend *be;
     swd_act act;
     swd_tensor tokens, relative_bias, final_norm;
     layer *layers;
 };
 
-static swd_status load_layer(const loader *ld, layer *l, const config_t5 *c, int i)
+static void load_layer(loader *l, layer *y, const config_t5 *c)
 {
-    static const char *const names[] = {"q", "k", "v"};
-    int64_t d = c->d_model, inner = (int64_t)c->num_heads * c->d_kv;
-    SWD_TRY(load_vector(ld, &l->norm1, d, "encoder.block.%d.layer.0.layer_norm.weight", i),
-            ld->err);
-    SWD_TRY(load_vector(ld, &l->norm2, d, "encoder.block.%d.layer.1.layer_norm.weight", i),
-            ld->err);
-    SWD_TRY(load_stacked(ld, &l->qkv, 3, names, inner, d, false,
-                         "encoder.block.%d.layer.0.SelfAttention.", i),
-            ld->err);
-    SWD_TRY(
-        load_linear(ld, &l->out, d, inner, false, "encoder.block.%d.layer.0.SelfAttention.o", i),
-        ld->err);
-    SWD_TRY(
-        load_linear(ld, &l->wo, d, c->d_ff, false, "encoder.block.%d.layer.1.DenseReluDense.wo", i),
-        ld->err);
-    if (!c->is_gated_act)
-        return load_linear(ld, &l->wi_0, c->d_ff, d, false,
-                           "encoder.block.%d.layer.1.DenseReluDense.wi", i);
-    SWD_TRY(load_linear(ld, &l->wi_0, c->d_ff, d, false,
-                        "encoder.block.%d.layer.1.DenseReluDense.wi_0", i),
-            ld->err);
-    SWD_TRY(load_linear(ld, &l->wi_1, c->d_ff, d, false,
-                        "encoder.block.%d.layer.1.DenseReluDense.wi_1", i),
-            ld->err);
-    return SWD_OK;
+    static const char *const names[] = {"SelfAttention.q", "SelfAttention.k", "SelfAttention.v"};
+    int64_t d = c->d_model, wide = c->d_ff, inner = (int64_t)c->num_heads * c->d_kv;
+    size_t here = load_enter(l, "layer.0.");
+    load_vector(l, &y->norm1, d, "layer_norm.weight");
+    load_stacked(l, &y->qkv, 3, names, inner, d, WITHOUT_BIAS);
+    load_linear(l, &y->out, d, inner, WITHOUT_BIAS, "SelfAttention.o");
+    load_leave(l, here);
+    load_enter(l, "layer.1.");
+    load_vector(l, &y->norm2, d, "layer_norm.weight");
+    load_linear(l, &y->wi_0, wide, d, WITHOUT_BIAS,
+                c->is_gated_act ? "DenseReluDense.wi_0" : "DenseReluDense.wi");
+    if (c->is_gated_act) load_linear(l, &y->wi_1, wide, d, WITHOUT_BIAS, "DenseReluDense.wi_1");
+    load_linear(l, &y->wo, d, wide, WITHOUT_BIAS, "DenseReluDense.wo");
+    load_leave(l, here);
 }
 
-static swd_status load_all(const loader *ld, t5 *m)
+static void load_tensors(loader *l, t5 *m)
 {
-    static const char *const may_stay[] = {"encoder.embed_tokens.", "shared.", "decoder.",
-                                           "lm_head.", NULL};
     const config_t5 *c = &m->cfg;
-    if (c->is_gated_act ? c->dense_act != CONFIG_ACT_GELU_TANH : c->dense_act != CONFIG_ACT_RELU)
-        return SWD_FAIL(ld->err, SWD_ERR_UNSUPPORTED,
-                        "%s: config.json: feed_forward_proj is neither \"gated-gelu\" nor \"relu\"",
-                        weights_path(ld->w));
-    m->act = c->is_gated_act ? SWD_ACT_NONE : SWD_ACT_RELU;
-    SWD_TRY(weights_alias(ld->w, "shared.weight", "encoder.embed_tokens.weight", ld->err), ld->err);
-    SWD_TRY(load_table(ld, &m->tokens, c->vocab_size, c->d_model, "shared.weight"), ld->err);
-    SWD_TRY(load_matrix(ld, &m->relative_bias,
-                        (int64_t[]){c->relative_attention_num_buckets, c->num_heads}, 2,
-                        "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"),
-            ld->err);
-    for (int i = 0; i < c->num_layers; i++) SWD_TRY(load_layer(ld, &m->layers[i], c, i), ld->err);
-    SWD_TRY(load_vector(ld, &m->final_norm, c->d_model, "encoder.final_layer_norm.weight"),
-            ld->err);
-    return weights_check_unused(ld->w, may_stay, ld->err);
+    int64_t buckets[] = {c->relative_attention_num_buckets, c->num_heads};
+    m->layers = load_array(l, (size_t)c->num_layers, sizeof *m->layers, "the layers");
+    if (!m->layers) return;
+    load_table(l, &m->tokens, c->vocab_size, c->d_model, "shared.weight");
+    size_t here = load_enter(l, "encoder.");
+    load_matrix(l, &m->relative_bias, buckets, 2,
+                "block.0.layer.0.SelfAttention.relative_attention_bias.weight");
+    for (int i = 0; i < c->num_layers; i++) {
+        size_t mark = load_enter(l, "block.%d.", i);
+        load_layer(l, &m->layers[i], c);
+        load_leave(l, mark);
+    }
+    load_vector(l, &m->final_norm, c->d_model, "final_layer_norm.weight");
+    load_leave(l, here);
 }
 
 swd_status t5_create(t5 **out, const config_t5 *cfg, weights *w, swd_backend *be, swd_dtype compute,
                      swd_err *err)
 {
-    loader ld = {w, be, compute, err};
-    t5 *m = calloc(1, sizeof *m);
+    static const char *const may_stay[] = {"encoder.embed_tokens.", "shared.", "decoder.",
+                                           "lm_head.", NULL};
+    t5 *m;
     *out = NULL;
-    if (m) m->layers = calloc((size_t)cfg->num_layers, sizeof *m->layers);
-    if (!m || !m->layers) {
-        free(m);
-        return SWD_FAIL(err, SWD_ERR_MEMORY, "out of memory");
-    }
+    if (cfg->dense_act != (cfg->is_gated_act ? CONFIG_ACT_GELU_TANH : CONFIG_ACT_RELU))
+        return SWD_FAIL(err, SWD_ERR_UNSUPPORTED,
+                        "%s: config.json: feed_forward_proj is neither \"gated-gelu\" nor \"relu\"",
+                        weights_path(w));
+    SWD_TRY(weights_alias(w, "shared.weight", "encoder.embed_tokens.weight", err), err);
+    SWD_TRY(swd_calloc(&m, 1, sizeof *m, "a T5 encoder", err), err);
     m->cfg = *cfg;
-    m->be = be;
-    swd_status s = load_all(&ld, m);
+    m->act = cfg->is_gated_act ? SWD_ACT_NONE : SWD_ACT_RELU;
+    loader l = loader_begin(&m->held, w, be, compute, err);
+    load_tensors(&l, m);
+    swd_status s = loader_end(&l, may_stay);
     if (s != SWD_OK) t5_destroy(&m);
     *out = m;
     return s;
 }
 
-void t5_destroy(t5 **out)
+void t5_destroy(t5 **m)
 {
-    t5 *m = *out;
-    if (!m) return;
-    swd_backend *be = m->be;
-    for (int i = 0; i < m->cfg.num_layers; i++) {
-        layer *l = &m->layers[i];
-        swd_linear **linears[] = {&l->qkv, &l->out, &l->wi_0, &l->wi_1, &l->wo};
-        for (int k = 0; k < 5; k++) be->linear_destroy(be, linears[k]);
-        load_release(be, &l->norm1);
-        load_release(be, &l->norm2);
-    }
-    load_release(be, &m->tokens);
-    load_release(be, &m->relative_bias);
-    load_release(be, &m->final_norm);
-    free(m->layers);
-    free(m);
-    *out = NULL;
+    if (!*m) return;
+    holdings_release(&(*m)->held);
+    free(*m);
+    *m = NULL;
 }
 
 static swd_status attention(swd_tensor x, swd_tensor bias, const layer *l, const t5 *m,
@@ -116,12 +95,7 @@ static swd_status attention(swd_tensor x, swd_tensor bias, const layer *l, const
                o = exec3(ex, ex->act, b, n, inner);
     RUN(op_rms_norm(h, x, l->norm1, (float)m->cfg.layer_norm_epsilon, ex));
     RUN(op_linear(qkv, h, l->qkv, SWD_ACT_NONE, ex));
-    attention_args a = {.n_streams = 1, .scale = 1.0f, .bias = bias};
-    swd_tensor *parts[] = {&a.q[0], &a.k[0], &a.v[0]};
-    for (int i = 0; i < 3; i++)
-        *parts[i] = tensor_split_last(tensor_slice(qkv, 2, i * inner, inner), m->cfg.d_kv);
-    a.o[0] = tensor_split_last(o, m->cfg.d_kv);
-    RUN(op_attention(&a, ex));
+    RUN(qkv_attention(o, qkv, m->cfg.d_kv, (attention_args){.scale = 1.0f, .bias = bias}, ex));
     RUN(op_linear_residual(x, x, tensor_none(), o, l->out, ex));
     exec_rewind(ex, mark);
     return SWD_OK;

@@ -3,17 +3,15 @@
 // decode: 2 layers(3 tanh(x / 3)) - 1; encode: layers((x + 1) / 2).
 #include "model/tiny_vae.h"
 #include "base/memory.h"
+#include "model/load.h"
 #include "model/maps.h"
-#include <stdlib.h>
-
-enum { KEY_MAX = 96 };
 
 typedef struct block {
     swd_conv *conv[3];
 } block;
 
 typedef struct half {
-    int n_stages, n_blocks_all;
+    int n_stages;
     const int *n_blocks; // [n_stages], of the config
     int width;
     swd_conv *in, *out;
@@ -23,122 +21,88 @@ typedef struct half {
 } half;
 
 struct tiny_vae {
+    holdings held;
     config_tiny_vae cfg;
-    swd_backend *be;
-    half *encoder, *decoder;
+    half *encoder, *decoder; // NULL: not asked for
 };
 
-static swd_status load_layer(swd_conv **out, map_conv c, const char *side, int layer,
-                             const map_source *s)
+// Layer number i of a side.
+static void load_layer(loader *l, swd_conv **out, conv_shape c, int i)
 {
-    char key[KEY_MAX];
-    c.kernel = 3;
-    c.pad_before = c.pad_after = 1;
-    if (!c.stride) c.stride = 1;
-    SWD_TRY(map_name(key, sizeof key, s->err, "%s.layers.%d", side, layer), s->err);
-    return map_conv_load(out, &c, key, s);
+    size_t here = load_enter(l, "%d", i);
+    load_conv(l, out, c, "");
+    load_leave(l, here);
 }
 
-static swd_status load_block(block *b, int width, const char *side, int layer, const map_source *s)
+static void load_block(loader *l, block *b, int width, int i)
 {
-    char key[KEY_MAX];
-    map_conv c = {
-        .in = width, .out = width, .kernel = 3, .stride = 1, .pad_before = 1, .pad_after = 1};
-    for (int i = 0; i < 3; i++) {
-        SWD_TRY(map_name(key, sizeof key, s->err, "%s.layers.%d.conv.%d", side, layer, 2 * i),
-                s->err);
-        SWD_TRY(map_conv_load(&b->conv[i], &c, key, s), s->err);
+    for (int k = 0; k < 3; k++) {
+        size_t here = load_enter(l, "%d.conv.%d", i, 2 * k); // 1 and 3 are ReLU
+        load_conv(l, &b->conv[k], conv3x3(width, width), "");
+        load_leave(l, here);
     }
-    return SWD_OK;
 }
 
-// The layers are numbered through, those without weights (ReLU, upsampling) included.
-static swd_status load_half(half *h, int in_channels, int out_channels, bool decoder,
-                            const map_source *s)
+static void load_half(loader *l, half *h, int in, int out, bool decoder)
 {
-    const char *side = decoder ? "decoder" : "encoder";
-    int layer = 0, at = 0, w = h->width;
-    for (int i = 0; i < h->n_stages; i++) h->n_blocks_all += h->n_blocks[i];
-    SWD_TRY(swd_calloc(&h->blocks, (size_t)h->n_blocks_all, sizeof *h->blocks,
-                       "the tiny autoencoder", s->err),
-            s->err);
-    SWD_TRY(load_layer(&h->in, (map_conv){.in = in_channels, .out = w}, side, layer++, s), s->err);
-    layer += decoder; // ReLU
-    for (int i = 0; i < h->n_stages; i++) {
-        map_conv down = {.in = w, .out = w, .stride = 2, .no_bias = true},
-                 up = {.in = w, .out = w, .upsample2x = true, .no_bias = true};
-        if (!decoder && i) SWD_TRY(load_layer(&h->sample[i], down, side, layer++, s), s->err);
-        for (int j = 0; j < h->n_blocks[i]; j++)
-            SWD_TRY(load_block(&h->blocks[at++], w, side, layer++, s), s->err);
-        if (!decoder || i == h->n_stages - 1) continue;
-        layer++; // upsampling
-        SWD_TRY(load_layer(&h->sample[i], up, side, layer++, s), s->err);
+    int i = 0, at = 0, n_blocks = 0, width = h->width;
+    conv_shape sample = conv3x3(width, width);
+    sample.bias = WITHOUT_BIAS;
+    sample.upsample2x = decoder;
+    sample.stride = decoder ? 1 : 2;
+    for (int k = 0; k < h->n_stages; k++) n_blocks += h->n_blocks[k];
+    h->blocks = load_array(l, (size_t)n_blocks, sizeof *h->blocks, "the blocks");
+    if (!h->blocks) return;
+    size_t here = load_enter(l, "%s.layers.", decoder ? "decoder" : "encoder");
+    // numbered through, the layers without weights (ReLU, upsampling) included
+    load_layer(l, &h->in, conv3x3(in, width), i++);
+    i += decoder; // ReLU
+    for (int k = 0; k < h->n_stages; k++) {
+        if (!decoder && k) load_layer(l, &h->sample[k], sample, i++);
+        for (int j = 0; j < h->n_blocks[k]; j++) load_block(l, &h->blocks[at++], width, i++);
+        if (!decoder || k == h->n_stages - 1) continue;
+        i++; // upsampling
+        load_layer(l, &h->sample[k], sample, i++);
     }
-    return load_layer(&h->out, (map_conv){.in = w, .out = out_channels}, side, layer, s);
-}
-
-static swd_status create(tiny_vae *m, weights *w, swd_dtype compute, bool with_encoder,
-                         bool with_decoder, swd_err *err)
-{
-    map_source s = {w, m->be, compute, err};
-    const config_tiny_vae *c = &m->cfg;
-    if (c->upsampling_scaling_factor != 2)
-        return SWD_FAIL(err, SWD_ERR_UNSUPPORTED, "upsampling_scaling_factor %d: 2 is supported",
-                        c->upsampling_scaling_factor);
-    if (with_encoder) {
-        SWD_TRY(swd_calloc(&m->encoder, 1, sizeof *m->encoder, "the tiny autoencoder", err), err);
-        *m->encoder = (half){.n_stages = c->n_encoder_blocks,
-                             .n_blocks = c->num_encoder_blocks,
-                             .width = c->encoder_block_out_channels[0]};
-        SWD_TRY(load_half(m->encoder, c->in_channels, c->latent_channels, false, &s), err);
-    }
-    if (with_decoder) {
-        SWD_TRY(swd_calloc(&m->decoder, 1, sizeof *m->decoder, "the tiny autoencoder", err), err);
-        *m->decoder = (half){.n_stages = c->n_decoder_blocks,
-                             .n_blocks = c->num_decoder_blocks,
-                             .width = c->decoder_block_out_channels[0]};
-        SWD_TRY(load_half(m->decoder, c->latent_channels, c->out_channels, true, &s), err);
-    }
-    const char *unread[3] = {0};
-    int n = 0;
-    if (!with_encoder) unread[n++] = "encoder.";
-    if (!with_decoder) unread[n++] = "decoder.";
-    SWD_TRY(weights_check_unused(w, unread, err), err);
-    return SWD_OK;
+    load_layer(l, &h->out, conv3x3(width, out), i);
+    load_leave(l, here);
 }
 
 swd_status tiny_vae_create(tiny_vae **out, const config_tiny_vae *cfg, weights *w, swd_backend *be,
                            swd_dtype compute, bool with_encoder, bool with_decoder, swd_err *err)
 {
-    *out = NULL;
+    static const char *const of_encoder[] = {"encoder.", NULL}, *const of_decoder[] = {"decoder.",
+                                                                                       NULL};
     tiny_vae *m;
-    SWD_TRY(swd_calloc(&m, 1, sizeof *m, "the tiny autoencoder", err), err);
+    *out = NULL;
+    SWD_TRY(swd_calloc(&m, 1, sizeof *m, "a tiny autoencoder", err), err);
+    const config_tiny_vae *c = &m->cfg;
     m->cfg = *cfg;
-    m->be = be;
-    swd_status s = create(m, w, compute, with_encoder, with_decoder, err);
+    loader l = loader_begin(&m->held, w, be, compute, err);
+    if (with_encoder) m->encoder = load_array(&l, 1, sizeof *m->encoder, "an encoder");
+    if (with_decoder) m->decoder = load_array(&l, 1, sizeof *m->decoder, "a decoder");
+    if (m->encoder) {
+        *m->encoder = (half){.n_stages = c->n_encoder_blocks,
+                             .n_blocks = c->num_encoder_blocks,
+                             .width = c->encoder_block_out_channels[0]};
+        load_half(&l, m->encoder, c->in_channels, c->latent_channels, false);
+    }
+    if (m->decoder) {
+        *m->decoder = (half){.n_stages = c->n_decoder_blocks,
+                             .n_blocks = c->num_decoder_blocks,
+                             .width = c->decoder_block_out_channels[0]};
+        load_half(&l, m->decoder, c->latent_channels, c->out_channels, true);
+    }
+    swd_status s = loader_end(&l, !with_encoder ? of_encoder : !with_decoder ? of_decoder : NULL);
     if (s != SWD_OK) tiny_vae_destroy(&m);
-    SWD_TRY(s, err);
     *out = m;
-    return SWD_OK;
-}
-
-static void free_half(swd_backend *be, half *h)
-{
-    if (!h) return;
-    for (int i = 0; h->blocks && i < h->n_blocks_all; i++)
-        for (int j = 0; j < 3; j++) be->conv_destroy(be, &h->blocks[i].conv[j]);
-    for (int i = 0; i < h->n_stages; i++) be->conv_destroy(be, &h->sample[i]);
-    be->conv_destroy(be, &h->in);
-    be->conv_destroy(be, &h->out);
-    free(h->blocks);
-    free(h);
+    return s;
 }
 
 void tiny_vae_destroy(tiny_vae **m)
 {
     if (!*m) return;
-    free_half((*m)->be, (*m)->encoder);
-    free_half((*m)->be, (*m)->decoder);
+    holdings_release(&(*m)->held);
     free(*m);
     *m = NULL;
 }
@@ -228,29 +192,12 @@ static swd_status encode(swd_tensor latents, swd_tensor image, const void *model
                            (float)(-c->shift_factor * c->scaling_factor), ex);
 }
 
-static swd_status check(swd_tensor image, int channels, swd_tensor latents, int n_stages,
-                        const config_tiny_vae *c, swd_exec *ex)
-{
-    int64_t f = (int64_t)1 << (n_stages - 1);
-    char ti[96], tl[96];
-    if (latents.ndim == 4 && latents.dtype == SWD_F32 && latents.shape[1] == c->latent_channels &&
-        latents.shape[0] > 0 && latents.shape[2] > 0 && latents.shape[3] > 0 && image.ndim == 4 &&
-        (image.dtype == SWD_F32 || (image.dtype == SWD_U8 && channels == 3)) &&
-        image.shape[0] == latents.shape[0] && image.shape[1] == f * latents.shape[2] &&
-        image.shape[2] == f * latents.shape[3] && image.shape[3] == channels)
-        return SWD_OK;
-    return SWD_FAIL(
-        ex->err, SWD_ERR_ARGUMENT,
-        "a tiny autoencoder of %d latent channels and factor %d has no picture %s for latents %s",
-        c->latent_channels, (int)f, tensor_describe(image, ti, sizeof ti),
-        tensor_describe(latents, tl, sizeof tl));
-}
-
 swd_status tiny_vae_decode(swd_tensor image, swd_tensor latents, const tiny_vae *m, swd_exec *ex)
 {
     if (!m->decoder)
         return SWD_FAIL(ex->err, SWD_ERR_ARGUMENT, "tiny_vae_decode: created without the decoder");
-    RUN(check(image, m->cfg.out_channels, latents, m->decoder->n_stages, &m->cfg, ex));
+    RUN(maps_check(image, m->cfg.out_channels, latents, m->cfg.latent_channels,
+                   m->decoder->n_stages, ex));
     return maps_run(decode, image, latents, m, ex);
 }
 
@@ -258,6 +205,7 @@ swd_status tiny_vae_encode(swd_tensor latents, swd_tensor image, const tiny_vae 
 {
     if (!m->encoder)
         return SWD_FAIL(ex->err, SWD_ERR_ARGUMENT, "tiny_vae_encode: created without the encoder");
-    RUN(check(image, m->cfg.in_channels, latents, m->encoder->n_stages, &m->cfg, ex));
+    RUN(maps_check(image, m->cfg.in_channels, latents, m->cfg.latent_channels, m->encoder->n_stages,
+                   ex));
     return maps_run(encode, latents, image, m, ex);
 }

@@ -4,16 +4,11 @@
 // decoder (the last upsampling's) is then joined by two maps of half its width and nothing else.
 #include "model/vae.h"
 #include "base/memory.h"
+#include "model/load.h"
 #include "model/maps.h"
 #include <math.h>
-#include <stdlib.h>
 
-enum { KEY_MAX = 160 };
 static const float NORM_EPS = 1e-6f;
-
-typedef struct norm {
-    swd_tensor gamma, beta;
-} norm;
 
 typedef struct resnet {
     int in, out;
@@ -38,221 +33,128 @@ typedef struct half {           // the encoder or the decoder
 } half;
 
 struct vae {
+    holdings held;
     config_vae cfg;
-    swd_backend *be;
-    half *encoder, *decoder;
+    half *encoder, *decoder; // NULL: not asked for
 };
 
-static swd_status load_norm(norm *n, int c, const char *name, const map_source *s)
+static void load_resnet(loader *l, resnet *r, int in, int out)
 {
-    char key[KEY_MAX];
-    SWD_TRY(map_name(key, sizeof key, s->err, "%s.weight", name), s->err);
-    SWD_TRY(map_vector_load(&n->gamma, c, key, s), s->err);
-    SWD_TRY(map_name(key, sizeof key, s->err, "%s.bias", name), s->err);
-    return map_vector_load(&n->beta, c, key, s);
+    r->in = in;
+    r->out = out;
+    load_norm(l, &r->norm1, in, "norm1");
+    load_conv(l, &r->conv1, conv3x3(in, out), "conv1");
+    load_norm(l, &r->norm2, out, "norm2");
+    load_conv(l, &r->conv2, conv3x3(out, out), "conv2");
+    if (in != out) load_conv(l, &r->shortcut, conv1x1(in, out), "conv_shortcut");
 }
 
-static swd_status load_conv3(swd_conv **out, int in_channels, int out_channels, const char *name,
-                             const map_source *s)
+static void load_attention(loader *l, mid_attention *a, int c)
 {
-    map_conv c = {.in = in_channels,
-                  .out = out_channels,
-                  .kernel = 3,
-                  .stride = 1,
-                  .pad_before = 1,
-                  .pad_after = 1};
-    return map_conv_load(out, &c, name, s);
+    load_norm(l, &a->norm, c, "group_norm");
+    load_linear(l, &a->q, c, c, WITH_BIAS, "to_q");
+    load_linear(l, &a->k, c, c, WITH_BIAS, "to_k");
+    load_linear(l, &a->v, c, c, WITH_BIAS, "to_v");
+    load_linear(l, &a->out, c, c, WITH_BIAS, "to_out.0");
 }
 
-static swd_status load_resnet(resnet *r, int in_channels, int out_channels, const char *name,
-                              const map_source *s)
+static void load_mid(loader *l, half *h, int c, bool with_attention)
 {
-    char key[KEY_MAX];
-    r->in = in_channels;
-    r->out = out_channels;
-    SWD_TRY(map_name(key, sizeof key, s->err, "%s.norm1", name), s->err);
-    SWD_TRY(load_norm(&r->norm1, in_channels, key, s), s->err);
-    SWD_TRY(map_name(key, sizeof key, s->err, "%s.conv1", name), s->err);
-    SWD_TRY(load_conv3(&r->conv1, in_channels, out_channels, key, s), s->err);
-    SWD_TRY(map_name(key, sizeof key, s->err, "%s.norm2", name), s->err);
-    SWD_TRY(load_norm(&r->norm2, out_channels, key, s), s->err);
-    SWD_TRY(map_name(key, sizeof key, s->err, "%s.conv2", name), s->err);
-    SWD_TRY(load_conv3(&r->conv2, out_channels, out_channels, key, s), s->err);
-    if (in_channels == out_channels) return SWD_OK;
-    SWD_TRY(map_name(key, sizeof key, s->err, "%s.conv_shortcut", name), s->err);
-    map_conv c = {.in = in_channels, .out = out_channels, .kernel = 1, .stride = 1};
-    return map_conv_load(&r->shortcut, &c, key, s);
-}
-
-static swd_status load_mid(half *h, int c, bool with_attention, const char *side,
-                           const map_source *s)
-{
-    char key[KEY_MAX];
     for (int i = 0; i < 2; i++) {
-        SWD_TRY(map_name(key, sizeof key, s->err, "%s.mid_block.resnets.%d", side, i), s->err);
-        SWD_TRY(load_resnet(&h->mid[i], c, c, key, s), s->err);
+        size_t here = load_enter(l, "mid_block.resnets.%d.", i);
+        load_resnet(l, &h->mid[i], c, c);
+        load_leave(l, here);
     }
-    if (!with_attention) return SWD_OK;
-    if (c % 8 || c > 512)
-        return SWD_FAIL(s->err, SWD_ERR_UNSUPPORTED,
-                        "an autoencoder's middle attention of %d channels: a multiple of 8 up to "
-                        "512 is supported",
-                        c);
-    SWD_TRY(map_name(key, sizeof key, s->err, "%s.mid_block.attentions.0.group_norm", side),
-            s->err);
-    SWD_TRY(load_norm(&h->attention.norm, c, key, s), s->err);
-    swd_linear **to[4] = {&h->attention.q, &h->attention.k, &h->attention.v, &h->attention.out};
-    static const char *const names[4] = {"to_q", "to_k", "to_v", "to_out.0"};
-    for (int i = 0; i < 4; i++) {
-        SWD_TRY(map_name(key, sizeof key, s->err, "%s.mid_block.attentions.0.%s", side, names[i]),
-                s->err);
-        SWD_TRY(map_linear_load(to[i], c, c, key, s), s->err);
-    }
-    return SWD_OK;
+    if (!with_attention) return;
+    size_t here = load_enter(l, "mid_block.attentions.0.");
+    load_attention(l, &h->attention, c);
+    load_leave(l, here);
+}
+
+static void load_sample(loader *l, swd_conv **out, int width, bool decoder)
+{
+    conv_shape up = conv3x3(width, width), down = up;
+    up.upsample2x = true;
+    down.stride = 2;
+    down.pad_before = 0;
+    load_conv(l, out, decoder ? up : down, decoder ? "upsamplers.0.conv" : "downsamplers.0.conv");
 }
 
 // Blocks in the order they run: widths rise in the encoder, fall in the decoder.
-static swd_status load_blocks(half *h, const config_vae *c, bool decoder, const map_source *s)
+static void load_blocks(loader *l, half *h, const config_vae *c, bool decoder)
 {
-    char key[KEY_MAX];
-    const char *blocks = decoder ? "decoder.up_blocks" : "encoder.down_blocks";
     int n = c->n_blocks, width = h->width;
     h->n_block = c->layers_per_block + decoder;
-    SWD_TRY(swd_calloc(&h->resnets, (size_t)(n * h->n_block), sizeof *h->resnets, "the autoencoder",
-                       s->err),
-            s->err);
-    for (int i = 0; i < n; i++) {
+    h->resnets = load_array(l, (size_t)(n * h->n_block), sizeof *h->resnets, "the resnets");
+    for (int i = 0; h->resnets && i < n; i++) {
+        size_t here = load_enter(l, "%s_blocks.%d.", decoder ? "up" : "down", i);
         int wide = c->block_out_channels[decoder ? n - 1 - i : i];
         for (int j = 0; j < h->n_block; j++, width = wide) {
-            SWD_TRY(map_name(key, sizeof key, s->err, "%s.%d.resnets.%d", blocks, i, j), s->err);
-            SWD_TRY(load_resnet(&h->resnets[i * h->n_block + j], width, wide, key, s), s->err);
+            size_t block = load_enter(l, "resnets.%d.", j);
+            load_resnet(l, &h->resnets[i * h->n_block + j], width, wide);
+            load_leave(l, block);
         }
-        if (i == n - 1) break;
-        map_conv conv = {.in = wide,
-                         .out = wide,
-                         .kernel = 3,
-                         .stride = decoder ? 1 : 2,
-                         .pad_before = decoder,
-                         .pad_after = 1,
-                         .upsample2x = decoder};
-        SWD_TRY(map_name(key, sizeof key, s->err, "%s.%d.%s.0.conv", blocks, i,
-                         decoder ? "upsamplers" : "downsamplers"),
-                s->err);
-        SWD_TRY(map_conv_load(&h->sample[i], &conv, key, s), s->err);
+        if (i < n - 1) load_sample(l, &h->sample[i], wide, decoder);
+        load_leave(l, here);
     }
-    return SWD_OK;
 }
 
-static swd_status load_decoder(half *h, const config_vae *c, const map_source *s)
+static void load_decoder(loader *l, half *h, const config_vae *c)
 {
     int latent = c->latent_channels, last = c->block_out_channels[0];
     h->width = c->block_out_channels[c->n_blocks - 1];
-    map_conv quant = {.in = latent, .out = latent, .kernel = 1, .stride = 1};
-    if (c->use_post_quant_conv)
-        SWD_TRY(map_conv_load(&h->quant, &quant, "post_quant_conv", s), s->err);
-    SWD_TRY(load_conv3(&h->in, latent, h->width, "decoder.conv_in", s), s->err);
-    SWD_TRY(load_mid(h, h->width, c->mid_block_add_attention, "decoder", s), s->err);
-    SWD_TRY(load_blocks(h, c, true, s), s->err);
-    SWD_TRY(load_norm(&h->norm_out, last, "decoder.conv_norm_out", s), s->err);
-    return load_conv3(&h->out, last, c->out_channels, "decoder.conv_out", s);
+    if (c->use_post_quant_conv) load_conv(l, &h->quant, conv1x1(latent, latent), "post_quant_conv");
+    size_t here = load_enter(l, "decoder.");
+    load_conv(l, &h->in, conv3x3(latent, h->width), "conv_in");
+    load_mid(l, h, h->width, c->mid_block_add_attention);
+    load_blocks(l, h, c, true);
+    load_norm(l, &h->norm_out, last, "conv_norm_out");
+    load_conv(l, &h->out, conv3x3(last, c->out_channels), "conv_out");
+    load_leave(l, here);
 }
 
 // Only the mean is ever used: the last layer keeps the rows that make it.
-static swd_status load_encoder(half *h, const config_vae *c, const map_source *s)
+static void load_encoder(loader *l, half *h, const config_vae *c)
 {
     int latent = c->latent_channels, last = c->block_out_channels[c->n_blocks - 1];
+    conv_shape out = conv3x3(last, c->use_quant_conv ? 2 * latent : latent),
+               quant = conv1x1(2 * latent, latent);
+    out.file_out = quant.file_out = 2 * latent;
     h->width = c->block_out_channels[0];
-    SWD_TRY(load_conv3(&h->in, c->in_channels, h->width, "encoder.conv_in", s), s->err);
-    SWD_TRY(load_blocks(h, c, false, s), s->err);
-    SWD_TRY(load_mid(h, last, c->mid_block_add_attention, "encoder", s), s->err);
-    SWD_TRY(load_norm(&h->norm_out, last, "encoder.conv_norm_out", s), s->err);
-    map_conv out = {.in = last,
-                    .out = c->use_quant_conv ? 2 * latent : latent,
-                    .file_out = 2 * latent,
-                    .kernel = 3,
-                    .stride = 1,
-                    .pad_before = 1,
-                    .pad_after = 1};
-    SWD_TRY(map_conv_load(&h->out, &out, "encoder.conv_out", s), s->err);
-    map_conv quant = {
-        .in = 2 * latent, .out = latent, .file_out = 2 * latent, .kernel = 1, .stride = 1};
-    return c->use_quant_conv ? map_conv_load(&h->quant, &quant, "quant_conv", s) : SWD_OK;
-}
-
-static swd_status create(vae *m, weights *w, swd_dtype compute, bool with_encoder,
-                         bool with_decoder, swd_err *err)
-{
-    map_source s = {w, m->be, compute, err};
-    if (with_encoder) {
-        SWD_TRY(swd_calloc(&m->encoder, 1, sizeof *m->encoder, "the autoencoder", err), err);
-        SWD_TRY(load_encoder(m->encoder, &m->cfg, &s), err);
-    }
-    if (with_decoder) {
-        SWD_TRY(swd_calloc(&m->decoder, 1, sizeof *m->decoder, "the autoencoder", err), err);
-        SWD_TRY(load_decoder(m->decoder, &m->cfg, &s), err);
-    }
-    const char *unread[5] = {0};
-    int n = 0;
-    if (!with_encoder) unread[n++] = "encoder.", unread[n++] = "quant_conv.";
-    if (!with_decoder) unread[n++] = "decoder.", unread[n++] = "post_quant_conv.";
-    SWD_TRY(weights_check_unused(w, unread, err), err);
-    return SWD_OK;
+    size_t here = load_enter(l, "encoder.");
+    load_conv(l, &h->in, conv3x3(c->in_channels, h->width), "conv_in");
+    load_blocks(l, h, c, false);
+    load_mid(l, h, last, c->mid_block_add_attention);
+    load_norm(l, &h->norm_out, last, "conv_norm_out");
+    load_conv(l, &h->out, out, "conv_out");
+    load_leave(l, here);
+    if (c->use_quant_conv) load_conv(l, &h->quant, quant, "quant_conv");
 }
 
 swd_status vae_create(vae **out, const config_vae *cfg, weights *w, swd_backend *be,
                       swd_dtype compute, bool with_encoder, bool with_decoder, swd_err *err)
 {
-    *out = NULL;
+    static const char *const of_encoder[] = {"encoder.", "quant_conv.", NULL},
+                             *const of_decoder[] = {"decoder.", "post_quant_conv.", NULL};
     vae *m;
-    SWD_TRY(swd_calloc(&m, 1, sizeof *m, "the autoencoder", err), err);
+    *out = NULL;
+    SWD_TRY(swd_calloc(&m, 1, sizeof *m, "an autoencoder", err), err);
     m->cfg = *cfg;
-    m->be = be;
-    swd_status s = create(m, w, compute, with_encoder, with_decoder, err);
+    loader l = loader_begin(&m->held, w, be, compute, err);
+    if (with_encoder) m->encoder = load_array(&l, 1, sizeof *m->encoder, "an encoder");
+    if (with_decoder) m->decoder = load_array(&l, 1, sizeof *m->decoder, "a decoder");
+    if (m->encoder) load_encoder(&l, m->encoder, cfg);
+    if (m->decoder) load_decoder(&l, m->decoder, cfg);
+    swd_status s = loader_end(&l, !with_encoder ? of_encoder : !with_decoder ? of_decoder : NULL);
     if (s != SWD_OK) vae_destroy(&m);
-    SWD_TRY(s, err);
     *out = m;
-    return SWD_OK;
-}
-
-static void free_norm(swd_backend *be, norm *n)
-{
-    be->release(be, n->gamma.data);
-    be->release(be, n->beta.data);
-}
-
-static void free_resnet(swd_backend *be, resnet *r)
-{
-    free_norm(be, &r->norm1);
-    free_norm(be, &r->norm2);
-    be->conv_destroy(be, &r->conv1);
-    be->conv_destroy(be, &r->conv2);
-    be->conv_destroy(be, &r->shortcut);
-}
-
-static void free_half(swd_backend *be, half *h, int n_blocks)
-{
-    if (!h) return;
-    for (int i = 0; i < 2; i++) free_resnet(be, &h->mid[i]);
-    for (int i = 0; h->resnets && i < n_blocks * h->n_block; i++) free_resnet(be, &h->resnets[i]);
-    for (int i = 0; i < n_blocks; i++) be->conv_destroy(be, &h->sample[i]);
-    free_norm(be, &h->norm_out);
-    free_norm(be, &h->attention.norm);
-    be->linear_destroy(be, &h->attention.q);
-    be->linear_destroy(be, &h->attention.k);
-    be->linear_destroy(be, &h->attention.v);
-    be->linear_destroy(be, &h->attention.out);
-    be->conv_destroy(be, &h->in);
-    be->conv_destroy(be, &h->out);
-    be->conv_destroy(be, &h->quant);
-    free(h->resnets);
-    free(h);
+    return s;
 }
 
 void vae_destroy(vae **m)
 {
     if (!*m) return;
-    free_half((*m)->be, (*m)->encoder, (*m)->cfg.n_blocks);
-    free_half((*m)->be, (*m)->decoder, (*m)->cfg.n_blocks);
+    holdings_release(&(*m)->held);
     free(*m);
     *m = NULL;
 }
@@ -265,7 +167,7 @@ static swd_tensor place_like(maps *p, int ahead, swd_tensor x, int64_t c)
 static swd_status run_norm(swd_tensor y, swd_tensor x, const norm *n, const config_vae *c,
                            bool silu, swd_exec *ex)
 {
-    return (silu ? op_group_norm_silu : op_group_norm)(y, x, n->gamma, n->beta, c->norm_num_groups,
+    return (silu ? op_group_norm_silu : op_group_norm)(y, x, n->weight, n->bias, c->norm_num_groups,
                                                        NORM_EPS, ex);
 }
 
@@ -406,29 +308,12 @@ static swd_status encode(swd_tensor latents, swd_tensor image, const void *model
                            (float)(-c->shift_factor * c->scaling_factor), ex);
 }
 
-static swd_status check(swd_tensor image, int channels, swd_tensor latents, const config_vae *c,
-                        swd_exec *ex)
-{
-    int64_t f = (int64_t)1 << (c->n_blocks - 1);
-    char ti[96], tl[96];
-    if (latents.ndim == 4 && latents.dtype == SWD_F32 && latents.shape[1] == c->latent_channels &&
-        latents.shape[0] > 0 && latents.shape[2] > 0 && latents.shape[3] > 0 && image.ndim == 4 &&
-        (image.dtype == SWD_F32 || (image.dtype == SWD_U8 && channels == 3)) &&
-        image.shape[0] == latents.shape[0] && image.shape[1] == f * latents.shape[2] &&
-        image.shape[2] == f * latents.shape[3] && image.shape[3] == channels)
-        return SWD_OK;
-    return SWD_FAIL(
-        ex->err, SWD_ERR_ARGUMENT,
-        "an autoencoder of %d latent channels and factor %d has no picture %s for latents %s",
-        c->latent_channels, (int)f, tensor_describe(image, ti, sizeof ti),
-        tensor_describe(latents, tl, sizeof tl));
-}
-
 swd_status vae_decode(swd_tensor image, swd_tensor latents, const vae *m, swd_exec *ex)
 {
     if (!m->decoder)
         return SWD_FAIL(ex->err, SWD_ERR_ARGUMENT, "vae_decode: created without the decoder");
-    RUN(check(image, m->cfg.out_channels, latents, &m->cfg, ex));
+    RUN(maps_check(image, m->cfg.out_channels, latents, m->cfg.latent_channels, m->cfg.n_blocks,
+                   ex));
     return maps_run(decode, image, latents, m, ex);
 }
 
@@ -436,6 +321,7 @@ swd_status vae_encode(swd_tensor latents, swd_tensor image, const vae *m, swd_ex
 {
     if (!m->encoder)
         return SWD_FAIL(ex->err, SWD_ERR_ARGUMENT, "vae_encode: created without the encoder");
-    RUN(check(image, m->cfg.in_channels, latents, &m->cfg, ex));
+    RUN(maps_check(image, m->cfg.in_channels, latents, m->cfg.latent_channels, m->cfg.n_blocks,
+                   ex));
     return maps_run(encode, latents, image, m, ex);
 }

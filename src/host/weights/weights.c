@@ -88,11 +88,6 @@ static const st_tensor *find(weights *w, const char *name, bool mark)
     return t;
 }
 
-bool weights_has(const weights *w, const char *name)
-{
-    return find((weights *)w, name, false) != NULL;
-}
-
 swd_status weights_alias(weights *w, const char *alias, const char *name, swd_err *err)
 {
     if (w->n_aliases == ALIASES_MAX)
@@ -275,12 +270,6 @@ swd_status weights_read(weights *w, const char *name, const int64_t *shape, int 
     return copy_out(w, t, dst, dtype, err);
 }
 
-swd_status weights_get_f32(weights *w, const char *name, const int64_t *shape, int ndim, float *dst,
-                           swd_err *err)
-{
-    return weights_read(w, name, shape, ndim, dst, SWD_F32, err);
-}
-
 swd_status weights_get(weights *w, swd_tensor *out, const char *name, const int64_t *shape,
                        int ndim, swd_dtype dtype, swd_err *err)
 {
@@ -304,23 +293,6 @@ swd_status weights_get(weights *w, swd_tensor *out, const char *name, const int6
     }
     SWD_TRY(copy_out(w, t, w->buffer, dtype, err), err);
     *out = tensor_make(w->buffer, dtype, shape, ndim);
-    return SWD_OK;
-}
-
-swd_status weights_take(weights *w, swd_tensor *out, const char *name, const int64_t *shape,
-                        int ndim, swd_dtype dtype, swd_err *err)
-{
-    const st_tensor *t;
-    void *p;
-    *out = tensor_none();
-    SWD_TRY(look_up(&t, w, name, shape, ndim, dtype, err), err);
-    SWD_TRY(swd_malloc(&p, (size_t)t->numel, dtype_size(dtype), name, err), err);
-    swd_status s = copy_out(w, t, p, dtype, err);
-    if (s != SWD_OK) {
-        free(p);
-        return s;
-    }
-    *out = tensor_make(p, dtype, shape, ndim);
     return SWD_OK;
 }
 
@@ -362,13 +334,6 @@ int weights_file_count(const weights *w)
 const char *weights_path(const weights *w)
 {
     return w->path;
-}
-
-void weights_unused(const weights *w, void (*fn)(void *ctx, const char *name), void *ctx)
-{
-    for (int i = 0; i < safetensors_count(w->tensors); i++) {
-        if (!w->used[i]) fn(ctx, safetensors_at(w->tensors, i)->name);
-    }
 }
 
 swd_status weights_check_unused(const weights *w, const char *const *prefixes, swd_err *err)

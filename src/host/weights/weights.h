@@ -19,7 +19,6 @@ void weights_close(weights **w);
  * Every tensor that it names must be here with a fitting shape: else SWD_ERR_FILE with the list. */
 swd_status weights_add_lora(weights *w, const struct lora *adapter, float scale, swd_err *err);
 
-bool weights_has(const weights *w, const char *name);
 /* Asking for alias gives name, unless alias itself is in the file (tied weights: T5's shared.weight). Both are copied. */
 swd_status weights_alias(weights *w, const char *alias, const char *name, swd_err *err);
 
@@ -27,15 +26,10 @@ swd_status weights_alias(weights *w, const char *alias, const char *name, swd_er
  * is missing, of another shape, or holds NaN or infinity is SWD_ERR_FILE naming file and tensor. */
 swd_status weights_read(weights *w, const char *name, const int64_t *shape, int ndim, void *dst,
                         swd_dtype dtype, swd_err *err);
-swd_status weights_get_f32(weights *w, const char *name, const int64_t *shape, int ndim, float *dst,
-                           swd_err *err);
 /* The same without a copy where none is needed: memory of w, or of the file itself, to be read only and only until the next weights_get
  * or weights_close. dtype: what is wanted. */
 swd_status weights_get(weights *w, swd_tensor *out, const char *name, const int64_t *shape,
                        int ndim, swd_dtype dtype, swd_err *err);
-/* The same, a fresh block that the caller frees with free(out->data). */
-swd_status weights_take(weights *w, swd_tensor *out, const char *name, const int64_t *shape,
-                        int ndim, swd_dtype dtype, swd_err *err);
 
 /* The smallest dtype that holds this tensor, adapters merged, without loss: BF16 if it is stored so and nothing is merged, else F32
  * (F16 has no packed form here; a missing tensor is F32). */
@@ -49,6 +43,4 @@ const char *weights_path(const weights *w); /* the folder or file it was opened 
 /* Fails with SWD_ERR_FILE, listing them, if tensors of the files were never read; prefixes (may be NULL) is a NULL-ended list of name
  * starts that may stay unread ("text_model.embeddings.position_ids", "encoder."). */
 swd_status weights_check_unused(const weights *w, const char *const *prefixes, swd_err *err);
-/* Calls fn for each tensor that was never read. */
-void weights_unused(const weights *w, void (*fn)(void *ctx, const char *name), void *ctx);
 #endif

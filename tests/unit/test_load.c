@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: MIT
+// Networks that cannot be loaded: each allocation fails once, in turn, and so does each upload. Every time there is an error that
+// names the model's folder, no network, and (where ASan is on) nothing leaks.
+#include "base/memory.h"
+#include "model/clip_text.h"
+#include "model/load.h"
+#include "model/mmdit.h"
+#include "model/t5.h"
+#include "model/tiny_vae.h"
+#include "model/vae.h"
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/lsan_interface.h>
+#endif
+
+// The linker sends the product's calls here (--wrap); of the armed ones number fail_at returns nothing.
+static long n_calls, fail_at;
+static bool fails(void)
+{
+    return fail_at && ++n_calls == fail_at;
+}
+void *__real_malloc(size_t n);
+void *__real_calloc(size_t n, size_t size);
+void *__real_realloc(void *p, size_t n);
+void *__real_aligned_alloc(size_t alignment, size_t n);
+void *__wrap_malloc(size_t n)
+{
+    return fails() ? NULL : __real_malloc(n);
+}
+void *__wrap_calloc(size_t n, size_t size)
+{
+    return fails() ? NULL : __real_calloc(n, size);
+}
+void *__wrap_realloc(void *p, size_t n)
+{
+    return fails() ? NULL : __real_realloc(p, n);
+}
+void *__wrap_aligned_alloc(size_t alignment, size_t n)
+{
+    return fails() ? NULL : __real_aligned_alloc(alignment, n);
+}
+
+typedef enum kind { MMDIT, T5, CLIP, KL, TINY } kind;
+static const struct {
+    const char *dir, *basename, *last; // the part that is loaded last
+} places[] = {
+    [MMDIT] = {"tests/goldens/models/sd35m", "diffusion_pytorch_model", "proj_out"},
+    [T5] = {"tests/goldens/models/t5_gated", "model", "encoder.final_layer_norm.weight"},
+    [CLIP] = {"tests/goldens/models/clip_quick", "model", "text_projection"},
+    [KL] = {"tests/goldens/vae/quant", "diffusion_pytorch_model", "decoder.conv_out"},
+    [TINY] = {"tests/goldens/vae/tiny", "diffusion_pytorch_model", "decoder.layers."},
+};
+
+// A network of any kind, with what it is made of.
+typedef struct net {
+    kind kind;
+    union {
+        config_sd3 sd3;
+        config_t5 t5;
+        config_clip_text clip;
+        config_vae kl;
+        config_tiny_vae tiny;
+    } cfg;
+    union {
+        mmdit *mmdit;
+        t5 *t5;
+        clip_text *clip;
+        vae *kl;
+        tiny_vae *tiny;
+        void *any;
+    } m;
+    char *dir;
+    swd_backend *be;
+    swd_err err;
+} net;
+
+static void net_open(net *n, kind k)
+{
+    const char *root = getenv("SWD_SOURCE_DIR");
+    char *json;
+    *n = (net){.kind = k};
+    cr_assert_eq(path_join(&n->dir, root ? root : ".", places[k].dir, NULL), SWD_OK);
+    cr_assert_eq(path_join(&json, n->dir, "config.json", NULL), SWD_OK);
+    cr_assert_eq(backend_cpu_create(&n->be, 1, NULL), SWD_OK);
+    swd_status s = k == MMDIT  ? config_sd3_read(&n->cfg.sd3, json, &n->err)
+                   : k == T5   ? config_t5_read(&n->cfg.t5, json, &n->err)
+                   : k == CLIP ? config_clip_text_read(&n->cfg.clip, json, &n->err)
+                   : k == KL   ? config_vae_read(&n->cfg.kl, json, &n->err)
+                               : config_tiny_vae_read(&n->cfg.tiny, json, &n->err);
+    cr_assert_eq(s, SWD_OK, "%s", n->err.message);
+    free(json);
+}
+
+static swd_status create(net *n, weights *w, swd_dtype compute)
+{
+    switch (n->kind) {
+    case MMDIT:
+        return mmdit_create(&n->m.mmdit, &n->cfg.sd3, w, n->be, compute, &n->err);
+    case T5:
+        return t5_create(&n->m.t5, &n->cfg.t5, w, n->be, compute, &n->err);
+    case CLIP:
+        return clip_text_create(&n->m.clip, &n->cfg.clip, w, n->be, compute, &n->err);
+    case KL:
+        return vae_create(&n->m.kl, &n->cfg.kl, w, n->be, compute, true, true, &n->err);
+    case TINY:
+        break;
+    }
+    return tiny_vae_create(&n->m.tiny, &n->cfg.tiny, w, n->be, compute, true, true, &n->err);
+}
+
+static void destroy(net *n)
+{
+    switch (n->kind) {
+    case MMDIT:
+        mmdit_destroy(&n->m.mmdit);
+        break;
+    case T5:
+        t5_destroy(&n->m.t5);
+        break;
+    case CLIP:
+        clip_text_destroy(&n->m.clip);
+        break;
+    case KL:
+        vae_destroy(&n->m.kl);
+        break;
+    case TINY:
+        tiny_vae_destroy(&n->m.tiny);
+        break;
+    }
+}
+
+static void net_close(net *n)
+{
+    free(n->dir);
+    backend_destroy(&n->be);
+#ifdef __SANITIZE_ADDRESS__
+    cr_expect_eq(__lsan_do_recoverable_leak_check(), 0, "memory leaked");
+#endif
+}
+
+// The whole way from the files on; the allocations from number `at` on fail once.
+static swd_status load(net *n, long at, swd_dtype compute)
+{
+    weights *w = NULL;
+    swd_err_clear(&n->err);
+    n_calls = 0;
+    fail_at = at;
+    swd_status s = weights_open(&w, n->dir, places[n->kind].basename, &n->err);
+    if (s == SWD_OK) s = create(n, w, compute);
+    fail_at = 0;
+    weights_close(&w);
+    return s;
+}
+
+static void without_memory(kind k, swd_dtype compute)
+{
+    net n;
+    long at = 0;
+    char last[SWD_ERR_MESSAGE_MAX] = "", want[512];
+    net_open(&n, k);
+    size_t held = n.be->weight_bytes(n.be);
+    for (;;) {
+        swd_status s = load(&n, ++at, compute);
+        if (n_calls < at) { // it needs no more than that
+            cr_expect_eq(s, SWD_OK, "%s", n.err.message);
+            break;
+        }
+        cr_assert_eq(s, SWD_ERR_MEMORY, "allocation %ld: status %d: %s", at, (int)s, n.err.message);
+        cr_assert_null(n.m.any, "allocation %ld left a network", at);
+        cr_assert_not_null(strstr(n.err.message, "memory"), "%s", n.err.message);
+        strcpy(last, n.err.message);
+        cr_assert_eq(n.be->weight_bytes(n.be), held, "allocation %ld: weights are left", at);
+    }
+    printf("# %s %s: %ld allocations\n", places[k].dir, dtype_name(compute), at - 1);
+    cr_expect_gt(at, 20);
+    snprintf(want, sizeof want, "%s: no memory for %s", n.dir, places[k].last);
+    cr_expect_not_null(strstr(last, want), "%s", last);
+    destroy(&n);
+    net_close(&n);
+}
+
+Test(load, mmdit_without_memory)
+{
+    without_memory(MMDIT, SWD_F32);
+}
+Test(load, mmdit_bf16_without_memory)
+{
+    without_memory(MMDIT, SWD_BF16);
+}
+Test(load, t5_without_memory)
+{
+    without_memory(T5, SWD_F32);
+}
+Test(load, clip_without_memory)
+{
+    without_memory(CLIP, SWD_F32);
+}
+Test(load, vae_without_memory)
+{
+    without_memory(KL, SWD_F32);
+}
+Test(load, tiny_vae_without_memory)
+{
+    without_memory(TINY, SWD_F32);
+}
+
+// What the backend refuses is said with file and tensor: it does not know them.
+static long n_uploads;
+static swd_status broken_upload(swd_backend *be, swd_tensor dst, const void *src,
+                                swd_stream *stream, swd_err *err)
+{
+    (void)be, (void)dst, (void)src, (void)stream;
+    n_uploads++;
+    return SWD_FAIL(err, SWD_ERR_DEVICE, "the device is gone");
+}
+
+Test(load, first_error_stays)
+{
+    net n;
+    net_open(&n, CLIP);
+    n.be->upload = broken_upload;
+    cr_expect_eq(load(&n, 0, SWD_F32), SWD_ERR_DEVICE);
+    cr_expect_eq(n_uploads, 1, "%ld uploads after the first error", n_uploads - 1);
+    char want[512];
+    snprintf(want, sizeof want, "%s: loading %s.weight: the device is gone", n.dir,
+             "text_model.embeddings.token_embedding");
+    cr_expect_str_eq(n.err.message, want);
+    cr_expect_null(n.m.any);
+    net_close(&n);
+}
