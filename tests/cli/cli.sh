@@ -3,6 +3,8 @@
 # The program as scripts see it: exit statuses, one-line errors, files, JSON. usage: cli.sh PROGRAM (default build/swd)
 set -u
 swd=$(realpath "${1:-${SWD_PROGRAM:-build/swd}}")
+root=$(realpath "${SWD_SOURCE_DIR:-$(dirname "$0")/../..}")
+goldens=$root/tests/goldens/pipeline
 [ -x "$swd" ] || { echo "no program $swd"; exit 1; }
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
@@ -89,6 +91,21 @@ PY
 expect 0 "" generate "a dog" "${fast[@]}" --seed 5 -o j2.png
 cmp -s j.png j2.png || bad "the same seed gives other bytes"
 expect 0 "" generate "a dog" "${fast[@]}" --seed 5 -o i.png --init j.png --strength .8
+
+# the calls of the goldens, with files: diffusers' latents
+as_diffusers() { # GOLDEN ARGS...
+    local golden=$goldens/$1.safetensors
+    shift
+    expect 0 "" generate "$@" --rng torch --precision f32 --max-tokens 16 --save-latents g.safetensors -o g.png
+    python3 "$root/tests/cli/latents.py" g.safetensors "$golden" || bad "swd generate $*: not diffusers' latents"
+}
+apple=("a red apple, 3d emoji" --preset sd3.5-medium-6 --seed 7)
+as_diffusers lora_peft "${apple[@]}" --lora "$goldens/lora_peft"
+as_diffusers lora_both "${apple[@]}" --lora "$goldens/lora_peft/=.5" \
+    --lora "$goldens/lora_diffusers/pytorch_lora_weights.safetensors=-1.25"
+as_diffusers vae_tiny "${apple[@]}" --size 64x64 --vae-tiny "$goldens/tiny_vae"
+as_diffusers init_scalewise "a green apple, 3d emoji" --preset sd3.5-medium-6 --seed 21 --init "$goldens/init.png" --strength .8
+as_diffusers init_euler "a green apple, 3d emoji" -n 2 --steps 8 --seed 21 --init "$goldens/init.png" --strength .6
 
 # the other commands
 expect 0 "" decode j.safetensors -o d.png

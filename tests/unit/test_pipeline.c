@@ -2,8 +2,10 @@
 /* Whole trajectories of the bundled model in float32 beside diffusers' (tools/reference/make_pipeline_goldens.py), and the
  * promises of the API around them. */
 #include "io/safetensors.h"
+#include "pipeline/picture.h"
 #include <criterion/criterion.h>
 #include <math.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,19 +18,34 @@ static const char *source_dir(void)
     return dir ? dir : ".";
 }
 
-static swd_context *open_bundled(unsigned encoders)
+static void golden_path(char path[1024], const char *name)
 {
-    char model[1024];
-    swd_context *ctx = NULL;
+    snprintf(path, 1024, "%s/tests/goldens/pipeline/%s", source_dir(), name);
+}
+
+static swd_open_params bundled(void)
+{
+    static char model[1024];
     swd_open_params o;
     swd_open_params_default(&o);
     snprintf(model, sizeof model, "%s/weights/emoji", source_dir());
     o.model = model;
     o.precision = SWD_PRECISION_F32;
-    o.text_encoders = encoders;
-    swd_status s = swd_open(&ctx, &o);
+    return o;
+}
+
+static swd_context *open_with(const swd_open_params *o)
+{
+    swd_context *ctx = NULL;
+    swd_status s = swd_open(&ctx, o);
     cr_assert_eq(s, SWD_OK, "%s", swd_message(ctx));
     return ctx;
+}
+
+static swd_context *open_bundled(void)
+{
+    swd_open_params o = bundled();
+    return open_with(&o);
 }
 
 static double relative_l2(const st_tensor *got, const st_tensor *want)
@@ -47,13 +64,13 @@ static double relative_l2(const st_tensor *got, const st_tensor *want)
 }
 
 /* Runs params and compares latents (and steps and pixels where the golden has them) with a golden. */
-static void compare(const char *golden, swd_generate_params *a, unsigned encoders)
+static void compare_with(const char *golden, swd_generate_params *a, const swd_open_params *o)
 {
-    char path[1024], temp[] = "/tmp/swd-test-XXXXXX";
+    char name[64], path[1024], temp[] = "/tmp/swd-test-XXXXXX";
     int fd = mkstemp(temp);
     cr_assert_geq(fd, 0);
     close(fd);
-    swd_context *ctx = open_bundled(encoders);
+    swd_context *ctx = open_with(o);
     swd_result *r = NULL;
     safetensors *got = NULL, *want = NULL;
     a->random_seed = 0;
@@ -61,7 +78,8 @@ static void compare(const char *golden, swd_generate_params *a, unsigned encoder
     a->save_latents = temp;
     swd_status s = swd_generate(&r, a, ctx);
     cr_assert_eq(s, SWD_OK, "%s: %s", golden, swd_message(ctx));
-    snprintf(path, sizeof path, "%s/tests/goldens/pipeline/%s.safetensors", source_dir(), golden);
+    snprintf(name, sizeof name, "%s.safetensors", golden);
+    golden_path(path, name);
     swd_err err = {0};
     cr_assert_eq(safetensors_open(&want, path, "golden", &err), SWD_OK, "%s", err.message);
     cr_assert_eq(safetensors_open(&got, temp, "latents", &err), SWD_OK, "%s", err.message);
@@ -82,6 +100,12 @@ static void compare(const char *golden, swd_generate_params *a, unsigned encoder
     unlink(temp);
 }
 
+static void compare(const char *golden, swd_generate_params *a)
+{
+    swd_open_params o = bundled();
+    compare_with(golden, a, &o);
+}
+
 static swd_generate_params request(const char *const *prompts, int n, uint64_t seed)
 {
     swd_generate_params a;
@@ -98,14 +122,14 @@ Test(pipeline, scalewise_agrees_with_diffusers_at_every_scale)
     swd_generate_params a = request(p, 1, 7);
     a.preset = "sd3.5-medium-6";
     a.max_tokens = 16;
-    compare("scalewise", &a, SWD_TEXT_ALL);
+    compare("scalewise", &a);
 }
 
 Test(pipeline, euler_with_guidance_agrees)
 {
     const char *const p[] = {"3d emoji of a cat face"};
     swd_generate_params a = request(p, 1, 3);
-    compare("euler", &a, SWD_TEXT_ALL); /* 28 steps, guidance 4: from the model's swd.json */
+    compare("euler", &a); /* 28 steps, guidance 4: from the model's swd.json */
 }
 
 Test(pipeline, a_wide_picture_with_a_negative_prompt_agrees)
@@ -117,7 +141,7 @@ Test(pipeline, a_wide_picture_with_a_negative_prompt_agrees)
     a.negative = "red, dark";
     a.width = 160;
     a.height = 96;
-    compare("euler_wide_negative", &a, SWD_TEXT_ALL);
+    compare("euler_wide_negative", &a);
 }
 
 Test(pipeline, a_batch_without_guidance_agrees_however_it_is_cut)
@@ -128,7 +152,7 @@ Test(pipeline, a_batch_without_guidance_agrees_however_it_is_cut)
         a.steps = 4;
         a.guidance = 1;
         a.batch = batch;
-        compare("euler_batch_plain", &a, SWD_TEXT_ALL);
+        compare("euler_batch_plain", &a);
     }
 }
 
@@ -140,7 +164,7 @@ Test(pipeline, a_tall_scalewise_batch_agrees)
     a.max_tokens = 16;
     a.width = 96;
     a.height = 144;
-    compare("scalewise_wide_batch", &a, SWD_TEXT_ALL);
+    compare("scalewise_wide_batch", &a);
 }
 
 Test(pipeline, encoders_left_out_are_zeros)
@@ -149,9 +173,88 @@ Test(pipeline, encoders_left_out_are_zeros)
     swd_generate_params a = request(p, 1, 9);
     a.preset = "sd3.5-medium-6";
     a.max_tokens = 16;
-    compare("scalewise_clip_g_t5", &a, SWD_CLIP_G | SWD_T5);
+    swd_open_params o = bundled();
+    o.text_encoders = SWD_CLIP_G | SWD_T5;
+    compare_with("scalewise_clip_g_t5", &a, &o);
     a.max_tokens = 32;
-    compare("scalewise_clip_l", &a, SWD_CLIP_L);
+    o.text_encoders = SWD_CLIP_L;
+    compare_with("scalewise_clip_l", &a, &o);
+}
+
+Test(pipeline, a_start_from_a_picture_agrees)
+{
+    const char *const p[] = {"a green apple, 3d emoji"};
+    char picture[1024];
+    golden_path(picture, "init.png");
+    swd_generate_params a = request(p, 1, 21);
+    a.init = picture;
+    a.preset = "sd3.5-medium-6";
+    a.max_tokens = 16;
+    a.strength = 0.8; /* from 80 of 128: the picture shrinks by 1.6 */
+    compare("init_scalewise", &a);
+    a = request(p, 1, 21);
+    a.init = picture;
+    a.count = 2;
+    a.steps = 8;
+    a.strength = 0.6;
+    compare("init_euler", &a);
+}
+
+Test(pipeline, adapters_agree)
+{
+    const char *const p[] = {"a red apple, 3d emoji"};
+    char peft[1024], diffusers[1024];
+    golden_path(peft, "lora_peft");
+    golden_path(diffusers, "lora_diffusers/pytorch_lora_weights.safetensors");
+    swd_lora loras[] = {{peft, 1.0f}, {diffusers, -1.25f}};
+    swd_generate_params a = request(p, 1, 7);
+    a.preset = "sd3.5-medium-6";
+    a.max_tokens = 16;
+    swd_open_params o = bundled();
+    o.loras = loras;
+    o.n_loras = 1;
+    compare_with("lora_peft", &a, &o);
+    loras[0].scale = 0.5f;
+    o.n_loras = 2;
+    compare_with("lora_both", &a, &o);
+}
+
+Test(pipeline, a_tiny_decoder_agrees)
+{
+    const char *const p[] = {"a red apple, 3d emoji"};
+    char tiny[1024];
+    golden_path(tiny, "tiny_vae");
+    swd_generate_params a = request(p, 1, 7);
+    a.preset = "sd3.5-medium-6";
+    a.max_tokens = 16;
+    a.width = a.height = 64;
+    swd_open_params o = bundled();
+    o.vae_tiny = tiny;
+    compare_with("vae_tiny", &a, &o);
+}
+
+Test(pipeline, pictures_are_fitted_by_area)
+{
+    const uint8_t gray[5] = {0, 51, 102, 204, 255};
+    uint8_t rgb[15];
+    float *out = NULL;
+    for (int i = 0; i < 15; i++) rgb[i] = gray[i / 3];
+    static const double three[] = {51 / 2., (51 + 102 + 204) / 3., (204 + 255) / 2.},
+                        ten[] = {0, 12.75, 38.25, 63.75, 89.25, 127.5, 178.5, 216.75, 242.25, 255};
+    static const struct {
+        int n;
+        const double *want;
+    } cases[] = {{3, three}, {10, ten}};
+    for (int k = 0; k < 2; k++)
+        for (int column = 0; column < 2; column++) {
+            int n = cases[k].n, w = column ? 1 : n, h = column ? n : 1;
+            cr_assert_eq(picture_resize(&out, w, h, rgb, column ? 1 : 5, column ? 5 : 1, NULL),
+                         SWD_OK);
+            for (int i = 0; i < 3 * n; i++)
+                cr_expect_lt(fabs(out[i] - (cases[k].want[i / 3] / 127.5 - 1)), 1e-6,
+                             "%d of %d: %g", i / 3, n, out[i]);
+            free(out);
+        }
 }
 
 /* ---- the API around it ---- */
@@ -159,7 +262,7 @@ Test(pipeline, encoders_left_out_are_zeros)
 Test(pipeline, philox_gives_the_same_pixels_in_any_batch)
 {
     const char *const p[] = {"crying face", "fire engine"};
-    swd_context *ctx = open_bundled(SWD_TEXT_ALL);
+    swd_context *ctx = open_bundled();
     swd_result *together = NULL, *alone = NULL;
     swd_generate_params a = request(p, 2, 40);
     a.random_seed = 0;
@@ -199,7 +302,7 @@ static int watch(void *user, const swd_progress *now)
 Test(pipeline, progress_shows_every_scale_and_can_cancel)
 {
     const char *const p[] = {"a red apple"};
-    swd_context *ctx = open_bundled(SWD_TEXT_ALL);
+    swd_context *ctx = open_bundled();
     swd_generate_params a = request(p, 1, 1);
     char temp[] = "/tmp/swd-cancel-XXXXXX", path[128];
     cr_assert(mkdtemp(temp));
@@ -224,7 +327,7 @@ Test(pipeline, progress_shows_every_scale_and_can_cancel)
 Test(pipeline, wrong_calls_have_messages)
 {
     const char *const p[] = {"x"};
-    swd_context *ctx = open_bundled(SWD_TEXT_ALL);
+    swd_context *ctx = open_bundled();
     const int scales[] = {4, 16};
     const double sigmas[] = {1.0, 0.6, 0.0};
     struct {

@@ -4,68 +4,69 @@
 #include <math.h>
 #include <string.h>
 
-/* Weight of input pixel i for output pixel o along one axis; the inputs that count are [*lo, *hi]. */
+enum { CHANNELS = 3 };
+
+/* One axis: out pixels of in. */
 typedef struct axis {
     int in, out;
-    double ratio;
 } axis;
 
-static void span(int *lo, int *hi, axis a, int o)
+/* The inputs [first, first + n) that make output o; n is at most in / out + 2. */
+static void window(int *first, int *n, axis a, int o)
 {
-    double from = a.ratio > 1 ? o * a.ratio : (o + 0.5) * a.ratio - 0.5;
-    double to = a.ratio > 1 ? (o + 1) * a.ratio : from + 1;
-    *lo = (int)floor(from);
-    *hi = a.ratio > 1 ? (int)ceil(to) - 1 : *lo + 1;
+    if (a.out >= a.in) {
+        double at = (o + 0.5) * a.in / a.out - 0.5;
+        *first = at > 0 ? (int)at : 0;
+        *n = *first + 1 < a.in ? 2 : 1;
+        return;
+    }
+    *first = (int)((int64_t)o * a.in / a.out);
+    *n = (int)(((int64_t)(o + 1) * a.in + a.out - 1) / a.out) - *first;
 }
 
-static double weight(axis a, int o, int i)
+static double weight(axis a, int o, int i, int n)
 {
-    if (a.ratio <= 1) return 1 - fabs((o + 0.5) * a.ratio - 0.5 - i);
-    double from = fmax(o * a.ratio, i), to = fmin((o + 1) * a.ratio, i + 1);
-    return fmax(0, to - from) / a.ratio;
+    if (a.out < a.in) return 1.0 / n;
+    double at = (o + 0.5) * a.in / a.out - 0.5;
+    return n < 2 ? 1 : fmax(0, 1 - fabs(at < 0 ? i : at - i));
 }
 
-static int clamp(int i, int n)
+static void resize_row(double *sums, axis a, const uint8_t *rgb)
 {
-    return i < 0 ? 0 : i >= n ? n - 1 : i;
+    for (int o = 0; o < a.out; o++) {
+        int first, n;
+        window(&first, &n, a, o);
+        for (int i = first; i < first + n; i++)
+            for (int c = 0; c < CHANNELS; c++)
+                sums[CHANNELS * o + c] += weight(a, o, i, n) * rgb[CHANNELS * i + c];
+    }
 }
 
-swd_status picture_resize(uint8_t **out, int width, int height, const uint8_t *rgb, int in_width,
+swd_status picture_resize(float **out, int width, int height, const uint8_t *rgb, int in_width,
                           int in_height, swd_err *err)
 {
-    axis ax = {in_width, width, (double)in_width / width},
-         ay = {in_height, height, (double)in_height / height};
+    axis across = {in_width, width}, down = {in_height, height};
+    size_t row = (size_t)width * CHANNELS;
     double *rows = NULL;
-    SWD_TRY(swd_malloc(out, (size_t)width * (size_t)height, 3, "a picture", err), err);
-    swd_status s =
-        swd_malloc(&rows, (size_t)width * (size_t)in_height, 3 * sizeof(double), "a picture", err);
+    SWD_TRY(swd_malloc(out, row * (size_t)height, sizeof(**out), "a picture", err), err);
+    swd_status s = swd_calloc(&rows, row * (size_t)in_height, sizeof(*rows), "a picture", err);
     if (s != SWD_OK) {
         free(*out);
         *out = NULL;
         return s;
     }
     for (int y = 0; y < in_height; y++)
-        for (int x = 0; x < width; x++) {
-            int lo, hi;
-            double *sum = rows + ((size_t)y * (size_t)width + (size_t)x) * 3;
-            span(&lo, &hi, ax, x);
-            memset(sum, 0, 3 * sizeof(*sum));
-            for (int i = lo; i <= hi; i++)
-                for (int c = 0; c < 3; c++)
-                    sum[c] += weight(ax, x, i) *
-                              rgb[((size_t)y * (size_t)in_width + (size_t)clamp(i, in_width)) * 3 +
-                                  (size_t)c];
-        }
-    for (int y = 0; y < height; y++)
-        for (size_t x = 0; x < (size_t)width * 3; x++) {
-            int lo, hi;
+        resize_row(rows + (size_t)y * row, across, rgb + (size_t)y * (size_t)in_width * CHANNELS);
+    for (int y = 0; y < height; y++) {
+        int first, n;
+        window(&first, &n, down, y);
+        for (size_t x = 0; x < row; x++) {
             double sum = 0;
-            span(&lo, &hi, ay, y);
-            for (int i = lo; i <= hi; i++)
-                sum += weight(ay, y, i) * rows[(size_t)clamp(i, in_height) * (size_t)width * 3 + x];
-            (*out)[(size_t)y * (size_t)width * 3 + x] =
-                (uint8_t)fmin(255, fmax(0, floor(sum + 0.5)));
+            for (int i = first; i < first + n; i++)
+                sum += weight(down, y, i, n) * rows[(size_t)i * row + x];
+            (*out)[(size_t)y * row + x] = (float)(sum / 127.5 - 1);
         }
+    }
     free(rows);
     return SWD_OK;
 }

@@ -99,10 +99,10 @@ swd_status request_encode_init(request *r, swd_exec *ex)
     int factor = pipeline_vae_factor(r->p), width = r->plan.steps[0].width * factor,
         height = r->plan.steps[0].height * factor;
     size_t mark = exec_mark(ex);
-    swd_tensor picture = exec4(ex, SWD_U8, 1, height, width, 3);
+    swd_tensor picture = exec4(ex, SWD_F32, 1, height, width, 3);
     if (!ex->dry) {
         image_rgb8 file = {0};
-        uint8_t *fitted = NULL;
+        float *fitted = NULL;
         RUN(image_read(&file, r->params->init, ex->err));
         swd_status s =
             picture_resize(&fitted, width, height, file.rgb, file.width, file.height, ex->err);
