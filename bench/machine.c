@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -69,8 +68,17 @@ double machine_load(void)
 
 double machine_peak_bytes(void)
 {
-    struct rusage usage;
-    return getrusage(RUSAGE_SELF, &usage) == 0 ? (double)usage.ru_maxrss * 1024 : 0;
+    char text[64];
+    proc_value(text, sizeof text, "/proc/self/status", "VmHWM");
+    return strtod(text, NULL) * 1024;
+}
+
+void machine_peak_reset(void)
+{
+    FILE *f = fopen("/proc/self/clear_refs", "w");
+    if (!f) return;
+    fputs("5", f);
+    fclose(f);
 }
 
 json_t *machine_describe(int threads)
