@@ -118,6 +118,7 @@ Test(config, vae)
              "\"up_block_types\":[\"UpDecoderBlock2D\",\"UpDecoderBlock2D\"],\"shift_factor\":null,"
              "\"use_quant_conv\":false}");
     cr_assert(c.n_blocks == 2 && !c.use_quant_conv && c.shift_factor == 0);
+    REFUSED(vae, SWD_ERR_UNSUPPORTED, "{\"block_out_channels\":[1024]}", "takes up to 512");
     REFUSED(vae, SWD_ERR_FILE, "{\"block_out_channels\":[64,64]}",
             "has 1 entries, but \"block_out_channels\" has 2");
     REFUSED(vae, SWD_ERR_FILE, "{\"block_out_channels\":[]}", "empty list");

@@ -150,6 +150,10 @@ Test(vae, no_attention)
 {
     both("tests/goldens/vae/no_attention", "tests/goldens/vae/no_attention", false);
 }
+Test(vae, odd_attention)
+{
+    both("tests/goldens/vae/odd_attention", "tests/goldens/vae/odd_attention", false);
+}
 Test(vae, bundled)
 {
     both("weights/emoji/vae", "tests/goldens/vae/bundled", false);

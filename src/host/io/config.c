@@ -212,10 +212,13 @@ static swd_status read_vae(void *out, const swd_json *j, swd_err *err)
     SWD_TRY(json_bool(&c->use_quant_conv, j, "use_quant_conv", true, err), err);
     SWD_TRY(json_bool(&c->use_post_quant_conv, j, "use_post_quant_conv", true, err), err);
     SWD_TRY(json_bool(&c->mid_block_add_attention, j, "mid_block_add_attention", true, err), err);
-    if (c->mid_block_add_attention)
-        SWD_TRY(check_head_dim(j, "the last of \"block_out_channels\"",
-                               c->block_out_channels[c->n_blocks - 1], err),
-                err);
+    int last = c->block_out_channels[c->n_blocks - 1];
+    if (c->mid_block_add_attention && last > HEAD_DIM_MAX)
+        return SWD_FAIL(
+            err, SWD_ERR_UNSUPPORTED,
+            "%s: the last of \"block_out_channels\" is %d; attention of the middle block "
+            "takes up to %d",
+            j->path, last, HEAD_DIM_MAX);
     return SWD_OK;
 }
 

@@ -129,6 +129,7 @@ typedef struct layer_source {
     int64_t shape[4];
     int ndim;
     load_bias bias;
+    int64_t rows, columns; // of a matrix that is made larger by zeros; 0: as in the file
 } layer_source;
 
 // The same in host memory, under each other. The weight of a single one is only lent.
@@ -188,6 +189,27 @@ static swd_status gather(gathered *g, loader *l, const layer_source *s)
     return s->bias == WITH_BIAS ? gather_bias(g, l, s) : SWD_OK;
 }
 
+// Zeros below and to the right of a single matrix, and behind its bias.
+static swd_status pad(gathered *g, const layer_source *s, swd_err *err)
+{
+    size_t size = dtype_size(g->weight.dtype), from = (size_t)s->shape[1] * size,
+           to = (size_t)s->columns * size;
+    char *wide;
+    SWD_TRY(swd_calloc(&wide, (size_t)s->rows, to, "a padded weight", err), err);
+    for (int64_t i = 0; i < s->shape[0]; i++)
+        memcpy(wide + (size_t)i * to, (const char *)g->weight.data + (size_t)i * from, from);
+    g->own_weight = wide; // the file's was only lent
+    g->weight = tensor2(wide, g->weight.dtype, s->rows, s->columns);
+    if (s->bias == WITHOUT_BIAS) return SWD_OK;
+    float *bias;
+    SWD_TRY(swd_calloc(&bias, (size_t)s->rows, sizeof *bias, "a padded bias", err), err);
+    memcpy(bias, g->own_bias, (size_t)s->shape[0] * sizeof *bias);
+    free(g->own_bias);
+    g->own_bias = bias;
+    g->bias = tensor1(bias, SWD_F32, s->rows);
+    return SWD_OK;
+}
+
 static void scatter(gathered *g)
 {
     free(g->own_weight);
@@ -199,6 +221,7 @@ static void pack_linear(loader *l, swd_linear **out, const layer_source *source)
     if (l->status != SWD_OK) return;
     gathered g;
     swd_status s = gather(&g, l, source);
+    if (s == SWD_OK && source->rows) s = pad(&g, source, l->err);
     if (s == SWD_OK) {
         int64_t rows = g.weight.shape[0];
         g.weight = tensor_reshape(g.weight, (int64_t[]){rows, tensor_numel(g.weight) / rows}, 2);
@@ -212,26 +235,53 @@ static void pack_linear(loader *l, swd_linear **out, const layer_source *source)
 void load_linear(loader *l, swd_linear **out, int64_t n, int64_t k, load_bias bias,
                  const char *name)
 {
-    pack_linear(l, out, &(layer_source){1, &name, {n, k}, 2, bias});
+    pack_linear(
+        l, out,
+        &(layer_source){.count = 1, .names = &name, .shape = {n, k}, .ndim = 2, .bias = bias});
+}
+
+void load_linear_padded(loader *l, swd_linear **out, int64_t n, int64_t k, int64_t rows,
+                        int64_t columns, load_bias bias, const char *name)
+{
+    bool same = rows == n && columns == k;
+    pack_linear(l, out,
+                &(layer_source){.count = 1,
+                                .names = &name,
+                                .shape = {n, k},
+                                .ndim = 2,
+                                .bias = bias,
+                                .rows = same ? 0 : rows,
+                                .columns = columns});
 }
 
 void load_stacked(loader *l, swd_linear **out, int count, const char *const *names, int64_t n,
                   int64_t k, load_bias bias)
 {
-    pack_linear(l, out, &(layer_source){count, names, {n, k}, 2, bias});
+    pack_linear(
+        l, out,
+        &(layer_source){.count = count, .names = names, .shape = {n, k}, .ndim = 2, .bias = bias});
 }
 
 void load_patch_linear(loader *l, swd_linear **out, int64_t n, int64_t c, int patch,
                        const char *name)
 {
-    pack_linear(l, out, &(layer_source){1, &name, {n, c, patch, patch}, 4, WITH_BIAS});
+    pack_linear(l, out,
+                &(layer_source){.count = 1,
+                                .names = &name,
+                                .shape = {n, c, patch, patch},
+                                .ndim = 4,
+                                .bias = WITH_BIAS});
 }
 
 void load_conv(loader *l, swd_conv **out, conv_shape c, const char *name)
 {
     if (l->status != SWD_OK) return;
     int rows = c.file_out ? c.file_out : c.out;
-    layer_source source = {1, &name, {rows, c.in, c.kernel, c.kernel}, 4, c.bias};
+    layer_source source = {.count = 1,
+                           .names = &name,
+                           .shape = {rows, c.in, c.kernel, c.kernel},
+                           .ndim = 4,
+                           .bias = c.bias};
     gathered g;
     swd_status s = gather(&g, l, &source);
     if (s == SWD_OK) {

@@ -49,6 +49,9 @@ typedef enum load_bias { WITHOUT_BIAS, WITH_BIAS } load_bias;
 /* name.weight [n, k], name.bias [n] */
 void load_linear(loader *l, swd_linear **out, int64_t n, int64_t k, load_bias bias,
                  const char *name);
+/* The same with zeros below and to the right, up to [rows, columns]. */
+void load_linear_padded(loader *l, swd_linear **out, int64_t n, int64_t k, int64_t rows,
+                        int64_t columns, load_bias bias, const char *name);
 /* count layers [n, k] under each other, [count * n, k]: q, k and v in one product */
 void load_stacked(loader *l, swd_linear **out, int count, const char *const *names, int64_t n,
                   int64_t k, load_bias bias);

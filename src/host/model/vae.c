@@ -49,13 +49,20 @@ static void load_resnet(loader *l, resnet *r, int in, int out)
     if (in != out) load_conv(l, &r->shortcut, conv1x1(in, out), "conv_shortcut");
 }
 
+// Attention takes heads of a multiple of 8: the one head of c channels is padded with zeros, which change no product.
+static int padded_head(int64_t c)
+{
+    return (int)(c + 7) / 8 * 8;
+}
+
 static void load_attention(loader *l, mid_attention *a, int c)
 {
+    int head = padded_head(c);
     load_norm(l, &a->norm, c, "group_norm");
-    load_linear(l, &a->q, c, c, WITH_BIAS, "to_q");
-    load_linear(l, &a->k, c, c, WITH_BIAS, "to_k");
-    load_linear(l, &a->v, c, c, WITH_BIAS, "to_v");
-    load_linear(l, &a->out, c, c, WITH_BIAS, "to_out.0");
+    load_linear_padded(l, &a->q, c, c, head, c, WITH_BIAS, "to_q");
+    load_linear_padded(l, &a->k, c, c, head, c, WITH_BIAS, "to_k");
+    load_linear_padded(l, &a->v, c, c, head, c, WITH_BIAS, "to_v");
+    load_linear_padded(l, &a->out, c, c, c, head, WITH_BIAS, "to_out.0");
 }
 
 static void load_mid(loader *l, half *h, int c, bool with_attention)
@@ -199,26 +206,28 @@ static swd_status run_resnet(swd_tensor *x, const resnet *r, const config_vae *c
 static swd_status run_attention(swd_tensor x, const mid_attention *a, const config_vae *c, maps *p)
 {
     swd_exec *ex = p->ex;
-    int64_t b = x.shape[0], n = x.shape[1] * x.shape[2], d = x.shape[3];
-    int64_t rows[3] = {b, n, d}, heads[4] = {b, n, 1, d};
+    int64_t b = x.shape[0], n = x.shape[1] * x.shape[2], d = x.shape[3], head = padded_head(d);
+    int64_t rows[3] = {b, n, d}, wide[3] = {b, n, head}, heads[4] = {b, n, 1, head};
     swd_tensor normed = place_like(p, 1, x, d);
-    swd_tensor qkv = maps_place(p, 2, ex->act, 3, b, n, d), part[3];
+    swd_tensor qkv = maps_place(p, 2, ex->act, 3, b, n, head), part[3];
     RUN(run_norm(normed, x, &a->norm, c, false, ex));
     swd_tensor in = tensor_reshape(normed, rows, 3), stream = tensor_reshape(x, rows, 3);
     const swd_linear *to[3] = {a->q, a->k, a->v};
     for (int i = 0; i < 3; i++) {
-        part[i] = tensor_reshape(tensor_slice(qkv, 0, i, 1), rows, 3);
+        part[i] = tensor_reshape(tensor_slice(qkv, 0, i, 1), wide, 3);
         RUN(op_linear(part[i], in, to[i], SWD_ACT_NONE, ex));
         part[i] = tensor_reshape(part[i], heads, 4);
     }
+    swd_tensor o = place_like(p, 1, x, head); // over normed, which is no longer needed
     attention_args args = {.n_streams = 1,
-                           .o = {tensor_reshape(in, heads, 4)},
+                           .o = {tensor_reshape(o, heads, 4)},
                            .q = {part[0]},
                            .k = {part[1]},
                            .v = {part[2]},
                            .scale = 1.0f / sqrtf((float)d)};
     RUN(op_attention(&args, ex));
-    RUN(op_linear_residual(stream, stream, tensor_none(), in, a->out, ex));
+    o = tensor_reshape(o, wide, 3);
+    RUN(op_linear_residual(stream, stream, tensor_none(), o, a->out, ex));
     return SWD_OK;
 }
 
