@@ -68,8 +68,9 @@ static swd_status read_one(unsigned kind, swd_err *err)
     default:
         s = config_swd_read(&c.swd, path, err);
         for (int i = 0; s == SWD_OK && i < c.swd.n_presets; i++) {
-            if (c.swd.presets[i].n_steps < 1 || c.swd.presets[i].n_steps > CONFIG_STEPS_MAX)
-                abort();
+            const config_preset *p = &c.swd.presets[i];
+            if (p->n_steps < 1 || p->n_steps > CONFIG_STEPS_MAX) abort();
+            if (p->n_sigmas < 1 || p->n_sigmas > CONFIG_STEPS_MAX + 1) abort();
         }
         return s;
     }

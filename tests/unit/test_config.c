@@ -206,18 +206,16 @@ Test(config, folder_files)
              "{\"presets\":{\"a\":{\"scales\":[4,4,8],\"sigmas\":[1,0.9,0.5,0]}},\"default\":\"a\","
              "\"max_tokens\":512,"
              "\"baseline\":{\"steps\":28,\"guidance\":4}}");
-    cr_assert(c.n_presets == 1 && c.presets[0].n_steps == 3 && c.presets[0].sigmas[2] == 0.5 &&
-              c.presets[0].scales[2] == 8);
+    cr_assert(c.n_presets == 1 && c.presets[0].n_steps == 3 && c.presets[0].n_sigmas == 4 &&
+              c.presets[0].sigmas[2] == 0.5 && c.presets[0].scales[2] == 8);
     cr_assert(c.max_tokens == 512 && c.has_steps && c.steps == 28 && c.has_guidance &&
               c.guidance == 4 && !c.has_shift);
-    REFUSED(swd, SWD_ERR_FILE, "{\"presets\":{\"a\":{\"scales\":[8,4],\"sigmas\":[1,0.5]}}}",
-            "presets: a: field \"scales\"[1]");
-    REFUSED(swd, SWD_ERR_FILE, "{\"presets\":{\"a\":{\"scales\":[4,8],\"sigmas\":[0.5,1]}}}",
-            "\"sigmas\"[1]");
-    REFUSED(swd, SWD_ERR_FILE, "{\"presets\":{\"a\":{\"scales\":[4,8],\"sigmas\":[1]}}}",
-            "2 scales but 1 sigmas");
-    REFUSED(swd, SWD_ERR_FILE, "{\"presets\":{\"a\":{\"scales\":[4,8],\"sigmas\":[1,1.5]}}}",
-            "outside 0 .. 1");
+    REFUSED(swd, SWD_ERR_FILE, "{\"presets\":{\"a\":{\"scales\":[8,4.5],\"sigmas\":[1,0.5]}}}",
+            "presets: a: field \"scales\"[1] is a number");
+    REFUSED(swd, SWD_ERR_FILE, "{\"presets\":{\"a\":{\"scales\":[4,8],\"sigmas\":[1,null]}}}",
+            "presets: a: field \"sigmas\"[1] is null");
+    REFUSED(swd, SWD_ERR_FILE, "{\"presets\":{\"a\":{\"scales\":[4,8]}}}",
+            "presets: a: needs \"scales\" and \"sigmas\"");
     REFUSED(swd, SWD_ERR_FILE, "{\"presets\":{\"a\":null}}", "\"a\" is null");
     REFUSED(swd, SWD_ERR_FILE, "{\"max_tokens\":0}", "max_tokens");
     REFUSED(swd, SWD_ERR_FILE, "{\"baseline\":{\"steps\":0}}", "baseline: field \"steps\"");

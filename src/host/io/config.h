@@ -110,12 +110,12 @@ typedef struct config_model_index {
     config_component components[CONFIG_COMPONENTS_MAX];
 } config_model_index;
 
+/* As the file has it, not empty; whether it makes a schedule is for sample/schedule to say. */
 typedef struct config_preset {
     char name[CONFIG_NAME_MAX];
-    int n_steps;
-    int scales[CONFIG_STEPS_MAX]; /* latent sides, non-decreasing */
-    double sigmas
-        [CONFIG_STEPS_MAX]; /* in (0, 1], not increasing; a trailing 0 of the file is dropped */
+    int n_steps, n_sigmas;        /* of the lists */
+    int scales[CONFIG_STEPS_MAX]; /* latent sides */
+    double sigmas[CONFIG_STEPS_MAX + 1];
 } config_preset;
 
 /* swd.json */

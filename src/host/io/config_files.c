@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "io/config_files.h"
 #include "io/json.h"
+#include <float.h>
 #include <jansson.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -134,31 +136,15 @@ const config_component *config_model_index_find(const config_model_index *m, con
 static swd_status read_preset(config_preset *p, const swd_json *j, swd_err *err)
 {
     int64_t scales[CONFIG_STEPS_MAX];
-    double sigmas[CONFIG_STEPS_MAX + 1];
-    int n, n_sigmas;
-    SWD_TRY(json_ints(scales, &n, CONFIG_STEPS_MAX, j, "scales", 1, CONFIG_LATENT_SIDE_MAX, err),
+    SWD_TRY(json_ints(scales, &p->n_steps, CONFIG_STEPS_MAX, j, "scales", INT_MIN, INT_MAX, err),
             err);
-    SWD_TRY(json_floats(sigmas, &n_sigmas, CONFIG_STEPS_MAX + 1, j, "sigmas", 0, 1, err), err);
-    if (n < 1 || n_sigmas < 1)
+    SWD_TRY(json_floats(p->sigmas, &p->n_sigmas, CONFIG_STEPS_MAX + 1, j, "sigmas", -DBL_MAX,
+                        DBL_MAX, err),
+            err);
+    if (p->n_steps < 1 || p->n_sigmas < 1)
         return SWD_FAIL(err, SWD_ERR_FILE,
                         "%s: needs \"scales\" and \"sigmas\", lists that are not empty", j->path);
-    if (n_sigmas == n + 1 && sigmas[n] == 0) n_sigmas = n;
-    if (n_sigmas != n)
-        return SWD_FAIL(err, SWD_ERR_FILE,
-                        "%s: %d scales but %d sigmas (one each; a trailing 0 may follow)", j->path,
-                        n, n_sigmas);
-    for (int i = 0; i < n; i++) {
-        if (i > 0 && scales[i] < scales[i - 1])
-            return SWD_FAIL(err, SWD_ERR_FILE,
-                            "%s: field \"scales\"[%d] is smaller than the one before", j->path, i);
-        if (sigmas[i] == 0 || (i > 0 && sigmas[i] > sigmas[i - 1]))
-            return SWD_FAIL(err, SWD_ERR_FILE,
-                            "%s: field \"sigmas\"[%d] is %g: 0, or larger than the one before",
-                            j->path, i, sigmas[i]);
-        p->scales[i] = (int)scales[i];
-        p->sigmas[i] = sigmas[i];
-    }
-    p->n_steps = n;
+    for (int i = 0; i < p->n_steps; i++) p->scales[i] = (int)scales[i];
     return SWD_OK;
 }
 

@@ -2,6 +2,7 @@
 #include "pipeline/assemble.h"
 #include "base/memory.h"
 #include "pipeline/bundled.h"
+#include "pipeline/swd_json.h"
 #include "weights/weights.h"
 #include <string.h>
 
@@ -10,19 +11,6 @@ static const unsigned clip_bit[2] = {SWD_CLIP_L, SWD_CLIP_G};
 static const char *const clip_option[2] = {"clip_g,t5", "clip_l,t5"}; /* what is left without it */
 
 /* ---- opening ---- */
-
-static swd_status read_swd_json(config_swd **out, const char *dir, swd_err *err)
-{
-    char *path = NULL;
-    SWD_TRY(path_join(&path, dir, "swd.json", err), err);
-    swd_status s = SWD_OK;
-    if (path_exists(path)) {
-        s = swd_calloc(out, 1, sizeof(**out), "schedules", err);
-        if (s == SWD_OK) s = config_swd_read(*out, path, err);
-    }
-    free(path);
-    return s == SWD_OK ? s : swd_err_frame(err, s, __FILE__, __LINE__, __func__);
-}
 
 static swd_status open_adapters(pipeline *p, const swd_open_params *params, swd_err *err)
 {
@@ -46,7 +34,7 @@ static swd_status open_adapters(pipeline *p, const swd_open_params *params, swd_
             else
                 strcpy(dir, dir[1] ? "." : ""); /* a file of this folder */
         }
-        swd_status s = read_swd_json(&a->swd, dir, err);
+        swd_status s = swd_json_read(&a->swd, dir, p->swd, err);
         free(dir);
         SWD_TRY(s, err);
     }
@@ -78,7 +66,7 @@ swd_status pipeline_open(pipeline *p, const swd_open_params *params, swd_err *er
     swd_status s = p->has_index ? config_model_index_read(&p->index, path, err) : SWD_OK;
     free(path);
     SWD_TRY(s, err);
-    SWD_TRY(read_swd_json(&p->swd, p->dir, err), err);
+    SWD_TRY(swd_json_read(&p->swd, p->dir, NULL, err), err);
     return open_adapters(p, params, err);
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "pipeline/plan.h"
+#include "pipeline/swd_json.h"
 #include "sample/schedule.h"
 #include <math.h>
 #include <stdio.h>
@@ -33,18 +34,11 @@ static void take_config_preset(choice *c, const config_preset *q, const config_s
     c->max_tokens = from->max_tokens;
 }
 
-static const config_preset *find_in(const config_swd *s, const char *name)
-{
-    for (int i = 0; s && i < s->n_presets; i++)
-        if (strcmp(s->presets[i].name, name) == 0) return &s->presets[i];
-    return NULL;
-}
-
 static swd_status take_named(choice *c, const char *name, const pipeline *p, swd_err *err)
 {
     const config_swd *places[2] = {adapter_swd(p), p->swd};
     for (int i = 0; i < 2; i++) {
-        const config_preset *q = find_in(places[i], name);
+        const config_preset *q = swd_json_find(places[i], name);
         if (q) {
             take_config_preset(c, q, places[i]);
             return SWD_OK;
@@ -70,7 +64,7 @@ static swd_status take_named(choice *c, const char *name, const pipeline *p, swd
 static swd_status take_default_of(choice *c, const config_swd *s, const pipeline *p, swd_err *err)
 {
     if (!s) return SWD_OK;
-    const config_preset *q = s->default_preset[0] ? find_in(s, s->default_preset)
+    const config_preset *q = s->default_preset[0] ? swd_json_find(s, s->default_preset)
                              : s->n_presets       ? &s->presets[0]
                                                   : NULL;
     if (q)
@@ -106,20 +100,17 @@ static swd_status take_own(choice *c, const swd_generate_params *a, const pipeli
     if (a->preset)
         return SWD_FAIL(err, SWD_ERR_ARGUMENT,
                         "a preset and an own schedule exclude each other; give one");
-    int n = a->n_sigmas;
-    if (n > 1 && a->sigmas && a->sigmas[n - 1] == 0) n--;
-    if (!a->scales || !a->sigmas || a->n_scales < 1 || a->n_scales != n)
+    if (!a->scales || !a->sigmas)
         return SWD_FAIL(err, SWD_ERR_ARGUMENT,
-                        "%d scales and %d sigmas; an own schedule needs one sigma per scale",
-                        a->n_scales, n);
-    if (n > SWD_STEPS_MAX)
-        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "%d steps; at most %d", n, SWD_STEPS_MAX);
+                        "an own schedule needs scales and one sigma per scale");
+    SWD_TRY(schedule_check(a->scales, a->n_scales, a->sigmas, a->n_sigmas, err), err);
+    int n = a->n_scales;
     snprintf(c->name, sizeof(c->name), "custom");
     c->n = n;
     memcpy(c->scales, a->scales, (size_t)n * sizeof(*c->scales));
     memcpy(c->sigmas, a->sigmas, (size_t)n * sizeof(*c->sigmas));
     c->max_tokens = adapter_swd(p) ? adapter_swd(p)->max_tokens : p->swd ? p->swd->max_tokens : 0;
-    return schedule_check(c->scales, c->sigmas, n, err);
+    return SWD_OK;
 }
 
 /* ---- sampler ---- */

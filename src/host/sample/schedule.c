@@ -1,11 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "sample/schedule.h"
-#include <errno.h>
-#include <limits.h>
-#include <math.h>
-#include <stdbool.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 
 // The teacher's table; sigma_min is a float32 in diffusers, the rest is double until the end.
@@ -92,18 +87,7 @@ schedule_cost schedule_preset_cost(const schedule_preset *p)
     return c;
 }
 
-schedule_cost schedule_square_cost(const int *scales, int n)
-{
-    schedule_cost c = {0};
-    for (int k = 0; k < n; k++) {
-        double side = (double)scales[k] / scales[n - 1], r = side * side;
-        c.linear += r;
-        c.quadratic += r * r;
-    }
-    return c;
-}
-
-swd_status schedule_check(const int *scales, const double *sigmas, int n, swd_err *err)
+static swd_status check_steps(const int *scales, const double *sigmas, int n, swd_err *err)
 {
     if (n < 1 || n > SCHEDULE_STEPS_MAX)
         return SWD_FAIL(err, SWD_ERR_ARGUMENT, "a schedule of %d steps; give 1 to %d", n,
@@ -134,87 +118,16 @@ swd_status schedule_check(const int *scales, const double *sigmas, int n, swd_er
     return SWD_OK;
 }
 
-swd_status schedule_check_lists(const int *scales, int n_scales, const double *sigmas, int n_sigmas,
-                                swd_err *err)
+swd_status schedule_check(const int *scales, int n_scales, const double *sigmas, int n_sigmas,
+                          swd_err *err)
 {
-    if (n_sigmas > 1 && sigmas[n_sigmas - 1] == 0) n_sigmas--;
+    if (n_scales > 0 && n_sigmas - 1 == n_scales && sigmas[n_scales] == 0) n_sigmas--;
     if (n_scales != n_sigmas)
         return SWD_FAIL(
             err, SWD_ERR_ARGUMENT,
             "%d scales but %d sigmas; a schedule needs one sigma a scale (a trailing 0 aside)",
             n_scales, n_sigmas);
-    return schedule_check(scales, sigmas, n_scales, err);
-}
-
-static const char *skip_blanks(const char *s)
-{
-    while (*s == ' ' || *s == '\t') s++;
-    return s;
-}
-
-// strtol and strtod accept more than a list should hold (inf, nan, 0x1p3): only these characters may come.
-static swd_status check_characters(const char *text, const char *allowed, const char *what,
-                                   swd_err *err)
-{
-    if (!text || !*skip_blanks(text))
-        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "an empty list of %s", what);
-    size_t n = strspn(text, allowed);
-    if (text[n])
-        return SWD_FAIL(err, SWD_ERR_ARGUMENT,
-                        "unexpected '%c' at character %zu in the list of %s '%.80s'", text[n],
-                        n + 1, what, text);
-    return SWD_OK;
-}
-
-// One step past an entry that ended at `end`: *s goes behind the comma, or to NULL after the last entry.
-static swd_status next_entry(const char **s, const char *end, const char *text, const char *what,
-                             swd_err *err)
-{
-    bool empty = end == *s;
-    end = skip_blanks(end);
-    if (empty || (*end && *end != ','))
-        return SWD_FAIL(err, SWD_ERR_ARGUMENT,
-                        "no number at character %zu in the list of %s '%.80s'",
-                        (size_t)(end - text) + 1, what, text);
-    *s = *end ? end + 1 : NULL;
-    return SWD_OK;
-}
-
-swd_status schedule_parse_scales(int *out, int *n, int max, const char *text, swd_err *err)
-{
-    SWD_TRY(check_characters(text, "0123456789+-, \t", "scales", err), err);
-    int count = 0;
-    for (const char *s = text; s;) {
-        char *end;
-        errno = 0;
-        long v = strtol(s, &end, 10);
-        const char *entry = s;
-        SWD_TRY(next_entry(&s, end, text, "scales", err), err);
-        if (errno || v < INT_MIN || v > INT_MAX)
-            return SWD_FAIL(err, SWD_ERR_ARGUMENT, "the scale '%.*s' is too large",
-                            (int)(end - entry), entry);
-        if (count == max) return SWD_FAIL(err, SWD_ERR_ARGUMENT, "more than %d scales", max);
-        out[count++] = (int)v;
-    }
-    *n = count;
-    return SWD_OK;
-}
-
-swd_status schedule_parse_sigmas(double *out, int *n, int max, const char *text, swd_err *err)
-{
-    SWD_TRY(check_characters(text, "0123456789+-.eE, \t", "sigmas", err), err);
-    int count = 0;
-    for (const char *s = text; s;) {
-        char *end;
-        double v = strtod(s, &end);
-        SWD_TRY(next_entry(&s, end, text, "sigmas", err), err);
-        if (!isfinite(v))
-            return SWD_FAIL(err, SWD_ERR_ARGUMENT, "a sigma of '%.80s' is too large", text);
-        if (count == max) return SWD_FAIL(err, SWD_ERR_ARGUMENT, "more than %d sigmas", max);
-        out[count++] = v;
-    }
-    *n = count;
-    return SWD_OK;
+    return check_steps(scales, sigmas, n_scales, err);
 }
 
 int schedule_side(int side, int s_k, int s_last)

@@ -37,19 +37,12 @@ typedef struct schedule_cost {
 const schedule_preset *schedule_find(const char *name); /* NULL if there is none */
 const schedule_preset *schedule_at(int i); /* in the order of listing; NULL beyond the last */
 schedule_cost schedule_preset_cost(const schedule_preset *p);
-schedule_cost schedule_square_cost(const int *scales, int n); /* n >= 1, scales positive */
 
-/* An own schedule: 1 to SCHEDULE_STEPS_MAX steps; scales even, positive, non-decreasing, at most SCHEDULE_SIDE_MAX; sigmas strictly
- * decreasing in (0, 1], the first 1 (sampling starts from pure noise; a start from a picture skips steps instead). sigmas has n
- * entries, or n + 1 with a trailing 0 if n_sigmas says so. SWD_ERR_ARGUMENT names the entry. */
-swd_status schedule_check(const int *scales, const double *sigmas, int n, swd_err *err);
-swd_status schedule_check_lists(const int *scales, int n_scales, const double *sigmas, int n_sigmas,
-                                swd_err *err);
-
-/* "4,6,8" and "1,.95": comma-separated, blanks around entries allowed, nothing else. out has room for max entries; *n is written
- * on success only. SWD_ERR_ARGUMENT. */
-swd_status schedule_parse_scales(int *out, int *n, int max, const char *text, swd_err *err);
-swd_status schedule_parse_sigmas(double *out, int *n, int max, const char *text, swd_err *err);
+/* A schedule of the user's or of a file: 1 to SCHEDULE_STEPS_MAX steps; scales even, positive, non-decreasing, at most SCHEDULE_SIDE_MAX;
+ * sigmas as many, a trailing 0 aside, strictly decreasing (as floats) in (0, 1], the first 1 (sampling starts from pure noise; a start
+ * from a picture skips steps instead). SWD_ERR_ARGUMENT names the entry. */
+swd_status schedule_check(const int *scales, int n_scales, const double *sigmas, int n_sigmas,
+                          swd_err *err);
 
 /* The side of scale s_k of a schedule that ends at s_last, when the last side is `side`: 2 * floor(side * s_k / s_last / 2 + 1/2), at
  * least 2; `side` itself at s_k = s_last. All positive, s_k <= s_last. */
