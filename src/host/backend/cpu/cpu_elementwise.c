@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Element-wise ops over tensors of any strides, a row at a time, in pieces that fit the first cache.
 #include "backend/cpu/cpu.h"
+#include "backend/t5_bucket.h"
 #include <math.h>
 #include <string.h>
 
@@ -162,18 +163,6 @@ static swd_status embed(swd_backend *b, swd_tensor y, swd_tensor table, swd_tens
     return SWD_OK;
 }
 
-// T5's bucket of a relative position key - query, bidirectional.
-static int64_t bucket(int64_t distance, int64_t n_buckets, int max_distance)
-{
-    int64_t half = n_buckets / 2, exact = half / 2, at = distance > 0 ? half : 0,
-            a = distance < 0 ? -distance : distance;
-    if (a < exact) return at + a;
-    float scaled = logf((float)a / (float)exact) /
-                   (float)log((double)max_distance / (double)exact) * (float)(half - exact);
-    int64_t large = exact + (int64_t)scaled;
-    return at + (large < half - 1 ? large : half - 1);
-}
-
 static swd_status relative_bias(swd_backend *b, swd_tensor bias, swd_tensor table, int max_distance,
                                 swd_stream *s, swd_err *err)
 {
@@ -183,7 +172,7 @@ static swd_status relative_bias(swd_backend *b, swd_tensor bias, swd_tensor tabl
     const float *w = table.data;
     for (int64_t q = 0; q < n; q++)
         for (int64_t k = 0; k < n; k++) {
-            const float *row = w + bucket(k - q, table.shape[0], max_distance) * heads;
+            const float *row = w + t5_bucket(k - q, table.shape[0], max_distance) * heads;
             for (int64_t h = 0; h < heads; h++) out[(h * n + q) * n + k] = row[h];
         }
     return SWD_OK;

@@ -3,62 +3,42 @@
 //
 //   y = (1 - sigma') * bicubic(x - sigma v) + sigma' * eps
 //
-// The kernel and its borders are torch.nn.functional.interpolate(mode="bicubic", align_corners=False): 4 x 4 taps, indices
-// clamped, weights not renormalised, values not clamped.
+// The arithmetic of a sample stands in backend/resize_taps.h, which the CUDA kernel shares.
 #include "backend/cpu/cpu.h"
+#include "backend/resize_taps.h"
 #include "base/rng.h"
-#include <math.h>
-
-typedef struct taps {
-    int64_t at[4];
-    float w[4];
-} taps;
-
-static taps taps_of(int64_t dst, int64_t in, int64_t out)
-{
-    const float a = -0.75f;
-    float src = ((float)dst + 0.5f) * ((float)in / (float)out) - 0.5f, base = floorf(src),
-          t = src - base;
-    float far0 = t + 1.0f, near1 = 1.0f - t, far1 = 2.0f - t;
-    taps k;
-    k.w[0] = ((a * far0 - 5.0f * a) * far0 + 8.0f * a) * far0 - 4.0f * a;
-    k.w[1] = ((a + 2.0f) * t - (a + 3.0f)) * t * t + 1.0f;
-    k.w[2] = ((a + 2.0f) * near1 - (a + 3.0f)) * near1 * near1 + 1.0f;
-    k.w[3] = ((a * far1 - 5.0f * a) * far1 + 8.0f * a) * far1 - 4.0f * a;
-    for (int i = 0; i < 4; i++) {
-        int64_t p = (int64_t)base - 1 + i;
-        k.at[i] = p < 0 ? 0 : p >= in ? in - 1 : p;
-    }
-    return k;
-}
 
 static float x0_at(const float *x, const float *v, float sigma, int64_t i)
 {
-    return v ? x[i] - sigma * v[i] : x[i];
+    return v ? resize_x0(x[i], v[i], sigma) : x[i];
 }
 
-// One plane: y = weight * upscale(x0) + noise, noise already in y where sigma_next > 0.
+// x0 between the pixels of a plane of width w.
+static float bicubic_at(const float *x, const float *v, float sigma, int64_t w, resize_taps ty,
+                        resize_taps tx)
+{
+    float value = 0;
+    for (int i = 0; i < 4; i++) {
+        float row = 0;
+        for (int j = 0; j < 4; j++)
+            row = resize_tap(row, tx.w[j], x0_at(x, v, sigma, ty.at[i] * w + tx.at[j]));
+        value = resize_tap(value, ty.w[i], row);
+    }
+    return value;
+}
+
+// One plane; eps may lie in y.
 static void resize_plane(float *y, int64_t oh, int64_t ow, const float *x, const float *v,
-                         float sigma, int64_t h, int64_t w, float keep, float noise,
-                         const float *eps)
+                         float sigma, int64_t h, int64_t w, float sigma_next, const float *eps)
 {
     for (int64_t r = 0; r < oh; r++) {
-        taps ty = taps_of(r, h, oh);
+        resize_taps ty = resize_taps_of((int)r, (int)h, (int)oh);
         for (int64_t c = 0; c < ow; c++) {
-            float value;
-            if (oh == h && ow == w) {
-                value = x0_at(x, v, sigma, r * w + c);
-            } else {
-                taps tx = taps_of(c, w, ow);
-                value = 0;
-                for (int i = 0; i < 4; i++) {
-                    float row = 0;
-                    for (int j = 0; j < 4; j++)
-                        row += tx.w[j] * x0_at(x, v, sigma, ty.at[i] * w + tx.at[j]);
-                    value += ty.w[i] * row;
-                }
-            }
-            y[r * ow + c] = eps ? keep * value + noise * eps[r * ow + c] : value;
+            int64_t at = r * ow + c;
+            float value = oh == h && ow == w ? x0_at(x, v, sigma, at)
+                                             : bicubic_at(x, v, sigma, w, ty,
+                                                          resize_taps_of((int)c, (int)w, (int)ow));
+            y[at] = eps ? resize_renoised(value, eps[at], sigma_next) : value;
         }
     }
 }
@@ -80,7 +60,7 @@ static swd_status resize_renoise(swd_backend *b, const resize_renoise_args *a, s
                 ((float *)a->x0.data)[p * h * w + i] = x0_at(x, pv, a->sigma, i);
         if (own_noise) philox_randn(y, oh * ow, p % c * oh * ow, a->seeds[p / c], a->step);
         const float *eps = own_noise ? y : given ? given + p * oh * ow : NULL;
-        resize_plane(y, oh, ow, x, pv, a->sigma, h, w, 1.0f - a->sigma_next, a->sigma_next, eps);
+        resize_plane(y, oh, ow, x, pv, a->sigma, h, w, a->sigma_next, eps);
     }
     return SWD_OK;
 }
