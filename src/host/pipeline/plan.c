@@ -102,7 +102,8 @@ static swd_status take_own(choice *c, const swd_generate_params *a, const pipeli
                         "a preset and an own schedule exclude each other; give one");
     if (!a->scales || !a->sigmas)
         return SWD_FAIL(err, SWD_ERR_ARGUMENT,
-                        "an own schedule needs scales and one sigma per scale");
+                        "%d scales and %d sigmas; an own schedule needs one sigma per scale",
+                        a->scales ? a->n_scales : 0, a->sigmas ? a->n_sigmas : 0);
     SWD_TRY(schedule_check(a->scales, a->n_scales, a->sigmas, a->n_sigmas, err), err);
     int n = a->n_scales;
     snprintf(c->name, sizeof(c->name), "custom");
