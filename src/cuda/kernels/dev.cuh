@@ -193,7 +193,7 @@ template <typename T> DEV void unpack2(uint32_t u, float &lo, float &hi)
     } else {
         static_assert(std::is_same<T, __half>::value, "a 2-byte type");
         __half2 v;
-        memcpy(&v, &u, sizeof v);
+        memcpy(static_cast<void *>(&v), &u, sizeof v);
         float2 f = __half22float2(v);
         lo = f.x;
         hi = f.y;

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+/* The CUDA backend: memory, streams and the table of slots that the op_*() of backend/ops.h reach. Its files talk to the
+ * runtime API in plain C; tests link the same objects with the emulator in place of the runtime. */
+#ifndef SWD_CUDA_BACKEND_CUDA_H
+#define SWD_CUDA_BACKEND_CUDA_H
+#include "backend/backend.h"
+#include "kernels/kernels.h"
+#include <cuda_runtime_api.h>
+
+/* A backend on this device (0 is the first). On failure *out is NULL; SWD_ERR_DEVICE where there is none. One thread at a time. */
+swd_status backend_cuda_create(swd_backend **out, int device, swd_err *err);
+
+typedef struct cuda_state {
+    int device;
+    cudaStream_t stream; /* what a NULL swd_stream means; ordered with no other stream */
+    size_t weight_bytes; /* of packed weights, kept by the adapters that pack them */
+    int sm_count;
+} cuda_state;
+
+static inline cuda_state *cuda_of(swd_backend *b)
+{
+    return b->state;
+}
+
+static inline cudaStream_t cuda_stream(swd_backend *b, swd_stream *s)
+{
+    return s ? (cudaStream_t)s : cuda_of(b)->stream;
+}
+
+/* swd_status of a call of the runtime or a launcher: SWD_ERR_MEMORY or SWD_ERR_DEVICE with the error's name in the message. */
+swd_status cuda_status(cudaError_t e, const char *what, swd_err *err);
+/* Returns on failure. */
+#define SWD_CUDA(call, err) SWD_TRY(cuda_status((call), #call, (err)), (err))
+
+/* t as the launchers take it; at most 4 dimensions, the innermost contiguous. The absent tensor gives data = NULL. */
+k_view cuda_view(swd_tensor t);
+k_dtype cuda_dtype(swd_dtype dtype); /* of F32, BF16, F16 */
+
+/* Each adapter fills the slots of its family. */
+#endif
