@@ -120,6 +120,7 @@ static swd_status run_once(double *wall, double *cpu, const bench *b, const benc
     SWD_TRY(c->run(c->arg, err), err);
     *wall = k->wall_s(k->ctx) - start;
     *cpu = k->cpu_s(k->ctx) - cpu_start;
+    if (c->own_s) *wall = c->own_s(c->arg);
     return SWD_OK;
 }
 

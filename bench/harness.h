@@ -36,6 +36,8 @@ typedef struct bench_case {
     swd_status (*run)(void *arg, swd_err *err);
     /* Before each run (warm-up counts too), not timed: the next of several sets of buffers, so that none is in a cache. */
     void (*before)(void *arg, int run);
+    /* Seconds of the last run by its own account (one stage of it, a device's events). NULL: the wall clock around it. */
+    double (*own_s)(void *arg);
     void *arg;
     double flop, bytes;              /* work of one run; 0: no rate */
     double peak_flop_s, peak_byte_s; /* measured in this run, for the share; 0: no share */

@@ -264,6 +264,29 @@ Test(bench, a_filter_leaves_whole_groups_out)
     json_decref(doc);
 }
 
+static double half_of_cost(void *arg)
+{
+    return ((fake_work *)arg)->cost_s / 2;
+}
+
+static swd_status own_account(bench *b, swd_err *err)
+{
+    fake_work w = {'a', 0.5, 1};
+    bench_set_limits(b, (bench_limits){0, 2, 100, 1});
+    return bench_run(results, b,
+                     &(bench_case){.name = "stage", .run = work, .own_s = half_of_cost, .arg = &w},
+                     1, err);
+}
+
+Test(bench, a_case_may_time_a_stage_of_itself)
+{
+    json_t *doc;
+    cr_assert_eq(run_program(&doc, own_account, 0, NULL), 0);
+    cr_assert_float_eq(results[0].wall.median, 0.25, 0);
+    cr_assert_eq(results[0].wall.runs, 4); // the budget is of what is measured
+    json_decref(doc);
+}
+
 /* ---- failures ---- */
 
 static swd_status failing(bench *b, swd_err *err)
