@@ -23,7 +23,7 @@ k_view cuda_view(swd_tensor t)
 {
     k_view v = {0};
     if (!tensor_present(t)) return v;
-    assert(t.ndim <= 4 && t.stride[t.ndim - 1] == 1);
+    assert(t.ndim <= 4 && (t.stride[t.ndim - 1] == 1 || t.shape[t.ndim - 1] == 1));
     v.data = t.data;
     v.dtype = cuda_dtype(t.dtype);
     for (int i = 0; i + 1 < t.ndim; i++) v.stride[i] = t.stride[i];
@@ -131,6 +131,11 @@ swd_status backend_cuda_create(swd_backend **out, int device, swd_err *err)
     b->download = cuda_download;
     b->synchronize = cuda_synchronize;
     b->weight_bytes = cuda_weight_bytes;
+    cuda_elementwise_slots(&b->ops);
+    cuda_layout_slots(&b->ops);
+    cuda_norm_slots(&b->ops);
+    cuda_resize_slots(&b->ops);
+    cuda_text_slots(&b->ops);
     b->state = calloc(1, sizeof(cuda_state));
     swd_status st = b->state ? device_open(b, device, err)
                              : SWD_FAIL(err, SWD_ERR_MEMORY, "no memory for the CUDA backend");

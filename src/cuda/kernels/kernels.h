@@ -40,13 +40,117 @@ extern "C" {
 
 /* ---- norm.cu ---- */
 
+/* A norm over the rows of x [B, n, D] in one pass, with what the models do to a row before and after it:
+ *   x  <- x + gate * branch     where a branch is given: rounded to x's storage, so that the result is that of two launches
+ *   h  =  (x - mean) / sqrt(var + eps),  or  x / sqrt(mean(x^2) + eps)  where rms
+ *   y  =  h * scale + shift     y2 = h * scale2 + shift2
+ * y may be x where there is no branch, y2 may be neither; both have one storage. Storage of x and y: float with any, a half with
+ * itself; of everything else: any. Squares must not overflow: |x| < 1e18. */
+typedef struct k_norm_args {
+    k_view y, y2; /* [B, n, D]; y2 optional */
+    k_view x;     /* [B, n, D] */
+    /* optional: [B, n, D] and [B, D]; no gate is a gate of 1 */
+    k_view branch, gate;
+    /* optional: [B, D], or a weight of [D] with stride[0] = 0 */
+    k_view scale, shift, scale2, shift2;
+    bool plus_one; /* scales stand for 1 + scale */
+    bool rms;
+    float eps;
+    int64_t batch, rows; /* B, n; B * n < 2^31 */
+    int dim;             /* D */
+} k_norm_args;
+cudaError_t k_norm(const k_norm_args *a, cudaStream_t stream);
+
+/* In place over q and k [B, N, H, d]: RMS norm over d times weight (where there is one), then pairs (x0, x1) of a row become
+ * (x0 cos - x1 sin, x1 cos + x0 sin). One launch for both; views of a packed [B, N, 3, H, d] are meant. */
+typedef struct k_qk_norm_args {
+    k_view q, k;                      /* of one storage; k optional */
+    const float *weight_q, *weight_k; /* [d]; NULL: no norm */
+    const float *cos, *sin;           /* [N, d / 2], d even; NULL: no rotation */
+    float eps;
+    int64_t batch, tokens, heads; /* B < 65536; N * H < 2^31 */
+    int d;
+} k_qk_norm_args;
+cudaError_t k_qk_norm_rope(const k_qk_norm_args *a, cudaStream_t stream);
+
 /* ---- elementwise.cu ---- */
+
+/* Over tensors [n0, n1, n2, cols] of any strides, shape gives the four; results may lie over an input of the same strides and
+ * storage. Storage of y and x: float with any, a half with itself; of z, gate and bias: any. */
+
+/* y = act(x + bias), bias [cols] optional; here y and x may be any two storages. */
+cudaError_t k_activation(k_view y, k_view x, k_view bias, k_act act, const int64_t shape[4],
+                         cudaStream_t stream);
+/* Any two storages; where they are one the bits are kept. */
+cudaError_t k_copy(k_view y, k_view x, const int64_t shape[4], cudaStream_t stream);
+cudaError_t k_fill(k_view y, float value, const int64_t shape[4], cudaStream_t stream);
+/* y = a x + b z, z optional */
+cudaError_t k_axpby(k_view y, float a, k_view x, float b, k_view z, const int64_t shape[4],
+                    cudaStream_t stream);
+/* y = uncond + guidance (cond - uncond) */
+cudaError_t k_guidance(k_view y, k_view cond, k_view uncond, float guidance, const int64_t shape[4],
+                       cudaStream_t stream);
+/* y = gelu_tanh(a) b */
+cudaError_t k_gated_gelu(k_view y, k_view a, k_view b, const int64_t shape[4], cudaStream_t stream);
+/* x += gate * y; x, y [B, n, D], gate [B, D] optional */
+cudaError_t k_gate_residual(k_view x, k_view y, k_view gate, int64_t batch, int64_t rows,
+                            int64_t dim, cudaStream_t stream);
+/* y [B, dim] = cos of t[b] 10000^(-i / half), i < half = dim / 2, then sin */
+cudaError_t k_sinusoid(k_view y, const float *t, int64_t batch, int dim, cudaStream_t stream);
+/* y [rows, n] = softmax(scale x) along n; rows of up to 1024 are read once */
+cudaError_t k_softmax(k_view y, k_view x, float scale, int64_t rows, int n, cudaStream_t stream);
 
 /* ---- text.cu ---- */
 
+/* y [B, N, D] = table[ids], table [V, D] and ids [B, N] contiguous; any storages. An id outside 0..V-1 reads nothing and gives a
+ * row of NaN; *bad (on the device, optional) becomes at least 1 + its index in ids. */
+cudaError_t k_embed(k_view y, k_view table, const int32_t *ids, int *bad, int64_t batch,
+                    int64_t tokens, int64_t vocab, int64_t dim, cudaStream_t stream);
+/* bias [H, N, N] from table [buckets, H]: distances below buckets / 4 have a bucket each, bucket buckets / 4 + 1 + j begins at
+ * distance first[j] (on the host, rising); positive distances use the upper half of the table. */
+enum { K_BIAS_FIRST_MAX = 512 };
+cudaError_t k_relative_bias(float *bias, const float *table, int heads, int64_t n, int buckets,
+                            const int *first, int n_first, cudaStream_t stream);
+
 /* ---- layout.cu ---- */
 
+/* Latents [B, C, h, w] <-> tokens [B, h/p * w/p, p*p*C] of any storage: (c, p, q) within a token; unpatchify reads (p, q, c). */
+cudaError_t k_patchify(k_view y, const float *x, int patch, int64_t batch, int64_t c, int64_t h,
+                       int64_t w, cudaStream_t stream);
+cudaError_t k_unpatchify(float *x, k_view y, int patch, int64_t batch, int64_t c, int64_t h,
+                         int64_t w, cudaStream_t stream);
+/* x [B, grid_h * grid_w, D] += the centred window of table [max * max, D] */
+cudaError_t k_add_position(k_view x, const float *table, int64_t max, int64_t batch, int64_t grid_h,
+                           int64_t grid_w, int64_t dim, cudaStream_t stream);
+/* y = x * scale + shift in the other layout; both contiguous, float with any storage, a half with itself; B < 65536 */
+cudaError_t k_nchw_to_nhwc(k_view y, k_view x, float scale, float shift, int64_t batch, int64_t c,
+                           int64_t pixels, cudaStream_t stream);
+cudaError_t k_nhwc_to_nchw(k_view y, k_view x, float scale, float shift, int64_t batch, int64_t c,
+                           int64_t pixels, cudaStream_t stream);
+/* n elements, contiguous: round(clamp(x * scale + shift, 0, 1) * 255), half to even, 0 for NaN; x / 255 * scale + shift */
+cudaError_t k_to_rgb8(uint8_t *y, k_view x, float scale, float shift, int64_t n,
+                      cudaStream_t stream);
+cudaError_t k_from_rgb8(k_view y, const uint8_t *x, float scale, float shift, int64_t n,
+                        cudaStream_t stream);
+
 /* ---- resize.cu ---- */
+
+/* One request between two scales, all float32 and contiguous: y = (1 - sigma_next) bicubic(x - sigma v) + sigma_next eps. */
+typedef struct k_resize_job {
+    float *y;           /* [c, out_h, out_w]; over none of the others */
+    float *x0;          /* optional, [c, h, w]: x - sigma v */
+    const float *x, *v; /* [c, h, w]; no v: x is x0 already; no x: y = eps */
+    const float *eps;   /* as y; NULL: Philox noise of (seed, step), the bits of philox_randn() */
+    int c, h, w, out_h, out_w; /* c * h * w and c * out_h * out_w may exceed 2^31 */
+    float sigma, sigma_next;   /* sigma_next = 0: no noise */
+    uint64_t seed;
+    uint32_t step;
+} k_resize_job;
+/* n jobs from host memory, which is free again at return; or from device memory, read when the kernel runs, so that a graph can be
+ * replayed over new ones. elements_max: about the most that a job writes; it sizes the grid, any value is right. */
+cudaError_t k_resize_renoise(const k_resize_job *jobs, int n, cudaStream_t stream);
+cudaError_t k_resize_renoise_batch(const k_resize_job *jobs, int n, int64_t elements_max,
+                                   cudaStream_t stream);
 
 /* ---- attention.cu ---- */
 

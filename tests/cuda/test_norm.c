@@ -1,0 +1,376 @@
+// SPDX-License-Identifier: MIT
+// k_norm and k_qk_norm_rope: every way a row is held, at the borders between them; all storages; strided and unaligned rows; the fused
+// forms against the launches they stand for, bit for bit; q and k of a packed projection in one launch.
+#include "launch_support.h"
+
+// Rows [b, n, d] with a gap behind each, so that strides are no shape; odd: no row is aligned to more than an element.
+typedef struct rows {
+    array a;
+    k_view view;
+    int64_t b, n, d;
+} rows;
+
+static rows rows_make(k_dtype t, int64_t b, int64_t n, int64_t d, bool odd)
+{
+    rows r = {.b = b, .n = n, .d = d};
+    int64_t row = odd ? (d + 3) / 2 * 2 + 1 : (d + 15) / 8 * 8, sample = n * row + (odd ? 3 : 8);
+    r.a = array_make(t, b * sample, odd);
+    r.view = (k_view){array_at(&r.a, 0), t, {sample, row}};
+    return r;
+}
+
+static float *row_of(const rows *r, int64_t b, int64_t i)
+{
+    return r->a.v + b * r->view.stride[0] + i * r->view.stride[1];
+}
+
+static rows rows_random(k_dtype t, int64_t b, int64_t n, int64_t d, bool odd, double scale)
+{
+    rows r = rows_make(t, b, n, d, odd);
+    array_fill(&r.a, random_unit, scale);
+    return r;
+}
+
+static rows rows_copy(const rows *from)
+{
+    rows r = *from;
+    r.a = array_make(from->a.dtype, from->a.n, from->a.start % 16 != 0);
+    memcpy(r.a.v, from->a.v, (size_t)r.a.n * sizeof *r.a.v);
+    array_send(&r.a);
+    r.view.data = array_at(&r.a, 0);
+    return r;
+}
+
+// [b, d]; the view's row stride is the sample's.
+static rows vectors_random(k_dtype t, int64_t b, int64_t d, bool odd)
+{
+    return rows_random(t, b, 1, d, odd, 1);
+}
+
+static void same(const rows *a, const rows *b, const char *what)
+{
+    for (int64_t i = 0; i < a->a.n; i++)
+        CHECK(memcmp(&a->a.v[i], &b->a.v[i], sizeof(float)) == 0,
+              "%s: element %lld of rows of %lld is %.9g, not %.9g", what, (long long)i,
+              (long long)a->d, (double)a->a.v[i], (double)b->a.v[i]);
+}
+
+typedef struct moments {
+    double mean, inverse, off, relative; // errors of the mean and, relatively, of the inverse
+} moments;
+
+// The mean is exact to a rounding and the error of a tree over the spread; the variance has the error of its own tree, and the mean's.
+static moments moments_of(const float *x, int64_t d, double eps, bool rms)
+{
+    moments m = {0};
+    double spread = 0, square = 0;
+    for (int64_t i = 0; i < d && !rms; i++) m.mean += (double)x[i] / (double)d;
+    for (int64_t i = 0; i < d; i++) {
+        spread = fmax(spread, fabs((double)x[i] - m.mean));
+        square += pow((double)x[i] - m.mean, 2) / (double)d;
+    }
+    m.inverse = 1 / sqrt(square + eps);
+    m.off = rms ? 0 : ldexp(fabs(m.mean) + 8 * spread, -24);
+    m.relative = ldexp(8, -24) + pow(m.off * m.inverse, 2);
+    return m;
+}
+
+static void check_rows(const rows *y, const rows *x, const rows *scale, const rows *shift, bool one,
+                       double eps, bool rms)
+{
+    for (int64_t r = 0; r < x->b * x->n; r++) {
+        int64_t b = r / x->n, i = r % x->n;
+        const float *in = row_of(x, b, i), *out = row_of(y, b, i);
+        const moments m = moments_of(in, x->d, eps, rms);
+        for (int64_t c = 0; c < x->d; c++) {
+            double h = ((double)in[c] - m.mean) * m.inverse;
+            double s =
+                scale ? (one ? 1 : 0) + (double)row_of(scale, scale->b == 1 ? 0 : b, 0)[c] : 1;
+            double t = shift ? (double)row_of(shift, shift->b == 1 ? 0 : b, 0)[c] : 0;
+            double want = h * s + t, error = fabs(s) * (m.off * m.inverse + fabs(h) * m.relative) +
+                                             ldexp(3 * (fabs(h * s) + fabs(t)), -24);
+            error += roundoff(y->a.dtype) * (fabs(want) + error) + ldexp(1, -25);
+            CHECK(fabs((double)out[c] - want) <= error,
+                  "row %lld, column %lld of %lld: %.9g, not %.9g (+- %.3g)", (long long)r,
+                  (long long)c, (long long)x->d, (double)out[c], want, error);
+        }
+    }
+}
+
+static k_view shared(const rows *r)
+{
+    k_view v = r->view;
+    if (r->b == 1) v.stride[0] = 0;
+    return v;
+}
+
+enum { N_PAIRS = 7 };
+static const k_dtype pairs[N_PAIRS][2] = {{K_F32, K_F32},   {K_F32, K_BF16}, {K_F32, K_F16},
+                                          {K_BF16, K_BF16}, {K_BF16, K_F32}, {K_F16, K_F16},
+                                          {K_F16, K_F32}};
+// A warp holds up to 1536, 128 threads up to 4096, 256 up to 8192; beyond, and what is no multiple of 8, is looped over.
+static const int dims[] = {1,    3,    8,    19,   99,   111,  248,  256,  264, 333,
+                           1528, 1536, 1544, 2432, 4096, 4104, 8192, 8200, 8197};
+enum { N_DIMS = sizeof dims / sizeof *dims };
+
+static void test_every_row_length(void)
+{
+    for (int i = 0; i < N_DIMS; i++)
+        for (int variant = 0; variant < 4; variant++) {
+            const k_dtype tx = pairs[(i + variant) % N_PAIRS][0],
+                          ty = pairs[(i + variant) % N_PAIRS][1];
+            const bool rms = variant & 1, odd = variant & 2;
+            const int d = dims[i];
+            rows x = rows_random(tx, 2, 3, d, odd, 2), y = rows_make(ty, 2, 3, d, odd);
+            rows w = vectors_random(K_F32, 1, d, odd), bias = vectors_random(K_F32, 1, d, odd);
+            k_norm_args a = {.y = y.view,
+                             .x = x.view,
+                             .scale = shared(&w),
+                             .shift = shared(&bias),
+                             .rms = rms,
+                             .eps = 1e-5f,
+                             .batch = 2,
+                             .rows = 3,
+                             .dim = d};
+            CUDA_OK(k_norm(&a, 0));
+            array_fetch(&y.a), array_fetch(&x.a);
+            check_rows(&y, &x, &w, &bias, false, (double)1e-5f, rms);
+            array_free(&x.a), array_free(&y.a), array_free(&w.a), array_free(&bias.a);
+        }
+}
+
+static void test_every_pair_of_storages(void)
+{
+    for (int i = 0; i < N_PAIRS; i++)
+        for (int d = 333; d <= 344; d += 11) {
+            rows x = rows_random(pairs[i][0], 3, 5, d, false, 30),
+                 y = rows_make(pairs[i][1], 3, 5, d, false);
+            rows scale = vectors_random((k_dtype)(i % 3), 3, d, false),
+                 shift = vectors_random((k_dtype)((i + 1) % 3), 3, d, false);
+            k_norm_args a = {.y = y.view,
+                             .x = x.view,
+                             .scale = scale.view,
+                             .shift = shift.view,
+                             .plus_one = true,
+                             .eps = 1e-6f,
+                             .batch = 3,
+                             .rows = 5,
+                             .dim = d};
+            CUDA_OK(k_norm(&a, 0));
+            array_fetch(&y.a), array_fetch(&x.a);
+            check_rows(&y, &x, &scale, &shift, true, (double)1e-6f, false);
+            array_free(&x.a), array_free(&y.a), array_free(&scale.a), array_free(&shift.a);
+        }
+    k_norm_args mixed = {
+        .y = {.dtype = K_F16}, .x = {.dtype = K_BF16}, .batch = 1, .rows = 1, .dim = 8};
+    CHECK(k_norm(&mixed, 0) == cudaErrorInvalidValue, "there is no kernel from bf16 to fp16");
+}
+
+// A constant row has no spread at all, whatever its size: what is left is the shift.
+static void test_constant_rows(void)
+{
+    static const float constants[] = {0, 1e-40f, 1, 1000.3f, -123456.7f, 1e15f};
+    for (int d = 1536; d <= 9000; d += 2488)
+        for (int k = 0; k < 6; k++) {
+            rows x = rows_make(K_F32, 1, 2, d, k % 2), y = rows_make(K_F32, 1, 2, d, k % 2);
+            rows bias = vectors_random(K_F32, 1, d, false);
+            for (int64_t i = 0; i < x.a.n; i++) x.a.v[i] = constants[k];
+            array_send(&x.a);
+            k_norm_args a = {.y = y.view,
+                             .x = x.view,
+                             .shift = shared(&bias),
+                             .eps = 1e-6f,
+                             .batch = 1,
+                             .rows = 2,
+                             .dim = d};
+            CUDA_OK(k_norm(&a, 0));
+            array_fetch(&y.a);
+            for (int64_t i = 0; i < 2 * d; i++)
+                CHECK(row_of(&y, 0, i / d)[i % d] == bias.a.v[i % d], "rows of %g: %g is left",
+                      (double)constants[k],
+                      (double)(row_of(&y, 0, i / d)[i % d] - bias.a.v[i % d]));
+            array_free(&x.a), array_free(&y.a), array_free(&bias.a);
+        }
+}
+
+// x += gate * branch, then two modulated norms of it: one launch, or three.
+static void check_joined(int i, int d, bool odd, bool gated)
+{
+    const k_dtype tx = pairs[i % N_PAIRS][0], ty = pairs[i % N_PAIRS][1];
+    const k_dtype tb = tx == K_F32 ? (k_dtype)(i % 3) : tx;
+    rows x = rows_random(tx, 2, 3, d, odd, 3), branch = rows_random(tb, 2, 3, d, odd, 3);
+    rows gate = vectors_random((k_dtype)(i % 3), 2, d, odd), parts[4];
+    for (int k = 0; k < 4; k++) parts[k] = vectors_random(ty, 2, d, odd);
+    rows again = rows_copy(&x), y[4];
+    for (int k = 0; k < 4; k++) y[k] = rows_make(ty, 2, 3, d, odd);
+    k_view none = {0}, g = gated ? gate.view : none;
+
+    k_norm_args a = {.y = y[0].view,
+                     .y2 = y[1].view,
+                     .x = x.view,
+                     .branch = branch.view,
+                     .gate = g,
+                     .scale = parts[0].view,
+                     .shift = parts[1].view,
+                     .scale2 = parts[2].view,
+                     .shift2 = parts[3].view,
+                     .plus_one = true,
+                     .eps = 1e-6f,
+                     .batch = 2,
+                     .rows = 3,
+                     .dim = d};
+    CUDA_OK(k_norm(&a, 0));
+    CUDA_OK(k_gate_residual(again.view, branch.view, g, 2, 3, d, 0));
+    a.x = again.view, a.y = y[2].view, a.branch = a.gate = a.y2 = none;
+    CUDA_OK(k_norm(&a, 0));
+    a.y = y[3].view, a.scale = parts[2].view, a.shift = parts[3].view;
+    CUDA_OK(k_norm(&a, 0));
+
+    for (int k = 0; k < 4; k++) array_fetch(&y[k].a);
+    for (int64_t r = 0; r < 6; r++) // what k_gate_residual must make of x, from the host's copy
+        for (int c = 0; c < d; c++) {
+            double old = row_of(&x, r / 3, r % 3)[c], b = row_of(&branch, r / 3, r % 3)[c];
+            double want = old + b * (gated ? (double)row_of(&gate, r / 3, 0)[c] : 1);
+            row_of(&x, r / 3, r % 3)[c] = (float)want;
+        }
+    rows want = x;
+    want.a.v = malloc((size_t)x.a.n * sizeof(float));
+    memcpy(want.a.v, x.a.v, (size_t)x.a.n * sizeof(float));
+    array_fetch(&x.a), array_fetch(&again.a);
+    same(&x, &again, "x");
+    same(&y[0], &y[2], "y");
+    same(&y[1], &y[3], "y2");
+    for (int64_t r = 0; r < 6; r++)
+        for (int c = 0; c < d; c++) {
+            double w = row_of(&want, r / 3, r % 3)[c], got = row_of(&x, r / 3, r % 3)[c];
+            CHECK(fabs(got - w) <= roundoff(tx) * fabs(w) * 1.001 + ldexp(8, -24),
+                  "x is %.9g, not %.9g", got, w);
+        }
+    check_rows(&y[0], &x, &parts[0], &parts[1], true, (double)1e-6f, false);
+    check_rows(&y[1], &x, &parts[2], &parts[3], true, (double)1e-6f, false);
+    free(want.a.v);
+    array_free(&x.a), array_free(&branch.a), array_free(&gate.a), array_free(&again.a);
+    for (int k = 0; k < 4; k++) array_free(&parts[k].a), array_free(&y[k].a);
+}
+
+static void test_joined_with_a_branch(void)
+{
+    static const int joined_dims[] = {8, 19, 64, 333, 1536, 1544, 2432, 4096, 4104, 8200};
+    for (int i = 0; i < 10; i++) check_joined(i, joined_dims[i], i % 4 == 3, i % 3 != 0);
+    for (int i = 0; i < N_PAIRS; i++) check_joined(i, 136, false, true);
+}
+
+// ---- q and k ----
+
+static void rotate_reference(double *v, int d, const float *c, const float *s)
+{
+    for (int i = 0; i < d / 2; i++) {
+        double x0 = v[2 * i], x1 = v[2 * i + 1];
+        v[2 * i] = x0 * (double)c[i] - x1 * (double)s[i];
+        v[2 * i + 1] = x1 * (double)c[i] + x0 * (double)s[i];
+    }
+}
+
+typedef struct qk_case {
+    k_dtype t;
+    int b, n, h, d;
+    bool norm_q, norm_k, rope, only_q, odd;
+} qk_case;
+
+static void check_qk(const qk_case *c)
+{
+    const int64_t width = (int64_t)c->h * c->d, row = 3 * width + (c->odd ? 1 : 8),
+                  numel = c->b * c->n * row;
+    array x = array_make(c->t, numel, c->odd), before = array_make(K_F32, numel, 0);
+    array w[2] = {array_make(K_F32, c->d, c->odd), array_make(K_F32, c->d, c->odd)};
+    array cs[2] = {array_make(K_F32, c->n * (c->d / 2) + 1, 0),
+                   array_make(K_F32, c->n * (c->d / 2) + 1, 0)};
+    array_fill(&x, random_unit, 4);
+    memcpy(before.v, x.v, (size_t)numel * sizeof(float));
+    for (int i = 0; i < 2; i++)
+        array_fill(&w[i], random_unit, 2), array_fill(&cs[i], random_unit, 1);
+    k_qk_norm_args a = {.q = {array_at(&x, 0), c->t, {c->n * row, row, c->d}},
+                        .weight_q = c->norm_q ? array_at(&w[0], 0) : NULL,
+                        .weight_k = c->norm_k ? array_at(&w[1], 0) : NULL,
+                        .cos = c->rope ? array_at(&cs[0], 0) : NULL,
+                        .sin = c->rope ? array_at(&cs[1], 0) : NULL,
+                        .eps = 1e-6f,
+                        .batch = c->b,
+                        .tokens = c->n,
+                        .heads = c->h,
+                        .d = c->d};
+    if (!c->only_q) a.k = (k_view){array_at(&x, width), c->t, {c->n * row, row, c->d}};
+    CUDA_OK(k_qk_norm_rope(&a, 0));
+    array_fetch(&x);
+    double *v = malloc((size_t)c->d * sizeof *v);
+    for (int64_t r = 0; r < (int64_t)c->b * c->n * (row / c->d); r++) {
+        int64_t token = r / (row / c->d), at = token * row + r % (row / c->d) * c->d;
+        int part = (int)(r % (row / c->d) / c->h);
+        bool touched = part == 0 || (part == 1 && !c->only_q),
+             norm = touched && (part ? c->norm_k : c->norm_q);
+        double q = 0;
+        for (int i = 0; i < c->d; i++) q += pow((double)before.v[at + i], 2) / c->d;
+        double k = norm ? 1 / sqrt(q + (double)1e-6f) : 1;
+        for (int i = 0; i < c->d; i++)
+            v[i] = before.v[at + i] * k * (norm ? (double)w[part].v[i] : 1);
+        if (touched && c->rope) {
+            int64_t pos = token % c->n * (c->d / 2);
+            rotate_reference(v, c->d, cs[0].v + pos, cs[1].v + pos);
+        }
+        for (int i = 0; i < c->d; i++) {
+            double tolerance = touched ? ldexp(16 * (4 * k + fabs(v[i])), -24) +
+                                             roundoff(c->t) * fabs(v[i]) + ldexp(1, -25)
+                                       : 0;
+            CHECK(fabs((double)x.v[at + i] - v[i]) <= tolerance,
+                  "d %d, part %d, element %d: %.9g, not %.9g", c->d, part, i, (double)x.v[at + i],
+                  v[i]);
+        }
+    }
+    free(v);
+    array_free(&x), array_free(&before);
+    for (int i = 0; i < 2; i++) array_free(&w[i]), array_free(&cs[i]);
+}
+
+static void test_packed_projection(void)
+{
+    static const int heads_dims[] = {8, 32, 40, 64, 80, 96, 128, 200, 256, 264};
+    for (int i = 0; i < 10; i++)
+        for (int t = 0; t < 3; t++)
+            check_qk(&(qk_case){.t = (k_dtype)t,
+                                .b = 2,
+                                .n = 5,
+                                .h = 3,
+                                .d = heads_dims[i],
+                                .norm_q = true,
+                                .norm_k = (i + t) % 3 != 0,
+                                .rope = (i + t) % 2,
+                                .only_q = i % 4 == 3});
+}
+
+static void test_odd_and_unaligned(void)
+{
+    static const int odd_dims[] = {1, 2, 3, 6, 19, 64, 66, 99, 128, 300};
+    for (int i = 0; i < 10; i++)
+        check_qk(&(qk_case){.t = (k_dtype)(i % 3),
+                            .b = 1 + i % 2,
+                            .n = 19,
+                            .h = 1 + i % 3,
+                            .d = odd_dims[i],
+                            .norm_q = i % 5 != 4,
+                            .norm_k = true,
+                            .rope = odd_dims[i] % 2 == 0,
+                            .odd = true});
+}
+
+int main(int argc, char **argv)
+{
+    static const launch_test tests[] = {
+        {"every_row_length", test_every_row_length},
+        {"every_pair_of_storages", test_every_pair_of_storages},
+        {"constant_rows", test_constant_rows},
+        {"joined_with_a_branch", test_joined_with_a_branch},
+        {"packed_projection", test_packed_projection},
+        {"odd_and_unaligned", test_odd_and_unaligned},
+    };
+    return run_tests(tests, sizeof tests / sizeof *tests, argc, argv);
+}
