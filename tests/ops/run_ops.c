@@ -3,6 +3,9 @@
 #include "check.h"
 #include "refuse.h"
 #include "base/clock.h"
+#ifdef RUN_OPS_CUDA
+#include "backend_cuda.h"
+#endif
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +20,7 @@ typedef struct options {
 
 static const char usage[] =
     "usage: run_ops [options] [BACKEND]\n"
-    "Checks every op case on a backend (cpu, the default) against its oracle; TAP on stdout.\n"
+    "Checks every op case on a backend (cpu if none is named, or cuda); TAP on stdout.\n"
     "  --filter TEXT   only cases whose name has TEXT in it (\"linear.odd\", \".bb\")\n"
     "  --size SIZE     up to small, medium (the default) or real\n"
     "  --seed N        other random numbers\n"
@@ -97,6 +100,9 @@ static int count_cases(const options *o)
 static swd_status open_backend(swd_backend **b, const options *o, swd_err *err)
 {
     if (strcmp(o->backend, "cpu") == 0) return backend_cpu_create(b, o->threads, err);
+#ifdef RUN_OPS_CUDA
+    if (strcmp(o->backend, "cuda") == 0) return backend_cuda_create(b, 0, err);
+#endif
     return SWD_FAIL(err, SWD_ERR_ARGUMENT, "no backend is called \"%s\"", o->backend);
 }
 
