@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 // o = softmax(scale q k^T + bias) v over the keys of one or two streams, in blocks: no matrix of all queries by all keys.
 //
+// Operands of bf16 are multiplied as bf16 where the processor has that (sums, maxima and exponentials stay float32, weights of keys
+// are rounded to bf16, as fused kernels on a GPU do it); else everything is float32.
+//
 // One task = one image, head and group of query tiles. It walks the blocks of keys with an online softmax: m is the running
 // maximum, l the running sum; what is already in o is rescaled by exp(m_old - m_new). A task's result does not depend on threads.
 #include "backend/cpu/cpu.h"
@@ -12,92 +15,114 @@
 #include <omp.h>
 #endif
 
-enum { TILES = 4, KEYS = 128, Q_MAX = TILES * SIMD_QUERIES_MAX };
+enum { GROUP_MAX = 256, KEYS = 256 }; // queries of a task at most; keys of a block
 
-// Scratch of one thread, in floats.
-typedef struct work {
-    float *q, *o, *k, *v, *s, *m, *l, *factor;
-} work;
-
-static size_t work_floats(int64_t d)
-{
-    return (size_t)(2 * Q_MAX * d + 2 * KEYS * d + SIMD_QUERIES_MAX * KEYS + 2 * Q_MAX +
-                    2 * SIMD_QUERIES_MAX + 15) /
-           16 * 16;
-}
-
-static work work_at(float *p, int64_t d)
-{
-    work w;
-    w.q = p, p += Q_MAX * d;
-    w.o = p, p += Q_MAX * d;
-    w.k = p, p += KEYS * d;
-    w.v = p, p += KEYS * d;
-    w.s = p, p += SIMD_QUERIES_MAX * KEYS;
-    w.m = p, p += Q_MAX;
-    w.l = p, p += Q_MAX;
-    w.factor = p;
-    return w;
-}
-
-static size_t attention_workspace(swd_backend *b, const attention_args *a)
-{
-    return (size_t)cpu_of(b)->threads * work_floats(a->k[0].shape[3]) * sizeof(float);
-}
+// What a call does, and the scratch of one thread: packed operands of a group of queries and a block of keys.
+typedef struct plan {
+    const simd_attention *simd;
+    swd_dtype type; // of the operands
+    int64_t d, padded_d, group;
+    size_t q_tile, o_tile; // bytes of one tile
+    size_t q, o, rows, k, v, s, p, state, bytes;
+} plan;
 
 typedef struct task {
     int stream;
     int64_t b, h, first, n; // queries [first, first + n)
 } task;
 
-static int64_t head_offset(swd_tensor t, int64_t b, int64_t row, int64_t h)
+static size_t take(size_t *used, int64_t bytes)
 {
-    return b * t.stride[0] + row * t.stride[1] + h * t.stride[2];
+    size_t at = *used;
+    *used += ((size_t)bytes + 63) / 64 * 64;
+    return at;
 }
 
-static void load_rows(float *to, swd_tensor t, int64_t b, int64_t h, int64_t first, int64_t n)
+static int64_t round_up(int64_t n, int64_t step)
 {
-    int64_t d = t.shape[3];
-    for (int64_t i = 0; i < n; i++)
-        cpu_convert(to + i * d, SWD_F32, 0, t.data, t.dtype, head_offset(t, b, first + i, h), d);
+    return (n + step - 1) / step * step;
 }
 
-// Queries as tiles [d][Q]; the lanes past the last query are zero.
-static void load_queries(const work *w, swd_tensor q, const task *t, int64_t width)
+// A group is as long as the queries are: small pictures don't pay for the scratch of large ones.
+static plan plan_of(const attention_args *a)
 {
-    int64_t d = q.shape[3], tiles = (t->n + width - 1) / width;
-    float row[512];
-    for (int64_t i = 0; i < tiles * width; i++) {
-        float *to = w->q + i / width * width * d + i % width;
-        const float *x = row;
-        if (i < t->n)
-            x = cpu_row_load(row, q.data, q.dtype, head_offset(q, t->b, t->first + i, t->h), d);
-        else
-            memset(row, 0, sizeof row);
-        for (int64_t c = 0; c < d; c++) to[c * width] = x[c];
-        w->m[i] = -FLT_MAX;
-        w->l[i] = 0;
+    plan p = {.simd = a->k[0].dtype == SWD_BF16 ? simd_pick_bf16() : NULL};
+    if (!p.simd) p.simd = simd_pick()->attention;
+    p.type = p.simd->bf16 ? SWD_BF16 : SWD_F32;
+    int64_t size = (int64_t)dtype_size(p.type), width = p.simd->queries, longest = 0;
+    for (int i = 0; i < a->n_streams; i++)
+        if (tensor_present(a->q[i]) && a->q[i].shape[1] > longest) longest = a->q[i].shape[1];
+    p.d = a->k[0].shape[3];
+    p.padded_d = round_up(p.d, p.simd->d_step);
+    p.group = round_up(longest < GROUP_MAX ? longest : GROUP_MAX - width + 1, width);
+    p.q_tile = (size_t)(width * p.padded_d * size);
+    p.o_tile = (size_t)(width * p.padded_d * 4);
+    p.q = take(&p.bytes, p.group * p.padded_d * size);
+    p.o = take(&p.bytes, p.group * p.padded_d * 4);
+    p.rows = take(&p.bytes, KEYS * p.padded_d * size);
+    p.k = take(&p.bytes, KEYS * p.padded_d * size);
+    p.v = take(&p.bytes, KEYS * p.padded_d * size);
+    p.s = take(&p.bytes, KEYS * width * 4);
+    p.p = take(&p.bytes, KEYS * width * size);
+    p.state = take(&p.bytes, (2 * p.group + width) * 4);
+    return p;
+}
+
+static size_t attention_workspace(swd_backend *b, const attention_args *a)
+{
+    return (size_t)cpu_of(b)->threads * plan_of(a).bytes;
+}
+
+// Rows [first, first + n) of a head, in the type of the products, padded with zeros to rows [padded][padded_d].
+static void load_rows(void *to, swd_tensor t, const task *at, int64_t first, int64_t n,
+                      int64_t padded, const plan *p)
+{
+    size_t size = dtype_size(p->type);
+    for (int64_t i = 0; i < n; i++) {
+        int64_t from = at->b * t.stride[0] + (first + i) * t.stride[1] + at->h * t.stride[2];
+        cpu_convert(to, p->type, i * p->padded_d, t.data, t.dtype, from, p->d);
+        memset((char *)to + (size_t)(i * p->padded_d + p->d) * size, 0,
+               (size_t)(p->padded_d - p->d) * size);
     }
-    memset(w->o, 0, (size_t)(tiles * width * d) * sizeof(float));
+    memset((char *)to + (size_t)(n * p->padded_d) * size, 0,
+           (size_t)((padded - n) * p->padded_d) * size);
 }
 
-static void store_outputs(const work *w, swd_tensor o, const task *t, int64_t width)
+static void load_queries(char *w, swd_tensor q, const task *t, const plan *p)
 {
-    int64_t d = o.shape[3];
+    int64_t width = p->simd->queries;
+    float *m = (float *)(void *)(w + p->state), *l = m + p->group;
+    for (int64_t i = 0; i < t->n; i += width) {
+        int64_t n = t->n - i < width ? t->n - i : width;
+        load_rows(w + p->rows, q, t, t->first + i, n, n, p);
+        p->simd->pack_q(w + p->q + (size_t)(i / width) * p->q_tile, w + p->rows, n, p->padded_d);
+    }
+    for (int64_t i = 0; i < p->group; i++) m[i] = -FLT_MAX, l[i] = 0;
+    memset(w + p->o, 0, (size_t)(p->group * p->padded_d) * 4);
+}
+
+static void store_outputs(const char *w, swd_tensor o, const task *t, const plan *p)
+{
+    int64_t width = p->simd->queries;
+    const float *l = (const float *)(const void *)(w + p->state) + p->group;
     float row[512];
     for (int64_t i = 0; i < t->n; i++) {
-        const float *from = w->o + i / width * width * d + i % width;
-        float k = 1.0f / w->l[i];
-        for (int64_t c = 0; c < d; c++) row[c] = from[c * width] * k;
-        cpu_row_store(o.data, o.dtype, head_offset(o, t->b, t->first + i, t->h), row, d);
+        const float *from =
+            (const float *)(const void *)(w + p->o) + i / width * width * p->padded_d + i % width;
+        float k = 1.0f / l[i];
+        for (int64_t c = 0; c < p->d; c++) row[c] = from[c * width] * k;
+        cpu_row_store(o.data, o.dtype,
+                      t->b * o.stride[0] + (t->first + i) * o.stride[1] + t->h * o.stride[2], row,
+                      p->d);
     }
 }
 
-// Bias and causal mask of a tile of scores [n keys][width]; its queries start at `first`, its keys at `key`.
+// Scales, then bias and causal mask of a tile of scores [n keys][width]; its queries start at `first`, its keys at `key`.
 static void mask_scores(const attention_args *a, const task *t, float *s, int64_t width,
                         int64_t first, int64_t key, int64_t n)
 {
     int64_t last = t->first + t->n - first;
+    for (int64_t i = 0; i < n * width; i++) s[i] *= a->scale;
     for (int64_t i = 0; i < (last < width ? last : width); i++) {
         if (tensor_present(a->bias)) {
             const float *bias = (const float *)a->bias.data +
@@ -110,39 +135,52 @@ static void mask_scores(const attention_args *a, const task *t, float *s, int64_
     }
 }
 
-static void attend(const simd_table *simd, const attention_args *a, const task *t, const work *w)
+static void attend_block(const attention_args *a, const task *t, char *w, const plan *p,
+                         int64_t key, int64_t n)
 {
-    int64_t d = a->k[0].shape[3], width = simd->queries;
-    load_queries(w, a->q[t->stream], t, width);
+    const simd_attention *simd = p->simd;
+    int64_t width = simd->queries, padded = round_up(n, simd->key_step);
+    float *m = (float *)(void *)(w + p->state), *l = m + p->group, *factor = l + p->group,
+          *s = (float *)(void *)(w + p->s);
+    bool masked = tensor_present(a->bias) || a->causal;
+    for (int64_t q = 0; q < t->n; q += width) {
+        int64_t tile = q / width;
+        simd->scores(s, w + p->q + (size_t)tile * p->q_tile, w + p->k, padded, p->padded_d);
+        if (masked) mask_scores(a, t, s, width, t->first + q, key, n);
+        simd->softmax(w + p->p, s, n, masked ? 1.0f : a->scale, m + q, l + q, factor);
+        simd->accumulate((float *)(void *)(w + p->o + (size_t)tile * p->o_tile), w + p->p, w + p->v,
+                         padded, p->padded_d, factor);
+    }
+}
+
+static void attend(const attention_args *a, const task *t, char *w, const plan *p)
+{
+    const simd_attention *simd = p->simd;
+    if (simd->begin) simd->begin();
+    load_queries(w, a->q[t->stream], t, p);
     for (int stream = 0; stream < a->n_streams; stream++) {
         int64_t all = a->k[stream].shape[1];
         if (a->causal && all > t->first + t->n) all = t->first + t->n;
         for (int64_t key = 0; key < all; key += KEYS) {
-            int64_t n = all - key < KEYS ? all - key : KEYS;
-            load_rows(w->k, a->k[stream], t->b, t->h, key, n);
-            load_rows(w->v, a->v[stream], t->b, t->h, key, n);
-            for (int64_t q = 0; q < t->n; q += width) {
-                simd->scores(w->s, w->q + q * d, w->k, n, d, a->scale);
-                if (tensor_present(a->bias) || a->causal)
-                    mask_scores(a, t, w->s, width, t->first + q, key, n);
-                simd->softmax(w->s, n, w->m + q, w->l + q, w->factor);
-                simd->accumulate(w->o + q * d, w->s, w->v, n, d, w->factor);
-            }
+            int64_t n = all - key < KEYS ? all - key : KEYS, padded = round_up(n, simd->key_step);
+            load_rows(w + p->k, a->k[stream], t, key, n, padded, p);
+            load_rows(w + (simd->pack_v ? p->rows : p->v), a->v[stream], t, key, n, padded, p);
+            if (simd->pack_v) simd->pack_v(w + p->v, w + p->rows, padded, p->padded_d);
+            attend_block(a, t, w, p, key, n);
         }
     }
-    store_outputs(w, a->o[t->stream], t, width);
+    store_outputs(w, a->o[t->stream], t, p);
+    if (simd->end) simd->end();
 }
 
 static swd_status attention(swd_backend *b, const attention_args *a, void *ws, swd_stream *st,
                             swd_err *err)
 {
     (void)st, (void)err;
-    const simd_table *simd = simd_pick();
-    int64_t batch = a->k[0].shape[0], heads = a->k[0].shape[2], d = a->k[0].shape[3],
-            blocks[2] = {0, 0};
-    int64_t group = (int64_t)TILES * simd->queries;
+    plan p = plan_of(a);
+    int64_t batch = a->k[0].shape[0], heads = a->k[0].shape[2], blocks[2] = {0, 0};
     for (int i = 0; i < a->n_streams; i++)
-        if (tensor_present(a->q[i])) blocks[i] = (a->q[i].shape[1] + group - 1) / group;
+        if (tensor_present(a->q[i])) blocks[i] = (a->q[i].shape[1] + p.group - 1) / p.group;
     int64_t per = blocks[0] + blocks[1];
     int threads = cpu_of(b)->threads;
     (void)threads;
@@ -154,11 +192,10 @@ static swd_status attention(swd_backend *b, const attention_args *a, void *ws, s
 #endif
         int64_t block = i % per;
         task t = {.stream = block >= blocks[0], .h = i / per % heads, .b = i / per / heads};
-        t.first = (block - (t.stream ? blocks[0] : 0)) * group;
+        t.first = (block - (t.stream ? blocks[0] : 0)) * p.group;
         int64_t left = a->q[t.stream].shape[1] - t.first;
-        t.n = left < group ? left : group;
-        work w = work_at((float *)ws + (size_t)thread * work_floats(d), d);
-        attend(simd, a, &t, &w);
+        t.n = left < p.group ? left : p.group;
+        attend(a, &t, (char *)ws + (size_t)thread * p.bytes, &p);
     }
     return SWD_OK;
 }

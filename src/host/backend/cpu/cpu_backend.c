@@ -74,16 +74,17 @@ void backend_destroy(swd_backend **b)
     *b = NULL;
 }
 
-// AVX512_BF16: leaf 7.1, eax bit 5; AMX-BF16: leaf 7.0, edx bit 22. Both need the system to save the wide registers.
+// The unit that multiplies bf16 faster than float32; NULL: none.
 static const char *bf16_unit(void)
 {
-#if defined(__x86_64__)
-    unsigned a, b, c, d;
-    if (!dnn_has_bf16()) return NULL;
-    if (__get_cpuid_count(7, 0, &a, &b, &c, &d) && (d >> 22 & 1)) return "amx_bf16";
-    if (__get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 5 & 1)) return "avx512_bf16";
-#endif
-    return NULL;
+    switch (dnn_isa()) {
+    case DNN_ISA_AMX_BF16:
+        return "amx_bf16";
+    case DNN_ISA_AVX512_BF16:
+        return "avx512_bf16";
+    default:
+        return NULL;
+    }
 }
 
 static void cpu_name(char *buf, size_t n)

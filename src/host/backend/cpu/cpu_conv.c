@@ -41,7 +41,7 @@ static swd_status conv_create(swd_backend *b, swd_conv **out, swd_tensor weight,
     if (tensor_present(bias) && (bias.dtype != SWD_F32 || bias.ndim != 1 || bias.shape[0] != d[0]))
         return SWD_FAIL(err, SWD_ERR_ARGUMENT,
                         "the bias of a convolution to %lld channels is F32 [O]", (long long)d[0]);
-    if (compute == SWD_BF16 && !dnn_has_bf16()) compute = SWD_F32;
+    if (compute == SWD_BF16 && dnn_isa() < DNN_ISA_AVX512) compute = SWD_F32;
     swd_status s = SWD_OK;
     swd_conv *w = calloc(1, sizeof *w);
     if (!w) return SWD_FAIL(err, SWD_ERR_MEMORY, "no memory for a convolution");

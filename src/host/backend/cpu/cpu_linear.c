@@ -43,7 +43,7 @@ static swd_status linear_create(swd_backend *b, swd_linear **out, swd_tensor wei
     if (tensor_present(bias) && (bias.dtype != SWD_F32 || bias.ndim != 1 || bias.shape[0] != n))
         return SWD_FAIL(err, SWD_ERR_ARGUMENT, "the bias of a linear layer [%lld, %lld] is F32 [N]",
                         (long long)n, (long long)k);
-    if (compute == SWD_BF16 && !dnn_has_bf16()) compute = SWD_F32;
+    if (compute == SWD_BF16 && dnn_isa() < DNN_ISA_AVX512) compute = SWD_F32;
     dnn_engine *e = cpu_of(b)->dnn;
     swd_status s = SWD_OK;
     swd_linear *w = calloc(1, sizeof *w);

@@ -34,8 +34,18 @@ typedef struct dnn_key {
     bool bias;
 } dnn_key;
 
+// A weight in one order of its elements. Most shapes are served by the first; where oneDNN has only its reference loops for that
+// order and a shape (AMX convolutions of some widths), the shape gets a copy in the order that its fast ones ask for.
+typedef struct dnn_layout {
+    dnnl_memory_desc_t md;
+    void *data; // NULL: given to every product
+    size_t bytes;
+    struct dnn_layout *next;
+} dnn_layout;
+
 typedef struct dnn_plan {
     dnn_key key;
+    const dnn_layout *layout;
     dnnl_primitive_t primitive;
     dnnl_memory_t x, w, bias, y;
     struct dnn_plan *next;
@@ -46,10 +56,7 @@ struct dnn_weight {
     bool conv;
     swd_dtype compute;
     dnn_conv_shape shape; // a product: out = n, in = k
-    dnnl_memory_desc_t md;
-    bool has_md;
-    void *data;
-    size_t bytes;
+    dnn_layout *layouts;
     dnn_plan *plans;
 };
 
@@ -120,14 +127,22 @@ void dnn_engine_destroy(dnn_engine **e)
     *e = NULL;
 }
 
-bool dnn_has_bf16(void)
+dnn_isa_level dnn_isa(void)
 {
 #if defined(__x86_64__)
-    return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-           __builtin_cpu_supports("avx512dq");
-#else
-    return false;
+    static const struct {
+        unsigned isa;
+        dnn_isa_level level;
+    } levels[] = {{dnnl_cpu_isa_avx512_core_amx, DNN_ISA_AMX_BF16},
+                  {dnnl_cpu_isa_avx512_core_bf16, DNN_ISA_AVX512_BF16},
+                  {dnnl_cpu_isa_avx512_core, DNN_ISA_AVX512},
+                  {dnnl_cpu_isa_avx2, DNN_ISA_AVX2}};
+    unsigned has =
+        (unsigned)dnnl_get_effective_cpu_isa(); // each value has the bits of what it includes
+    for (size_t i = 0; i < sizeof levels / sizeof *levels; i++)
+        if ((has & levels[i].isa) == levels[i].isa) return levels[i].level;
 #endif
+    return DNN_ISA_ANY;
 }
 
 static dnnl_status_t attributes(dnnl_primitive_attr_t *attr, swd_act act)
@@ -169,7 +184,9 @@ static void mds_free(dnn_mds *m)
     md_free(&m->y);
 }
 
-static dnnl_status_t make_mds(dnn_mds *m, const dnn_weight *w, const dnn_key *key)
+// layout NULL: whichever order oneDNN likes best
+static dnnl_status_t make_mds(dnn_mds *m, const dnn_weight *w, const dnn_key *key,
+                              const dnn_layout *layout)
 {
     const dnn_conv_shape *s = &key->shape;
     dnnl_status_t st;
@@ -183,7 +200,7 @@ static dnnl_status_t make_mds(dnn_mds *m, const dnn_weight *w, const dnn_key *ke
         dnnl_dims_t wd = {s->out, s->in, s->kh, s->kw}, bd = {s->out};
         if ((st = md_strided(&m->x, 4, xd, xs, w->compute)) != dnnl_success) return st;
         if ((st = md_strided(&m->y, 4, yd, ys, key->y_dtype)) != dnnl_success) return st;
-        st = w->has_md ? md_copy(&m->w, MD(w->md)) : md_any(&m->w, 4, wd, w->compute);
+        st = layout ? md_copy(&m->w, MD(layout->md)) : md_any(&m->w, 4, wd, w->compute);
         if (st != dnnl_success) return st;
         return key->bias ? md_strided(&m->bias, 1, bd, one, SWD_F32) : dnnl_success;
     }
@@ -191,7 +208,7 @@ static dnnl_status_t make_mds(dnn_mds *m, const dnn_weight *w, const dnn_key *ke
     dnnl_dims_t wd = {s->in, s->out}, bd = {1, s->out}, bs = {s->out, 1};
     if ((st = md_strided(&m->x, 2, xd, xs, w->compute)) != dnnl_success) return st;
     if ((st = md_strided(&m->y, 2, yd, ys, key->y_dtype)) != dnnl_success) return st;
-    st = w->has_md ? md_copy(&m->w, MD(w->md)) : md_any(&m->w, 2, wd, w->compute);
+    st = layout ? md_copy(&m->w, MD(layout->md)) : md_any(&m->w, 2, wd, w->compute);
     if (st != dnnl_success) return st;
     return key->bias ? md_strided(&m->bias, 2, bd, bs, SWD_F32) : dnnl_success;
 }
@@ -227,10 +244,10 @@ static dnnl_status_t make_pd(dnnl_primitive_desc_t *pd, const dnn_weight *w, con
 }
 
 static swd_status make_pd_for(dnnl_primitive_desc_t *pd, dnn_mds *m, const dnn_weight *w,
-                              const dnn_key *key, swd_err *err)
+                              const dnn_key *key, const dnn_layout *layout, swd_err *err)
 {
     dnnl_primitive_attr_t attr = NULL;
-    dnnl_status_t st = make_mds(m, w, key);
+    dnnl_status_t st = make_mds(m, w, key, layout);
     if (st == dnnl_success) st = attributes(&attr, key->act);
     if (st == dnnl_success) st = make_pd(pd, w, key, m, attr);
     if (attr) dnnl_primitive_attr_destroy(attr);
@@ -251,11 +268,96 @@ static void plan_free(dnn_plan *p)
     free(p);
 }
 
+static void layout_free(dnn_layout *l)
+{
+    md_free(&l->md);
+    free(l->data);
+    free(l);
+}
+
+static dnnl_status_t reorder(dnn_engine *e, md_ref from_md, const void *from_data, dnn_layout *to)
+{
+    dnnl_primitive_desc_t pd = NULL;
+    dnnl_primitive_t reorder = NULL;
+    dnnl_memory_t from = NULL, into = NULL;
+    dnnl_status_t st = dnnl_memory_create(&from, from_md, e->engine, (void *)(uintptr_t)from_data);
+    if (st == dnnl_success) st = dnnl_memory_create(&into, MD(to->md), e->engine, to->data);
+    if (st == dnnl_success)
+        st = dnnl_reorder_primitive_desc_create(&pd, from_md, e->engine, MD(to->md), e->engine,
+                                                NULL);
+    if (st == dnnl_success) st = dnnl_primitive_create(&reorder, pd);
+    dnnl_exec_arg_t args[] = {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, into}};
+    if (st == dnnl_success) st = dnnl_primitive_execute(reorder, e->stream, 2, args);
+    if (st == dnnl_success) st = dnnl_stream_wait(e->stream);
+    if (reorder) dnnl_primitive_destroy(reorder);
+    if (pd) dnnl_primitive_desc_destroy(pd);
+    if (from) dnnl_memory_destroy(from);
+    if (into) dnnl_memory_destroy(into);
+    return st;
+}
+
+// The weight in the order that pd asks for, made from another order of it and kept.
+static swd_status layout_for(const dnn_layout **out, dnn_weight *w, dnnl_primitive_desc_t pd,
+                             md_ref from_md, const void *from_data, swd_err *err)
+{
+    md_ref md = dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0);
+    for (const dnn_layout *l = w->layouts; l; l = l->next)
+        if (dnnl_memory_desc_equal(MD(l->md), md)) {
+            *out = l;
+            return SWD_OK;
+        }
+    dnn_layout *l = calloc(1, sizeof *l);
+    dnnl_status_t st = l ? md_copy(&l->md, md) : dnnl_out_of_memory;
+    if (st == dnnl_success) {
+        l->bytes = (dnnl_memory_desc_get_size(MD(l->md)) + 63) / 64 * 64;
+        l->data = aligned_alloc(64, l->bytes);
+        st = l->data ? reorder(w->e, from_md, from_data, l) : dnnl_out_of_memory;
+    }
+    if (st != dnnl_success) {
+        if (l) layout_free(l);
+        return SWD_FAIL(err, st == dnnl_out_of_memory ? SWD_ERR_MEMORY : SWD_ERR_DEVICE,
+                        "oneDNN: cannot pack a weight (status %d)", (int)st);
+    }
+    dnn_layout **end = &w->layouts; // the first stays the first
+    while (*end) end = &(*end)->next;
+    *out = *end = l;
+    return SWD_OK;
+}
+
+static bool is_reference(dnnl_primitive_desc_t pd)
+{
+    const char *name = NULL;
+    return dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, &name) == dnnl_success &&
+           strncmp(name, "ref", 3) == 0;
+}
+
+// A primitive's descriptor in the first order of the weight, or where that has no fast loops, in a better one.
+static swd_status choose(dnnl_primitive_desc_t *pd, dnn_mds *m, const dnn_layout **layout,
+                         dnn_weight *w, const dnn_key *key, swd_err *err)
+{
+    const dnn_layout *first = w->layouts;
+    *layout = first;
+    SWD_TRY(make_pd_for(pd, m, w, key, first, err), err);
+    if (!w->conv || !is_reference(*pd)) return SWD_OK;
+    dnnl_primitive_desc_destroy(*pd);
+    mds_free(m);
+    SWD_TRY(make_pd_for(pd, m, w, key, NULL, err), err);
+    swd_status s = layout_for(layout, w, *pd, MD(first->md), first->data, err);
+    md_free(&m->w);
+    if (s == SWD_OK && md_copy(&m->w, MD((*layout)->md)) != dnnl_success)
+        s = SWD_FAIL(err, SWD_ERR_MEMORY, "no memory for a convolution's shape");
+    if (s == SWD_OK) return SWD_OK;
+    dnnl_primitive_desc_destroy(*pd);
+    mds_free(m);
+    return s;
+}
+
 static swd_status plan_make(dnn_plan **out, dnn_weight *w, const dnn_key *key, swd_err *err)
 {
     dnnl_primitive_desc_t pd = NULL;
+    const dnn_layout *layout = NULL;
     dnn_mds m;
-    SWD_TRY(make_pd_for(&pd, &m, w, key, err), err);
+    SWD_TRY(choose(&pd, &m, &layout, w, key, err), err);
     dnn_plan *p = calloc(1, sizeof *p);
     dnnl_engine_t e = w->e->engine;
     dnnl_status_t st = p ? dnnl_primitive_create(&p->primitive, pd) : dnnl_out_of_memory;
@@ -272,6 +374,7 @@ static swd_status plan_make(dnn_plan **out, dnn_weight *w, const dnn_key *key, s
                         "oneDNN: no primitive (status %d)", (int)st);
     }
     p->key = *key;
+    p->layout = layout;
     *out = p;
     return SWD_OK;
 }
@@ -282,7 +385,8 @@ static bool same_key(const dnn_key *a, const dnn_key *b)
            a->act == b->act && a->bias == b->bias;
 }
 
-static swd_status run(dnn_weight *w, const dnn_key *key, void *y, const void *x, const void *weight,
+// given: the weight of one made without memory
+static swd_status run(dnn_weight *w, const dnn_key *key, void *y, const void *x, const void *given,
                       const float *bias, swd_err *err)
 {
     dnn_plan *p = w->plans;
@@ -293,6 +397,7 @@ static swd_status run(dnn_weight *w, const dnn_key *key, void *y, const void *x,
         w->plans = p;
     }
     DNN_TRY(dnnl_memory_set_data_handle(p->x, (void *)(uintptr_t)x), "binding");
+    const void *weight = p->layout->data ? p->layout->data : given;
     DNN_TRY(dnnl_memory_set_data_handle(p->w, (void *)(uintptr_t)weight), "binding");
     DNN_TRY(dnnl_memory_set_data_handle(p->y, y), "binding");
     if (bias) DNN_TRY(dnnl_memory_set_data_handle(p->bias, (void *)(uintptr_t)bias), "binding");
@@ -306,48 +411,29 @@ static swd_status run(dnn_weight *w, const dnn_key *key, void *y, const void *x,
     return SWD_OK;
 }
 
-// Reorders the plain weight into the layout that the primitive of `key` asks for.
+// The plain weight in the order that suits `key`: the first one.
 static swd_status pack(dnn_weight *w, const dnn_key *key, const void *data, swd_dtype dtype,
                        swd_err *err)
 {
     const dnn_conv_shape *s = &w->shape;
-    dnnl_primitive_desc_t pd = NULL, reorder_pd = NULL;
-    dnnl_primitive_t reorder = NULL;
-    dnnl_memory_t from = NULL, to = NULL;
+    dnnl_primitive_desc_t pd = NULL;
     dnnl_memory_desc_t plain = {0};
+    const dnn_layout *layout = NULL;
     dnn_mds m;
-    SWD_TRY(make_pd_for(&pd, &m, w, key, err), err);
+    SWD_TRY(make_pd_for(&pd, &m, w, key, NULL, err), err);
     mds_free(&m);
     dnnl_dims_t cd = {s->out, s->in, s->kh, s->kw},
                 cs = {s->in * s->kh * s->kw, s->kh * s->kw, s->kw, 1};
     dnnl_dims_t ld = {s->in, s->out}, ls = {1, s->in};
-    dnnl_engine_t e = w->e->engine;
-    dnnl_status_t st = md_copy(&w->md, dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0));
+    dnnl_status_t st =
+        w->conv ? md_strided(&plain, 4, cd, cs, dtype) : md_strided(&plain, 2, ld, ls, dtype);
+    swd_status result =
+        st == dnnl_success
+            ? layout_for(&layout, w, pd, MD(plain), data, err)
+            : SWD_FAIL(err, SWD_ERR_DEVICE, "oneDNN: no plain weight (status %d)", (int)st);
     dnnl_primitive_desc_destroy(pd);
-    w->has_md = st == dnnl_success;
-    if (st == dnnl_success)
-        st = w->conv ? md_strided(&plain, 4, cd, cs, dtype) : md_strided(&plain, 2, ld, ls, dtype);
-    if (st == dnnl_success) {
-        w->bytes = (dnnl_memory_desc_get_size(MD(w->md)) + 63) / 64 * 64;
-        w->data = aligned_alloc(64, w->bytes);
-        st = w->data ? dnnl_memory_create(&from, MD(plain), e, (void *)(uintptr_t)data)
-                     : dnnl_out_of_memory;
-    }
-    if (st == dnnl_success) st = dnnl_memory_create(&to, MD(w->md), e, w->data);
-    if (st == dnnl_success)
-        st = dnnl_reorder_primitive_desc_create(&reorder_pd, MD(plain), e, MD(w->md), e, NULL);
-    if (st == dnnl_success) st = dnnl_primitive_create(&reorder, reorder_pd);
-    dnnl_exec_arg_t args[] = {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}};
-    if (st == dnnl_success) st = dnnl_primitive_execute(reorder, w->e->stream, 2, args);
-    if (st == dnnl_success) st = dnnl_stream_wait(w->e->stream);
-    if (reorder) dnnl_primitive_destroy(reorder);
-    if (reorder_pd) dnnl_primitive_desc_destroy(reorder_pd);
-    if (from) dnnl_memory_destroy(from);
-    if (to) dnnl_memory_destroy(to);
     md_free(&plain);
-    if (st == dnnl_success) return SWD_OK;
-    return SWD_FAIL(err, st == dnnl_out_of_memory ? SWD_ERR_MEMORY : SWD_ERR_DEVICE,
-                    "oneDNN: cannot pack a weight (status %d)", (int)st);
+    return result;
 }
 
 enum { TYPICAL_ROWS = 1024 };
@@ -379,12 +465,12 @@ swd_status dnn_linear_create(dnn_weight **out, dnn_engine *e, int64_t n, int64_t
         SWD_TRY_GOTO(s, pack(w, &key, data, dtype, err), err, fail);
     } else {
         dnnl_dims_t dims = {k, n}, strides = {1, k};
-        if (md_strided(&w->md, 2, dims, strides, SWD_F32) != dnnl_success) {
-            s = SWD_FAIL(err, SWD_ERR_DEVICE, "oneDNN: no layout for a weight [%lld, %lld]",
-                         (long long)n, (long long)k);
+        w->layouts = calloc(1, sizeof *w->layouts);
+        if (!w->layouts || md_strided(&w->layouts->md, 2, dims, strides, SWD_F32) != dnnl_success) {
+            s = SWD_FAIL(err, w->layouts ? SWD_ERR_DEVICE : SWD_ERR_MEMORY,
+                         "oneDNN: no layout for a weight [%lld, %lld]", (long long)n, (long long)k);
             goto fail;
         }
-        w->has_md = true;
     }
     *out = w;
     return SWD_OK;
@@ -420,15 +506,20 @@ void dnn_weight_destroy(dnn_weight **w)
         next = p->next;
         plan_free(p);
     }
-    if ((*w)->has_md) md_free(&(*w)->md);
-    free((*w)->data);
+    for (dnn_layout *l = (*w)->layouts, *next; l; l = next) {
+        next = l->next;
+        layout_free(l);
+    }
     free(*w);
     *w = NULL;
 }
 
 size_t dnn_weight_bytes(const dnn_weight *w)
 {
-    return w ? w->bytes : 0;
+    size_t bytes = 0;
+    if (w)
+        for (const dnn_layout *l = w->layouts; l; l = l->next) bytes += l->bytes;
+    return bytes;
 }
 
 swd_status dnn_matmul(dnn_weight *w, const float *plain, int64_t m, void *y, int64_t y_stride,
@@ -436,12 +527,12 @@ swd_status dnn_matmul(dnn_weight *w, const float *plain, int64_t m, void *y, int
                       swd_act act, swd_err *err)
 {
     dnn_key key = matmul_key(w, m, x_stride, y_stride, y_dtype, act, bias != NULL);
-    return run(w, &key, y, x, plain ? (const void *)plain : w->data, bias, err);
+    return run(w, &key, y, x, plain, bias, err);
 }
 
 swd_status dnn_convolve(dnn_weight *w, const dnn_conv_shape *s, void *y, swd_dtype y_dtype,
                         const void *x, const float *bias, swd_act act, swd_err *err)
 {
     dnn_key key = {.shape = *s, .y_dtype = y_dtype, .act = act, .bias = bias != NULL};
-    return run(w, &key, y, x, w->data, bias, err);
+    return run(w, &key, y, x, NULL, bias, err);
 }

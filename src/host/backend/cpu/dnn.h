@@ -16,8 +16,15 @@ typedef struct dnn_conv_shape {
 
 swd_status dnn_engine_create(dnn_engine **out, swd_err *err);
 void dnn_engine_destroy(dnn_engine **e);
-/* Whether oneDNN multiplies bf16 on this processor at all. */
-bool dnn_has_bf16(void);
+/* What oneDNN uses of this processor; ONEDNN_MAX_CPU_ISA lowers it, for the loops of our own too. Each includes those before it. */
+typedef enum dnn_isa_level {
+    DNN_ISA_ANY,
+    DNN_ISA_AVX2,
+    DNN_ISA_AVX512,      /* bf16 products exist from here on, without gain */
+    DNN_ISA_AVX512_BF16, /* native ones from here on */
+    DNN_ISA_AMX_BF16
+} dnn_isa_level;
+dnn_isa_level dnn_isa(void);
 
 /* Packs w [n, k] (F32 or BF16, copied) for products in dtype compute. w NULL: no memory, a plain float32 [n, k] is given to
  * every dnn_matmul instead. */

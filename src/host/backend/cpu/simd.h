@@ -1,30 +1,53 @@
 /* SPDX-License-Identifier: MIT */
-/* Inner loops of attention for one tile of queries, and of products with few rows, compiled for several instruction sets (simd_*.c) and picked at run time.
- * A tile is held transposed, queries along the vector: every step of the softmax is vertical, keys and values are read as they
- * lie, one element broadcast at a time. All pointers of tiles are 64-byte aligned. */
+/* Inner loops compiled for several instruction sets (simd_*.c) and picked at run time: tiles of attention, and products with few
+ * rows. A tile is held transposed, queries along the vector: every step of the softmax is vertical, keys and values are read
+ * one element (or bf16 pair) broadcast at a time. Pointers of tiles are 64-byte aligned. */
 #ifndef SWD_BACKEND_CPU_SIMD_H
 #define SWD_BACKEND_CPU_SIMD_H
 #include <stdbool.h>
 #include <stdint.h>
 
+enum { SIMD_QUERIES_MAX = 48 };
+
+/* Attention over operands of one type E: float32, or bf16 with float32 sums. Keys are rows [n][d]; n and d come padded with zeros to
+ * multiples of key_step and d_step, so that products need no borders; only softmax is told how many keys there are. */
+typedef struct simd_attention {
+    const char *name;
+    bool bf16;
+    int queries; /* Q: width of a tile */
+    int d_step, key_step;
+    /* Around the calls of one thread: state that the processor wants set up and given back (AMX tiles). NULL: none. */
+    void (*begin)(void);
+    void (*end)(void);
+    /* tile <- E [n][d], n <= Q; lanes past n are zero */
+    void (*pack_q)(void *tile, const void *rows, int64_t n, int64_t d);
+    /* values as accumulate reads them <- E [n][d]. NULL: as they lie */
+    void (*pack_v)(void *packed, const void *rows, int64_t n, int64_t d);
+    /* s[n][Q] = k[n][d] q */
+    void (*scores)(float *s, const void *q, const void *k, int64_t n, int64_t d);
+    /* p = exp(scale s - m) for the n keys, zero for those up to the next multiple of key_step; m[Q]: the running maximum of
+     * scale s (in units of this engine's own), l[Q]: the running sum; factor[Q]: what earlier sums are multiplied by. p may be s. */
+    void (*softmax)(void *p, float *s, int64_t n, float scale, float *m, float *l, float *factor);
+    /* o[d][Q] = o * factor + v^T p */
+    void (*accumulate)(float *o, const void *p, const void *v, int64_t n, int64_t d,
+                       const float *factor);
+} simd_attention;
+
 typedef struct simd_table {
     const char *name;
-    int queries; /* Q: width of a tile */
-    /* s[n][Q] = scale * k[n][d] q[d][Q]; rows of k contiguous */
-    void (*scores)(float *s, const float *q, const float *k, int64_t n, int64_t d, float scale);
-    /* s -> exp(s - m) with m[Q] the running maximum, l[Q] the running sum; factor[Q]: what earlier sums are multiplied by */
-    void (*softmax)(float *s, int64_t n, float *m, float *l, float *factor);
-    /* o[d][Q] = o * factor + v[n][d]^T s[n][Q]; d a multiple of 8 */
-    void (*accumulate)(float *o, const float *s, const float *v, int64_t n, int64_t d,
-                       const float *factor);
+    const simd_attention *attention;
     /* sum of x[n] w[n], w in bf16; no alignment */
     float (*dot_bf16)(const float *x, const uint16_t *w, int64_t n);
 } simd_table;
 
-enum { SIMD_QUERIES_MAX = 48 };
 extern const simd_table simd_plain;
 #if defined(__x86_64__)
 extern const simd_table simd_avx2, simd_avx512;
+extern const simd_attention simd_avx512_bf16, simd_amx_bf16;
+bool simd_amx_usable(void); /* asks the system for the tile registers */
 #endif
-const simd_table *simd_pick(void); /* the fastest this processor has */
+
+const simd_table *
+simd_pick(void); /* the fastest of this processor, within what ONEDNN_MAX_CPU_ISA allows */
+const simd_attention *simd_pick_bf16(void); /* NULL: bf16 operands are widened to float32 */
 #endif

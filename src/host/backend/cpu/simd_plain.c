@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Attention tiles on any processor: 4 lanes, no fused multiply-add.
+#include "backend/cpu/dnn.h"
 #include "backend/cpu/simd.h"
 
 #define LANES 4
@@ -17,9 +18,26 @@ static inline vf vf_fma(vf a, vf b, vf c)
 const simd_table *simd_pick(void)
 {
 #if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq"))
+    switch (dnn_isa()) {
+    case DNN_ISA_AMX_BF16:
+    case DNN_ISA_AVX512_BF16:
+    case DNN_ISA_AVX512:
         return &simd_avx512;
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return &simd_avx2;
+    case DNN_ISA_AVX2:
+        return &simd_avx2;
+    case DNN_ISA_ANY:
+        break;
+    }
 #endif
     return &simd_plain;
+}
+
+const simd_attention *simd_pick_bf16(void)
+{
+#if defined(__x86_64__)
+    dnn_isa_level isa = dnn_isa();
+    if (isa == DNN_ISA_AMX_BF16 && simd_amx_usable()) return &simd_amx_bf16;
+    if (isa >= DNN_ISA_AVX512_BF16) return &simd_avx512_bf16;
+#endif
+    return NULL;
 }
