@@ -35,6 +35,8 @@ static const attention_case single_cases[] = {
     {{"d80", SMALL, "f b"}, .b = 1, .h = 2, .d = 80, .nq = {17}, .scale = 1, .view = ODD},
     {{"d96", SMALL, "f b"}, .b = 1, .h = 2, .d = 96, .nq = {33}, .scale = 1, .packed = true},
     {{"d128", SMALL, "f b"}, .b = 1, .h = 2, .d = 128, .nq = {49}, .nk = {111}, .scale = 1},
+    {{"rows_in", SMALL, "f b"}, .b = 2, .h = 2, .d = 32, .nq = {33}, .scale = 1, .view = STRIDED_IN},
+    {{"rows_out", SMALL, "f b"}, .b = 2, .h = 2, .d = 32, .nq = {33}, .scale = 1, .view = STRIDED_OUT},
     {{"causal", SMALL, "f b"}, .b = 2, .h = 2, .d = 64, .nq = {77}, .scale = 1, .causal = true, .packed = true},
     {{"causal_steep", SMALL, "f b"}, .b = 1, .h = 2, .d = 64, .nq = {111}, .scale = 30, .causal = true},
     {{"causal_more_keys", SMALL, "f b"}, .b = 1, .h = 2, .d = 16, .nq = {19}, .nk = {99}, .scale = 1, .causal = true},

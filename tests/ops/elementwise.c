@@ -100,6 +100,8 @@ static const rows_case copy_cases[] = {
     {{"d3", SMALL, MIX}, .b = 2, .n = 3, .d = 3, .fill = FILL_BITS, .view = STRIDED},
     {{"d99", SMALL, MIX}, .b = 2, .n = 3, .d = 99, .fill = FILL_BITS, .view = ODD},
     {{"d1030", SMALL, MIX}, .b = 2, .n = 3, .d = 1030, .fill = FILL_BITS, .view = STRIDED},
+    {{"rows_in", SMALL, MIX}, .b = 3, .n = 5, .d = 19, .fill = FILL_BITS, .view = STRIDED_IN},
+    {{"rows_out", SMALL, MIX}, .b = 3, .n = 5, .d = 19, .fill = FILL_BITS, .view = STRIDED_OUT},
     {{"turned", SMALL, MIX}, .b = 3, .n = 5, .d = 19, .fill = FILL_BITS, .view = STRIDED, .turned = true},
     {{"parts", SMALL, MIX}, .b = 2, .n = 3, .d = 96, .parts = 8, .fill = FILL_BITS, .view = ODD},
     {{"vector", SMALL, MIX}, .d = 333, .fill = FILL_BITS, .view = ODD},

@@ -70,11 +70,12 @@ double act_exact(double x, swd_act act)
 double act_slack(double x, swd_act act)
 {
     const double k = 8; // exp, a sum, a quotient, two products and the rounding of their arguments
-    double size = fabs(act_exact(x, act));
+    double want = act_exact(x, act), size = fabs(want), flushed = FLUSHED;
     if (act == SWD_ACT_NONE || act == SWD_ACT_RELU) return 0;
     if (act == SWD_ACT_QUICK_GELU) size *= 1 + fabs(x); // 1.702 x is rounded before exp
     if (act == SWD_ACT_GELU_TANH || act == SWD_ACT_GELU_ERF)
         size = x < -10 ? 0 : fabs(x); // 1 + tanh and 1 + erf cancel, until they are exactly 0
-    return k * UNIT * size +
-           FLUSHED * (1 + fabs(x)); // exp(x) may be flushed before x multiplies it
+    if (x < -1 && fabs(want) < fabs(x) * FLUSHED)
+        flushed += fabs(want); // sigmoid(x) itself was flushed
+    return k * UNIT * size + flushed;
 }

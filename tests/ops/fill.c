@@ -24,23 +24,73 @@ double fill_uniform(fill_rng *r)
     return (double)(fill_bits(r) >> 40) * 0x1p-23 - 1.0;
 }
 
-// The ends of float32's exponentials lie at 87 to 89 and 103.3, of tanh at 9, of erf at 3.9.
-static const float special[] = {
-    0.0f,  -0.0f,  1e-40f, -1e-40f, 1e-45f, -1e-45f, 0x1p-24f, -0x1p-14f, 1e-20f, -1e-20f,
-    1e-3f, -1e-3f, 0.149f, -0.151f, 5,      -5,      9.5f,     -9.5f,     20,     -20,
-    87,    -87,    88.5f,  -88.5f,  -100,   -104,    120,      -120,      1e4f,   -1e4f,
-    1e12f, -1e12f, 1e20f,  -1e20f,  3e38f,  -3e38f,  NAN};
+// The ends of float32's exponentials lie at 87 to 89 and 103.3, of tanh at 9, of erf at 3.9; the last lines are ties of the 16-bit
+// types and their neighbours, at both ends of the range of f16 and at the far end of bf16.
+static const float special[] = {0.0f,
+                                -0.0f,
+                                1e-40f,
+                                -1e-40f,
+                                1e-45f,
+                                -1e-45f,
+                                0x1p-24f,
+                                -0x1p-14f,
+                                1e-20f,
+                                -1e-20f,
+                                1e-3f,
+                                -1e-3f,
+                                0.149f,
+                                -0.151f,
+                                5,
+                                -5,
+                                9.5f,
+                                -9.5f,
+                                20,
+                                -20,
+                                87,
+                                -87,
+                                88.5f,
+                                -88.5f,
+                                -100,
+                                -104,
+                                120,
+                                -120,
+                                1e4f,
+                                -1e4f,
+                                1e12f,
+                                -1e12f,
+                                1e20f,
+                                -1e20f,
+                                3e38f,
+                                -3e38f,
+                                NAN,
+                                65504,
+                                65519.99f,
+                                65520,
+                                -65520,
+                                0x1p-25f,
+                                0x1.000002p-25f,
+                                -0x1.8p-24f,
+                                0x1.4p-22f,
+                                0x1.fep127f,
+                                0x1.ff0002p127f,
+                                0x1.fefffep127f,
+                                -0x1.ffp127f};
 enum { N_SPECIAL = sizeof special / sizeof *special };
 
 static double special_at(int64_t i, swd_dtype type)
 {
     double x = (double)special[i % N_SPECIAL];
-    return type == SWD_F16 && fabs(x) > 65504 ? copysign(60000, x) : x;
+    return isinf(number_round(x, type)) ? copysign(type == SWD_F16 ? 65000 : 3e38, x) : x;
 }
 
+// Every fourth float32 is a tie of bf16; every other fourth one of f16, and in its range.
 static double any_bits(swd_dtype type, fill_rng *r)
 {
     uint64_t bits = fill_bits(r);
+    if (type == SWD_F32 && bits >> 62 == 0) bits = (bits & ~UINT64_C(0xffff)) | 0x8000;
+    if (type == SWD_F32 && bits >> 62 == 1)
+        return ldexp((double)((bits >> 32 & 0x7ff) | 0x400) + 0.5, (int)(bits & 31) - 26) *
+               (bits >> 48 & 1 ? -1 : 1);
     return number_load(&bits, type);
 }
 

@@ -36,17 +36,25 @@ void fixture_close(fixture *f)
     f->n = 0;
 }
 
-// Strides of a view; returns how many elements lie before element 0.
-static int64_t lay_out(swd_tensor *t, operand_view view)
+// Strides of a view; returns how many elements lie before element 0. i: of the operand, for strides of its own.
+static int64_t lay_out(swd_tensor *t, operand_view view, int i)
 {
-    if (view == PLAIN || t->ndim < 1) return 0;
-    int64_t stride = t->shape[t->ndim - 1];
-    stride = view == ODD ? (stride | 1) + 4 : (stride + 7) / 8 * 8 + 8;
-    for (int i = t->ndim - 2; i >= 0; i--) {
-        t->stride[i] = stride;
-        stride *= t->shape[i] + (view == ODD && i > 0 ? 2 : 1);
+    if (view == PLAIN) return 0;
+    int64_t stride = t->shape[t->ndim - 1], gap = 1 + i % 3;
+    stride = view == ODD ? (stride | 1) + 2 * gap : (stride + 7) / 8 * 8 + 8 * gap;
+    for (int d = t->ndim - 2; d >= 0; d--) {
+        t->stride[d] = stride;
+        stride *= t->shape[d] + gap;
     }
     return view == ODD ? 1 : 0;
+}
+
+static operand_view view_in_role(operand_view view, operand_role role)
+{
+    if (role == WEIGHT) return PLAIN;
+    if (view == STRIDED_IN) return role == OUT ? PLAIN : STRIDED;
+    if (view == STRIDED_OUT) return role == IN ? PLAIN : STRIDED;
+    return view;
 }
 
 int64_t element_offset(swd_tensor t, int64_t i)
@@ -68,7 +76,7 @@ operand *operand_add(fixture *f, const char *name, operand_role role, swd_dtype 
     int64_t n = tensor_numel(o->t), size = (int64_t)dtype_size(type);
     assert(n > 0);
     o->traffic = n;
-    o->first = GUARD + lay_out(&o->t, role == WEIGHT ? PLAIN : view) * size;
+    o->first = GUARD + lay_out(&o->t, view_in_role(view, role), f->n) * size;
     o->bytes = (size_t)(o->first + (element_offset(o->t, n - 1) + 1) * size + GUARD);
     if (role != OUT) {
         o->value = test_alloc((size_t)n, sizeof *o->value);

@@ -19,9 +19,11 @@ typedef enum operand_role {
 } operand_role; /* WEIGHT: on the host, to be packed */
 
 typedef enum operand_view {
-    PLAIN,   /* contiguous, 64-byte aligned */
-    STRIDED, /* rows and samples apart, every row 16-byte aligned where the buffer is */
-    ODD /* rows an odd number of elements apart, none of them aligned to more than an element, but by chance */
+    PLAIN, /* contiguous, 64-byte aligned */
+    STRIDED, /* rows and samples apart, every row 16-byte aligned; no two operands at the same strides */
+    ODD, /* rows an odd number of elements apart, none aligned to more than an element, but by chance */
+    STRIDED_IN,  /* results plain, */
+    STRIDED_OUT, /* or they alone strided */
 } operand_view;
 
 typedef struct operand {

@@ -268,6 +268,7 @@ CALL(linear_of_another_width, by_weight(ex, F32(2, 4), F32(2, 7), NONE, NONE, fa
 CALL(linear_to_another_width, by_weight(ex, F32(2, 5), F32(2, 8), NONE, NONE, false))
 CALL(linear_of_four_dimensions, by_weight(ex, F32(1, 1, 2, 4), F32(1, 1, 2, 8), NONE, NONE, false))
 CALL(residual_absent, by_weight(ex, F32(2, 4), F32(2, 8), NONE, NONE, true))
+CALL(gate_of_other_samples, by_weight(ex, F32(2, 3, 4), F32(2, 3, 8), F32(2, 3, 4), F32(3, 4), true))
 CALL(gate_without_samples, by_weight(ex, F32(2, 4), F32(2, 8), F32(2, 4), F32(2, 4), true))
 CALL(conv_without_weight, op_conv(F32(1, 3, 3, 2), F32(1, 3, 3, 3), NULL, SWD_ACT_NONE, NONE, ex))
 CALL(conv_of_other_channels, by_kernel(ex, F32(1, 5, 5, 2), F32(1, 5, 5, 4), false))
@@ -284,6 +285,8 @@ CALL(attention_bias_of_one_head, attend(ex, 1, 16, false, F32(1, 3, 3)))
 CALL(group_norm_no_group, op_group_norm(F32(1, 2, 2, 6), F32(1, 2, 2, 6), F32(6), F32(6), 0, 1e-6f, ex))
 CALL(group_norm_uneven, op_group_norm_silu(F32(1, 2, 2, 6), F32(1, 2, 2, 6), F32(6), F32(6), 4, 1e-6f, ex))
 CALL(rope_odd, op_qk_norm_rope(F32(1, 2, 1, 7), NONE, 1e-6f, F32(2, 3), F32(2, 3), ex))
+CALL(rope_of_another_width, op_qk_norm_rope(F32(1, 2, 1, 8), NONE, 1e-6f, F32(2, 3), F32(2, 3), ex))
+CALL(rope_of_other_positions, op_qk_norm_rope(F32(1, 2, 1, 8), NONE, 1e-6f, F32(3, 4), F32(3, 4), ex))
 CALL(relative_bias_near, op_relative_bias(F32(2, 3, 3), F32(32, 2), 8, ex))
 CALL(relative_bias_two_buckets, op_relative_bias(F32(2, 3, 3), F32(2, 2), 128, ex))
 CALL(relative_bias_odd_buckets, op_relative_bias(F32(2, 3, 3), F32(31, 2), 128, ex))
@@ -323,11 +326,11 @@ static const struct {
     swd_status (*call)(swd_exec *ex);
 } calls[] = {
     NAMED(linear_without_weight), NAMED(linear_of_another_width), NAMED(linear_to_another_width),
-    NAMED(linear_of_four_dimensions), NAMED(residual_absent), NAMED(gate_without_samples), NAMED(conv_without_weight),
+    NAMED(linear_of_four_dimensions), NAMED(residual_absent), NAMED(gate_of_other_samples), NAMED(gate_without_samples), NAMED(conv_without_weight),
     NAMED(conv_of_other_channels), NAMED(conv_to_another_size), NAMED(upsample_by_a_plain_weight), NAMED(upsample_without_weight),
     NAMED(attention_d12), NAMED(attention_d520), NAMED(attention_no_stream), NAMED(attention_three_streams),
     NAMED(attention_causal_joint), NAMED(attention_bias_joint), NAMED(attention_bias_of_one_head), NAMED(group_norm_no_group),
-    NAMED(group_norm_uneven), NAMED(rope_odd), NAMED(relative_bias_near), NAMED(relative_bias_two_buckets),
+    NAMED(group_norm_uneven), NAMED(rope_odd), NAMED(rope_of_another_width), NAMED(rope_of_other_positions), NAMED(relative_bias_near), NAMED(relative_bias_two_buckets),
     NAMED(relative_bias_odd_buckets), NAMED(sinusoid_odd), NAMED(patch_of_none), NAMED(patch_uneven), NAMED(unpatch_uneven),
     NAMED(position_over_the_table), NAMED(position_no_grid), NAMED(position_of_another_grid), NAMED(position_table_not_square),
     NAMED(resize_nan), NAMED(resize_negative), NAMED(resize_over_one), NAMED(resize_without_noise), NAMED(noise_without_seeds),
