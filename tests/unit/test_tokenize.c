@@ -4,6 +4,7 @@
 #include "text/clip_bpe.h"
 #include "text/t5_unigram.h"
 #include <criterion/criterion.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -127,6 +128,67 @@ Test(tokenize, small_clip_2)
 Test(tokenize, small_t5)
 {
     compare_t5("weights/emoji/tokenizer_3", 16, "small_3");
+}
+
+static clip_bpe *clip_under(const char *config)
+{
+    swd_mapping vocab = map("weights/emoji/tokenizer/vocab.json"),
+                merges = map("weights/emoji/tokenizer/merges.txt");
+    clip_bpe *t;
+    swd_err err = {0};
+    cr_assert_eq(clip_bpe_open_memory(&t, vocab.data, vocab.size, merges.data, merges.size, config,
+                                      strlen(config), &err),
+                 SWD_OK, "%s: %s", config, err.message);
+    mapping_close(&vocab);
+    mapping_close(&merges);
+    return t;
+}
+
+static t5_unigram *t5_under(const char *config)
+{
+    swd_mapping model = map("weights/emoji/tokenizer_3/spiece.model");
+    t5_unigram *t;
+    swd_err err = {0};
+    cr_assert_eq(t5_unigram_open_memory(&t, model.data, model.size, config, strlen(config), &err),
+                 SWD_OK, "%s: %s", config, err.message);
+    mapping_close(&model);
+    return t;
+}
+
+// The bundled vocabularies under 45 other configs, as transformers takes them.
+Test(tokenize, configs)
+{
+    swd_mapping file = map("tests/goldens/tokenizer/configs.json");
+    json_t *root = json_loadb((const char *)file.data, file.size, 0, NULL), *k;
+    const json_t *strings = json_object_get(root, "strings");
+    size_t i;
+    cr_assert_eq(json_array_size(strings), 22);
+    cr_assert_eq(json_array_size(json_object_get(root, "cases")), 45);
+    json_array_foreach(json_object_get(root, "cases"), i, k)
+    {
+        char *config = json_dumps(json_object_get(k, "config"), 0);
+        bool is_clip = strcmp(json_string_value(json_object_get(k, "kind")), "clip") == 0;
+        clip_bpe *clip = is_clip ? clip_under(config) : NULL;
+        t5_unigram *t5 = is_clip ? NULL : t5_under(config);
+        for (size_t j = 0; j < json_array_size(strings); j++) {
+            const char *s = json_string_value(json_array_get(strings, j));
+            const json_t *want = json_array_get(json_object_get(k, "ids"), j);
+            int32_t ids[16];
+            swd_status status = clip ? clip_bpe_encode(clip, ids, 16, NULL, s, strlen(s), NULL)
+                                     : t5_unigram_encode(t5, ids, 16, NULL, s, strlen(s), NULL);
+            cr_assert_eq(status, SWD_OK);
+            cr_assert_eq(json_array_size(want), 16);
+            for (size_t n = 0; n < 16; n++)
+                cr_assert_eq(ids[n], json_integer_value(json_array_get(want, n)),
+                             "%s: \"%s\": id %zu is %d, not %d", config, s, n, (int)ids[n],
+                             (int)json_integer_value(json_array_get(want, n)));
+        }
+        clip_bpe_close(&clip);
+        t5_unigram_close(&t5);
+        free(config);
+    }
+    json_decref(root);
+    mapping_close(&file);
 }
 
 // Truncation keeps start and end at every length.
@@ -270,6 +332,57 @@ Test(tokenize, truncated)
         free(exact);
     }
     cr_assert_geq(refused, 30);
+    mapping_close(&vocab);
+    mapping_close(&merges);
+    mapping_close(&model);
+}
+
+// What transformers refuses, cannot pad with, or does in a way that is not here: by the name of the field.
+Test(tokenize, refused_configs)
+{
+    static const struct {
+        const char *config, *part;
+        swd_status status;
+        bool t5_only;
+    } bad[] = {
+        {"{\"padding_side\":\"left\"}", "padding_side", SWD_ERR_UNSUPPORTED, false},
+        {"{\"truncation_side\":\"left\"}", "truncation_side", SWD_ERR_UNSUPPORTED, false},
+        {"{\"truncation_side\":1}", "truncation_side", SWD_ERR_FILE, false},
+        {"{\"split_special_tokens\":true}", "split_special_tokens", SWD_ERR_UNSUPPORTED, false},
+        {"{\"pad_token\":null}", "pad_token", SWD_ERR_FILE, false},
+        {"{\"pad_token\":\"[PAD]\"}", "[PAD]", SWD_ERR_FILE, false},
+        {"{\"unk_token\":null}", "unk_token", SWD_ERR_FILE, false},
+        {"{\"eos_token\":{\"text\":\"</s>\"}}", "eos_token", SWD_ERR_FILE, false},
+        {"{\"additional_special_tokens\":\"x\"}", "additional_special_tokens", SWD_ERR_FILE, false},
+        {"{\"additional_special_tokens\":[1]}", "additional_special_tokens[0]", SWD_ERR_FILE,
+         false},
+        {"{\"added_tokens_decoder\":{\"1\":\"x\"}}", "bad entry \"1\"", SWD_ERR_FILE, false},
+        {"{\"model_max_length\":-1}", "model_max_length", SWD_ERR_FILE, false},
+        {"{\"add_prefix_space\":\"yes\"}", "add_prefix_space", SWD_ERR_FILE, true},
+        {"{\"legacy\":0}", "legacy", SWD_ERR_FILE, true},
+        {"{\"extra_ids\":-1}", "extra_ids", SWD_ERR_FILE, true},
+        {"{\"extra_ids\":\"100\"}", "extra_ids", SWD_ERR_FILE, true},
+        {"{\"extra_ids\":5,\"additional_special_tokens\":[\"<extra_id_0>\"]}",
+         "\"extra_ids\" is 5, but \"additional_special_tokens\" has 1", SWD_ERR_FILE, true},
+    };
+    swd_mapping vocab = map("weights/emoji/tokenizer/vocab.json"),
+                merges = map("weights/emoji/tokenizer/merges.txt"),
+                model = map("weights/emoji/tokenizer_3/spiece.model");
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        const char *c = bad[i].config;
+        for (int t5 = bad[i].t5_only; t5 < 2; t5++) {
+            swd_err err = {0};
+            clip_bpe *clip = NULL;
+            t5_unigram *unigram = NULL;
+            swd_status s =
+                t5 ? t5_unigram_open_memory(&unigram, model.data, model.size, c, strlen(c), &err)
+                   : clip_bpe_open_memory(&clip, vocab.data, vocab.size, merges.data, merges.size,
+                                          c, strlen(c), &err);
+            cr_expect_eq(s, bad[i].status, "%s: %d %s", c, (int)s, err.message);
+            cr_expect(strstr(err.message, bad[i].part), "%s: %s", c, err.message);
+            cr_expect(!clip && !unigram);
+        }
+    }
     mapping_close(&vocab);
     mapping_close(&merges);
     mapping_close(&model);

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Token ids of transformers' fast tokenizers for a corpus of odd strings.
+"""Token ids of transformers' fast tokenizers (4.57.6, tokenizers 0.22.2) for a corpus of odd strings.
 
     python tools/reference/make_tokenizer_goldens.py tests/data/vocab weights/emoji tests/goldens/tokenizer
 
@@ -7,7 +7,9 @@ corpus.bin    each string: uint16 bytes, then UTF-8
 NAME.bin      NAME in {clip, clip_2, t5: the published vocabularies; small, small_2, small_3: the bundled model's}; each
               string of the corpus: uint8 count (without padding), then uint16 ids; at most 77 with start and end
 All numbers are little-endian.
+configs.json  {"strings", "cases": [{"kind", "config", "ids"}]}: the bundled vocabularies under other tokenizer_config.json files
 """
+import json
 import random
 import shutil
 import struct
@@ -68,6 +70,51 @@ def corpus():
     return out + [mixture(rng) for _ in range(1900)]
 
 
+B, E, T5E = "<|startoftext|>", "<|endoftext|>", "</s>"
+SHORT = ["", " ", "a", " a", "cat", "CAT</w> cat</w>", "a</s>b", "</s> a", "x </s>y", "<extra_id_0> a", "b<extra_id_4>a", "<unk><pad>",
+         "<pad> a", "<|StartOfText|>a", "a<|EndOfText|>b", "a<|endoftext|> b", "! cat !!", "a<own>b", "<OWN> <own>", "a  yy zz",
+         "word " * 20, "\u2581a b"]
+
+
+def token(content, normalized, **more):
+    return {"__type": "AddedToken", "content": content, "lstrip": False, "normalized": normalized, "rstrip": False,
+            "single_word": False, **more}
+
+
+def configs():
+    """(kind, tokenizer_config.json): absent, contradicting and unusual fields."""
+    extra = [f"<extra_id_{i}>" for i in range(100)]
+    for c in [{}, {"pad_token": "!"}, {"pad_token": B}, {"bos_token": "a</w>"}, {"eos_token": "a</w>"}, {"unk_token": B},
+              {"bos_token": token(B, False)}, {"eos_token": token(E, False)}, {"eos_token": token(E, True, lstrip=True)},
+              {"bos_token": token(B, True), "eos_token": token(E, True), "unk_token": token(E, True), "pad_token": E},
+              {"pad_token": token("!", False, rstrip=True)}, {"additional_special_tokens": ["<own>", "cat</w>"]},
+              {"additional_special_tokens": [token("<own>", True, lstrip=True)]},
+              {"added_tokens_decoder": {"9000": {"content": "zz", "special": False}, "8000": {"content": "yy", "special": True}}},
+              {"added_tokens_decoder": {"2046": {"content": B, "normalized": False, "special": True},
+                                        "2047": {"content": E, "normalized": True, "special": True}}},
+              {"add_prefix_space": True, "do_lower_case": False, "errors": "strict", "model_max_length": 16}]:
+        yield "clip", c
+    for prefix in ({}, {"add_prefix_space": True}, {"add_prefix_space": False}, {"add_prefix_space": None}):
+        for legacy in ({}, {"legacy": True}, {"legacy": False}, {"legacy": None}):
+            yield "t5", {**prefix, **legacy}
+    for c in [{"extra_ids": 0}, {"extra_ids": 5}, {"extra_ids": 0, "additional_special_tokens": extra}, {"additional_special_tokens": extra},
+              {"additional_special_tokens": ["<own>"]}, {"additional_special_tokens": []}, {"pad_token": T5E}, {"eos_token": "<unk>"},
+              {"eos_token": token(T5E, True)}, {"pad_token": token("<pad>", True, rstrip=True)}, {"unk_token": "\u2581a"},
+              {"added_tokens_decoder": {"0": {"content": "<pad>", "rstrip": True, "special": True, "normalized": True}}},
+              {"added_tokens_decoder": {"9001": {"content": "zz", "special": True}, "9000": {"content": "yy", "special": True}}}]:
+        yield "t5", c
+
+
+def under_config(kind, config, bundle):
+    with tempfile.TemporaryDirectory() as t:
+        source = bundle / ("tokenizer" if kind == "clip" else "tokenizer_3")
+        for f in ("vocab.json", "merges.txt") if kind == "clip" else ("spiece.model",):
+            shutil.copy(source / f, t)
+        (Path(t) / "tokenizer_config.json").write_text(json.dumps(config))
+        tokenizer = (CLIPTokenizerFast if kind == "clip" else T5TokenizerFast).from_pretrained(t)
+        return tokenizer(SHORT, truncation=True, max_length=16, padding="max_length")["input_ids"]
+
+
 def main(vocab, bundle, out):
     out.mkdir(parents=True, exist_ok=True)
     strings = corpus()
@@ -85,7 +132,9 @@ def main(vocab, bundle, out):
                                    ("small_3", bundle / "tokenizer_3", T5TokenizerFast)):
             ids = kind.from_pretrained(folder)(strings, truncation=True, max_length=LENGTH)["input_ids"]
             (out / f"{name}.bin").write_bytes(b"".join(struct.pack(f"<B{len(i)}H", len(i), *i) for i in ids))
-    print(len(strings), "strings")
+    cases = [{"kind": k, "config": c, "ids": under_config(k, c, bundle)} for k, c in configs()]
+    (out / "configs.json").write_text(json.dumps({"strings": SHORT, "cases": cases}, separators=(",", ":")))
+    print(len(strings), "strings,", len(cases), "configs")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
 #include "text/clip_bpe.h"
+#include "base/memory.h"
 #include "io/mapping.h"
+#include "text/special.h"
 #include "text/unicode_fix.h"
-#include "text/vocab.h"
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include <utf8proc.h>
 
 enum { CLIP_LENGTH = 77, CLIP_LENGTH_MAX = 1 << 20, CLIP_FILE_BYTES_MAX = 256 << 20 };
@@ -70,13 +70,14 @@ static swd_status read_vocab(clip_bpe *t, const swd_json *j, swd_err *err)
     return SWD_OK;
 }
 
-static swd_status put_merge(clip_bpe *t, const char *line, size_t n, int32_t rank, swd_err *err)
+static swd_status put_merge(clip_bpe *t, const char *line, size_t n, int32_t rank, const char *path,
+                            swd_err *err)
 {
     const char *gap = memchr(line, ' ', n);
     size_t left = gap ? (size_t)(gap - line) : 0, right = n - left - 1;
     if (!left || !right || memchr(gap + 1, ' ', right))
-        return SWD_FAIL(err, SWD_ERR_FILE,
-                        "merges.txt: merge %d is not two tokens with a blank between", (int)rank);
+        return SWD_FAIL(err, SWD_ERR_FILE, "%s: merge %d is not two tokens with a blank between",
+                        path, (int)rank);
     char *joined = malloc(n);
     if (!joined) return SWD_FAIL(err, SWD_ERR_MEMORY, "no memory for a merge");
     memcpy(joined, line, left);
@@ -85,18 +86,18 @@ static swd_status put_merge(clip_bpe *t, const char *line, size_t n, int32_t ran
     int32_t id = str_map_find(&t->vocab, joined, n - 1);
     free(joined);
     if (a < 0 || b < 0 || id < 0)
-        return SWD_FAIL(err, SWD_ERR_FILE,
-                        "merges.txt: merge %d uses a token that vocab.json lacks", (int)rank);
+        return SWD_FAIL(err, SWD_ERR_FILE, "%s: merge %d uses a token that vocab.json lacks", path,
+                        (int)rank);
     uint64_t pair = (uint64_t)(uint32_t)a << 32 | (uint32_t)b;
     *merge_slot(t, pair) = (merge){pair, rank, id};
     return SWD_OK;
 }
 
-static swd_status read_merges(clip_bpe *t, const char *s, size_t n, swd_err *err)
+static swd_status read_merges(clip_bpe *t, const char *s, size_t n, const char *path, swd_err *err)
 {
     size_t lines = 1;
     for (size_t i = 0; i < n; i++) lines += s[i] == '\n';
-    if (lines > TEXT_TOKENS_MAX) return SWD_FAIL(err, SWD_ERR_FILE, "merges.txt: %zu lines", lines);
+    if (lines > TEXT_TOKENS_MAX) return SWD_FAIL(err, SWD_ERR_FILE, "%s: %zu lines", path, lines);
     for (t->merges_capacity = 64; t->merges_capacity < 2 * lines;) t->merges_capacity *= 2;
     t->merges = malloc(t->merges_capacity * sizeof *t->merges);
     if (!t->merges) return SWD_FAIL(err, SWD_ERR_MEMORY, "no memory for %zu merges", lines);
@@ -108,52 +109,41 @@ static swd_status read_merges(clip_bpe *t, const char *s, size_t n, swd_err *err
         size_t length = end - i;
         if (length && s[end - 1] == '\r') length--;
         if (!length || (!i && length >= 9 && !memcmp(s, "#version:", 9))) continue;
-        SWD_TRY(put_merge(t, s + i, length, rank++, err), err);
+        SWD_TRY(put_merge(t, s + i, length, rank++, path, err), err);
     }
     return SWD_OK;
 }
 
-static swd_status special_id(int32_t *id, clip_bpe *t, const swd_json *config, const char *field,
-                             swd_err *err)
+/* As CLIPTokenizerFast: specials that are plain strings are looked for in the normalised text, but for the pad. */
+static swd_status read_special_tokens(clip_bpe *t, const char *vocab_path, const swd_json *config,
+                                      swd_err *err)
 {
-    const char *text = NULL,
-               *dflt = strcmp(field, "bos_token") ? "<|endoftext|>" : "<|startoftext|>";
-    if (config->root)
-        SWD_TRY(special_token_read(&text, config, field, dflt, err), err);
-    else
-        text = dflt;
-    const added_token *known = added_tokens_by_text(&t->added, text);
-    *id = known ? known->id : str_map_find(&t->vocab, text, strlen(text));
-    if (*id < 0)
-        return SWD_FAIL(err, SWD_ERR_FILE, "vocab.json: no token \"%.40s\", which is the %s", text,
-                        field);
-    added_token token = {.text = (char *)text, .n = strlen(text), .id = *id};
-    return added_tokens_put(&t->added, &token, err);
+    static const char begin[] = "<|startoftext|>", end[] = "<|endoftext|>";
+    special_source s = {&t->added, config, &t->vocab, vocab_path, (int32_t)t->vocab.count};
+    SWD_TRY(special_tokens_read_decoder(&s, err), err);
+    SWD_TRY(special_token_id(&t->bos, &s, "bos_token", begin, true, err), err);
+    SWD_TRY(special_token_id(&t->eos, &s, "eos_token", end, true, err), err);
+    SWD_TRY(special_token_id(&t->unk, &s, "unk_token", end, true, err), err);
+    SWD_TRY(special_token_id(&t->pad, &s, "pad_token", end, false, err), err);
+    return special_tokens_read_additional(&s, err);
 }
 
 static swd_status open_parts(clip_bpe *t, const swd_json *vocab, const swd_mapping *merges,
-                             const swd_json *config, swd_err *err)
+                             const char *merges_path, const swd_json *config, swd_err *err)
 {
+    SWD_TRY(tokenizer_config_check(config, err), err);
     SWD_TRY(read_vocab(t, vocab, err), err);
-    SWD_TRY(read_merges(t, (const char *)merges->data, merges->size, err), err);
-    t->max_length = CLIP_LENGTH;
-    if (config->root) {
-        SWD_TRY(added_tokens_read(&t->added, config, &t->vocab, err), err);
-        SWD_TRY(max_length_read(&t->max_length, config, CLIP_LENGTH, CLIP_LENGTH_MAX, err), err);
-    }
-    SWD_TRY(special_id(&t->bos, t, config, "bos_token", err), err);
-    SWD_TRY(special_id(&t->eos, t, config, "eos_token", err), err);
-    SWD_TRY(special_id(&t->unk, t, config, "unk_token", err), err);
-    SWD_TRY(special_id(&t->pad, t, config, "pad_token", err), err);
-    return SWD_OK;
+    SWD_TRY(read_merges(t, (const char *)merges->data, merges->size, merges_path, err), err);
+    SWD_TRY(read_special_tokens(t, vocab->path, config, err), err);
+    return max_length_read(&t->max_length, config, CLIP_LENGTH, CLIP_LENGTH_MAX, err);
 }
 
 static swd_status finish_open(clip_bpe **out, const swd_json *vocab, const swd_mapping *merges,
-                              const swd_json *config, swd_err *err)
+                              const char *merges_path, const swd_json *config, swd_err *err)
 {
     clip_bpe *t = calloc(1, sizeof *t);
     if (!t) return SWD_FAIL(err, SWD_ERR_MEMORY, "no memory for a tokenizer");
-    swd_status s = open_parts(t, vocab, merges, config, err);
+    swd_status s = open_parts(t, vocab, merges, merges_path, config, err);
     if (s != SWD_OK) clip_bpe_close(&t);
     *out = t;
     return s;
@@ -168,7 +158,7 @@ swd_status clip_bpe_open_memory(clip_bpe **out, const void *vocab, size_t n_voca
     *out = NULL;
     swd_status s = json_parse(&v, "vocab.json", vocab, n_vocab, err);
     if (s == SWD_OK && config) s = json_parse(&c, "tokenizer_config.json", config, n_config, err);
-    if (s == SWD_OK) s = finish_open(out, &v, &m, &c, err);
+    if (s == SWD_OK) s = finish_open(out, &v, &m, "merges.txt", &c, err);
     json_close(&v);
     json_close(&c);
     return s;
@@ -178,19 +168,20 @@ swd_status clip_bpe_open(clip_bpe **out, const char *dir, swd_err *err)
 {
     swd_json v = {0}, c = {0};
     swd_mapping m = {0};
-    char path[4096];
+    char *vocab = NULL, *merges = NULL, *config = NULL;
     swd_status s;
     *out = NULL;
-    if (strlen(dir) > sizeof path - 64)
-        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "%.80s...: the path is too long", dir);
-    snprintf(path, sizeof path, "%s/vocab.json", dir);
-    SWD_TRY_GOTO(s, json_open(&v, path, err), err, done);
-    snprintf(path, sizeof path, "%s/merges.txt", dir);
-    SWD_TRY_GOTO(s, mapping_open(&m, path, CLIP_FILE_BYTES_MAX, err), err, done);
-    snprintf(path, sizeof path, "%s/tokenizer_config.json", dir);
-    if (!access(path, F_OK)) SWD_TRY_GOTO(s, json_open(&c, path, err), err, done);
-    SWD_TRY_GOTO(s, finish_open(out, &v, &m, &c, err), err, done);
+    SWD_TRY_GOTO(s, path_join(&vocab, dir, "vocab.json", err), err, done);
+    SWD_TRY_GOTO(s, path_join(&merges, dir, "merges.txt", err), err, done);
+    SWD_TRY_GOTO(s, path_join(&config, dir, "tokenizer_config.json", err), err, done);
+    SWD_TRY_GOTO(s, json_open(&v, vocab, err), err, done);
+    SWD_TRY_GOTO(s, mapping_open(&m, merges, CLIP_FILE_BYTES_MAX, err), err, done);
+    if (path_exists(config)) SWD_TRY_GOTO(s, json_open(&c, config, err), err, done);
+    SWD_TRY_GOTO(s, finish_open(out, &v, &m, merges, &c, err), err, done);
 done:
+    free(vocab);
+    free(merges);
+    free(config);
     json_close(&v);
     json_close(&c);
     mapping_close(&m);

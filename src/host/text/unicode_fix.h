@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-/* The tokenizers that models were trained with class and lower letters by Unicode 16 and compose by older tables; utf8proc
+/* tokenizers 0.22.2 classes letters by Unicode 16, lowers them by 17 and composes by older tables; utf8proc
  * follows whichever version it was built for. These differences make the ids independent of it (2.8, Unicode 15.0, and up). */
 #ifndef SWD_TEXT_UNICODE_FIX_H
 #define SWD_TEXT_UNICODE_FIX_H

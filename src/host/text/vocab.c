@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT
 #include "text/vocab.h"
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <utf8proc.h>
@@ -106,98 +105,6 @@ void text_ids_put(text_ids *ids, int32_t id)
     if (ids->n < ids->max) ids->id[ids->n++] = id;
 }
 
-const added_token *added_tokens_by_text(const added_tokens *a, const char *text)
-{
-    for (int i = 0; i < a->n; i++)
-        if (!strcmp(a->token[i].text, text)) return &a->token[i];
-    return NULL;
-}
-
-swd_status added_tokens_put(added_tokens *a, const added_token *t, swd_err *err)
-{
-    if (!t->n || added_tokens_by_text(a, t->text)) return SWD_OK;
-    if (a->n >= TEXT_ADDED_MAX)
-        return SWD_FAIL(err, SWD_ERR_FILE, "more than %d special tokens", TEXT_ADDED_MAX);
-    if (t->n > TEXT_ADDED_BYTES_MAX)
-        return SWD_FAIL(err, SWD_ERR_FILE, "a special token of %zu bytes; at most %d are supported",
-                        t->n, TEXT_ADDED_BYTES_MAX);
-    if (a->n == a->capacity) {
-        int want = a->capacity ? 2 * a->capacity : 16;
-        added_token *p = realloc(a->token, (size_t)want * sizeof *p);
-        if (!p) return SWD_FAIL(err, SWD_ERR_MEMORY, "no memory for %d special tokens", want);
-        a->token = p;
-        a->capacity = want;
-    }
-    added_token copy = *t;
-    copy.text = malloc(t->n + 1);
-    if (!copy.text) return SWD_FAIL(err, SWD_ERR_MEMORY, "no memory for a special token");
-    memcpy(copy.text, t->text, t->n);
-    copy.text[t->n] = '\0';
-    a->token[a->n++] = copy;
-    return SWD_OK;
-}
-
-swd_status added_tokens_read(added_tokens *a, const swd_json *config, const str_map *vocab,
-                             swd_err *err)
-{
-    json_t *list = json_object_get(config->root, "added_tokens_decoder"), *entry;
-    if (!list || json_is_null(list)) return SWD_OK;
-    if (!json_is_object(list))
-        return SWD_FAIL(err, SWD_ERR_FILE, "%s: added_tokens_decoder is no object", config->path);
-    const char *key;
-    json_object_foreach(list, key, entry)
-    {
-        char *end;
-        long id = strtol(key, &end, 10);
-        const char *text = json_string_value(json_object_get(entry, "content"));
-        if (*end || end == key || id < 0 || id >= TEXT_TOKENS_MAX || !text)
-            return SWD_FAIL(err, SWD_ERR_FILE, "%s: added_tokens_decoder: bad entry \"%.40s\"",
-                            config->path, key);
-        added_token t = {
-            .text = (char *)text, .n = strlen(text), .id = str_map_find(vocab, text, strlen(text))};
-        if (t.id < 0) t.id = (int32_t)id;
-        json_t *normalized = json_object_get(entry, "normalized");
-        t.normalized = normalized ? json_is_true(normalized)
-                                  : !json_is_true(json_object_get(entry, "special"));
-        t.lstrip = json_is_true(json_object_get(entry, "lstrip"));
-        t.rstrip = json_is_true(json_object_get(entry, "rstrip"));
-        t.single_word = json_is_true(json_object_get(entry, "single_word"));
-        SWD_TRY(added_tokens_put(a, &t, err), err);
-    }
-    return SWD_OK;
-}
-
-void added_tokens_free(added_tokens *a)
-{
-    for (int i = 0; i < a->n; i++) free(a->token[i].text);
-    free(a->token);
-    *a = (added_tokens){0};
-}
-
-swd_status special_token_read(const char **text, const swd_json *config, const char *field,
-                              const char *dflt, swd_err *err)
-{
-    json_t *v = json_object_get(config->root, field);
-    if (json_is_object(v)) v = json_object_get(v, "content");
-    if (v && !json_is_null(v) && !json_is_string(v))
-        return SWD_FAIL(err, SWD_ERR_FILE, "%s: %s is neither a string nor an object with content",
-                        config->path, field);
-    *text = json_is_string(v) ? json_string_value(v) : dflt;
-    return SWD_OK;
-}
-
-swd_status max_length_read(int *out, const swd_json *config, int dflt, int limit, swd_err *err)
-{
-    json_t *v = json_object_get(config->root, "model_max_length");
-    *out = dflt;
-    if (!v || json_is_null(v)) return SWD_OK;
-    if (!json_is_number(v) || json_number_value(v) < 1)
-        return SWD_FAIL(err, SWD_ERR_FILE, "%s: model_max_length is no positive number",
-                        config->path);
-    *out = json_number_value(v) > limit ? dflt : (int)json_number_value(v);
-    return SWD_OK;
-}
-
 int32_t text_decode(const char *s, size_t n, size_t *length)
 {
     utf8proc_int32_t c;
@@ -224,56 +131,4 @@ bool text_is_space(int32_t c)
     return (c >= 9 && c <= 13) || c == 0x20 || c == 0x85 || c == 0xa0 || c == 0x1680 ||
            (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f ||
            c == 0x205f || c == 0x3000;
-}
-
-static bool is_word(int32_t c)
-{
-    int k = utf8proc_category(c);
-    return c == 0x200c || c == 0x200d || (k >= UTF8PROC_CATEGORY_LU && k <= UTF8PROC_CATEGORY_ND) ||
-           k == UTF8PROC_CATEGORY_PC;
-}
-
-static size_t char_before(const char *s, size_t at)
-{
-    do at--;
-    while (at && ((unsigned char)s[at] & 0xc0) == 0x80);
-    return at;
-}
-
-static bool alone(const char *s, size_t n, size_t start, size_t stop)
-{
-    size_t k;
-    if (start && is_word(text_decode(s + char_before(s, start), n, &k))) return false;
-    return stop == n || !is_word(text_decode(s + stop, n - stop, &k));
-}
-
-bool added_tokens_next(const added_tokens *a, bool normalized, const char *s, size_t n, size_t at,
-                       size_t *start, size_t *stop, int32_t *id)
-{
-    for (size_t i = at; i < n; i++) {
-        const added_token *best = NULL;
-        for (int j = 0; j < a->n; j++) {
-            const added_token *t = &a->token[j];
-            if (t->normalized != normalized || t->text[0] != s[i] || t->n > n - i ||
-                memcmp(t->text, s + i, t->n))
-                continue;
-            if (!best || t->n > best->n) best = t;
-        }
-        if (!best) continue;
-        if (best->single_word && !alone(s, n, i, i + best->n)) {
-            i += best->n - 1;
-            continue;
-        }
-        *start = i;
-        *stop = i + best->n;
-        *id = best->id;
-        size_t k;
-        while (best->lstrip && *start > at &&
-               text_is_space(text_decode(s + char_before(s, *start), n, &k)))
-            *start = char_before(s, *start);
-        while (best->rstrip && *stop < n && text_is_space(text_decode(s + *stop, n - *stop, &k)))
-            *stop += k;
-        return true;
-    }
-    return false;
 }
