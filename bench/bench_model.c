@@ -8,12 +8,11 @@
 #include "harness.h"
 #include "machine.h"
 #include "meter.h"
+#include "networks.h"
 #include "vendor.h"
 #include "base/clock.h"
 #include "base/memory.h"
-#include "base/rng.h"
 #include "pipeline/assemble.h"
-#include "pipeline/prompt.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,106 +26,24 @@ typedef struct session {
     bench *b;
     pipeline p;
     swd_err *err;
+    network network; // at work
     meter meter;
     meter kept[BENCH_RUNS_MAX]; // after each run
     int n_kept;
 } session;
-
-static void keep_meter(session *s)
-{
-    if (s->n_kept < BENCH_RUNS_MAX) s->kept[s->n_kept++] = s->meter;
-}
 
 static const char *precision_name(const session *s)
 {
     return s->p.compute == SWD_BF16 ? "bf16" : "f32";
 }
 
-/* ---- a network's forward pass as a case ---- */
-
-typedef struct forward {
-    session *s;
-    swd_exec ex;
-    // prepare: inputs and outputs from the exec, filled unless it measures (dry). run: once, also dry.
-    swd_status (*prepare)(struct forward *f, swd_exec *ex);
-    swd_status (*run)(struct forward *f, swd_exec *ex);
-    int64_t batch, side, text; // latents, tokens of text
-    int encoder;               // 0, 1: CLIP; 2: T5
-    swd_tensor latents, out, t, context, pooled, ids;
-    int32_t host_ids[SWD_TOKENS_MAX];
-} forward;
-
-static swd_tensor random_tensor(swd_exec *ex, float scale, int ndim, int64_t a, int64_t b,
-                                int64_t c, int64_t d)
+static swd_status run_network(void *arg, swd_err *err)
 {
-    swd_tensor t = exec_alloc(ex, SWD_F32, (int64_t[]){a, b, c, d}, ndim);
-    if (ex->dry) return t;
-    philox_randn(t.data, tensor_numel(t), 0, 7, (uint32_t)ndim);
-    for (int64_t i = 0; i < tensor_numel(t); i++) ((float *)t.data)[i] *= scale;
-    return t;
-}
-
-static swd_status prepare_step(forward *f, swd_exec *ex)
-{
-    const config_sd3 *c = &f->s->p.transformer_config;
-    f->latents = random_tensor(ex, 1, 4, f->batch, c->in_channels, f->side, f->side);
-    f->out = exec4(ex, SWD_F32, f->batch, c->in_channels, f->side, f->side);
-    f->context = random_tensor(ex, 0.3f, 3, f->batch, f->text, c->joint_attention_dim, 0);
-    f->pooled = random_tensor(ex, 0.3f, 2, f->batch, c->pooled_projection_dim, 0, 0);
-    f->t = exec1(ex, SWD_F32, f->batch);
-    return op_fill(f->t, 700, ex);
-}
-
-static swd_status run_step(forward *f, swd_exec *ex)
-{
-    return mmdit_forward(f->out, f->latents, f->t, f->context, f->pooled, f->s->p.transformer, ex);
-}
-
-static swd_status prepare_decode(forward *f, swd_exec *ex)
-{
-    int64_t pixels = f->side * pipeline_vae_factor(&f->s->p);
-    f->latents = random_tensor(ex, 1, 4, 1, f->s->p.vae_config.latent_channels, f->side, f->side);
-    f->out = exec4(ex, SWD_U8, 1, pixels, pixels, 3);
+    session *s = arg;
+    memset(&s->meter, 0, sizeof s->meter);
+    SWD_TRY(network_forward(&s->network, err), err);
+    if (s->n_kept < BENCH_RUNS_MAX) s->kept[s->n_kept++] = s->meter;
     return SWD_OK;
-}
-
-static swd_status run_decode(forward *f, swd_exec *ex)
-{
-    return vae_decode(f->out, f->latents, f->s->p.decoder, ex);
-}
-
-static swd_status prepare_encoder(forward *f, swd_exec *ex)
-{
-    const pipeline *p = &f->s->p;
-    int n = 0;
-    RUN(prompt_tokenize(f->host_ids, &n, "a photograph of an astronaut riding a horse", f->encoder,
-                        (int)f->text, p, ex->err));
-    f->ids = exec2(ex, SWD_I32, 1, n);
-    if (f->encoder == 2) {
-        f->out = exec3(ex, SWD_F32, 1, n, p->t5_config.d_model);
-    } else {
-        f->out = exec3(ex, SWD_F32, 1, n, p->clip_config[f->encoder].hidden_size);
-        f->pooled = exec2(ex, SWD_F32, 1, p->clip_config[f->encoder].projection_dim);
-    }
-    return ex->dry ? SWD_OK
-                   : ex->backend->upload(ex->backend, f->ids, f->host_ids, ex->stream, ex->err);
-}
-
-static swd_status run_encoder(forward *f, swd_exec *ex)
-{
-    const pipeline *p = &f->s->p;
-    if (f->encoder == 2) return t5_forward(f->out, f->ids, p->t5, ex);
-    return clip_text_forward(f->out, f->pooled, f->ids, f->host_ids, p->clip[f->encoder], ex);
-}
-
-static swd_status run_forward(void *arg, swd_err *err)
-{
-    forward *f = arg;
-    f->ex.err = err;
-    memset(&f->s->meter, 0, sizeof f->s->meter);
-    swd_status s = f->run(f, &f->ex);
-    keep_meter(f->s);
-    return s;
 }
 
 /* ---- oneDNN's products of the same shapes ---- */
@@ -222,42 +139,38 @@ static void report_split(session *s, const char *name, const bench_result *r, ve
             rate * 1e-9, vendor / linear, meter_flop(m) / r->wall.median / rate);
 }
 
-// Sizes the slab, counts the work with one run, then measures. with_vendor: beside oneDNN's products.
-static swd_status measure(session *s, forward *f, const char *name, bool with_vendor)
+// Prepares a network, counts its work with one run, then measures. with_vendor: beside oneDNN's products.
+static swd_status measure(session *s, network n, const char *name, bool with_vendor)
 {
     if (!bench_wanted(s->b, name)) return SWD_OK;
-    swd_exec dry = pipeline_exec(&s->p, true, s->err);
-    f->s = s;
+    n.p = &s->p;
+    s->network = n;
     s->n_kept = 0;
-    SWD_TRY(f->prepare(f, &dry), s->err);
-    SWD_TRY(f->run(f, &dry), s->err);
-    SWD_TRY(pipeline_reserve(&s->p, dry.peak, s->err), s->err);
-    f->ex = pipeline_exec(&s->p, false, s->err);
-    SWD_TRY(f->prepare(f, &f->ex), s->err);
+    SWD_TRY(network_prepare(&s->network, s->err), s->err);
     machine_peak_reset();
-    SWD_TRY(run_forward(f, s->err), s->err);
-    double peak = machine_peak_bytes();
+    SWD_TRY(run_network(s, s->err), s->err);
+    double peak = machine_peak_bytes(0), slab = (double)s->network.slab_bytes,
+           held = (double)s->p.backend->weight_bytes(s->p.backend);
     vendor_set *v = NULL;
     if (with_vendor) SWD_TRY(swd_calloc(&v, 1, sizeof *v, "oneDNN's products", s->err), s->err);
     swd_status st = v ? vendor_make(v, &s->meter, s->err) : SWD_OK;
     bench_case cases[2] = {
         {.name = name,
          .precision = precision_name(s),
-         .run = run_forward,
-         .arg = f,
+         .run = run_network,
+         .arg = s,
          .flop = meter_flop(&s->meter)},
         {.name = "oneDNN's products", .precision = precision_name(s), .run = vendor_run, .arg = v}};
     bench_result r[2];
     if (st == SWD_OK) st = bench_run(r, s->b, cases, v ? 2 : 1, s->err);
     if (st == SWD_OK) {
         report_split(s, name, &r[0], v);
-        bench_value(s->b, name, "slab_bytes", (double)dry.peak);
-        bench_value(s->b, name, "weight_bytes", (double)s->p.backend->weight_bytes(s->p.backend));
+        bench_value(s->b, name, "slab_bytes", slab);
+        bench_value(s->b, name, "weight_bytes", held);
         bench_value(s->b, name, "peak_memory_bytes", peak);
         fprintf(stderr,
                 "    weights %.0f MB, activations %.0f MB, peak memory of the process %.0f MB\n",
-                (double)s->p.backend->weight_bytes(s->p.backend) * 1e-6, (double)dry.peak * 1e-6,
-                peak * 1e-6);
+                held * 1e-6, slab * 1e-6, peak * 1e-6);
     }
     vendor_free(&v);
     return st;
@@ -288,17 +201,19 @@ static swd_status steps(session *s)
 {
     int64_t side, text;
     char name[64];
-    forward f = {.prepare = prepare_step, .run = run_step, .batch = atoi(opt_batch)};
+    int64_t batch = atoi(opt_batch);
     if (!bench_wanted(s->b, "step latent")) return SWD_OK;
     SWD_TRY(pipeline_load_transformer(&s->p, s->err), s->err);
     for (const char *texts = opt_text; next_number(&text, &texts);)
         for (const char *sides = opt_latents; next_number(&side, &sides);) {
-            f.side = side;
-            f.text = text;
-            set_limits(s, mmdit_flops(s->p.transformer, f.batch, side, side, text) * 1e-9);
+            set_limits(s, mmdit_flops(s->p.transformer, batch, side, side, text) * 1e-9);
             snprintf(name, sizeof name, "step latent %lld text %lld", (long long)side,
                      (long long)text);
-            SWD_TRY(measure(s, &f, name, true), s->err);
+            SWD_TRY(
+                measure(s,
+                        (network){.kind = NETWORK_STEP, .batch = batch, .side = side, .text = text},
+                        name, true),
+                s->err);
         }
     mmdit_destroy(&s->p.transformer);
     return SWD_OK;
@@ -307,15 +222,14 @@ static swd_status steps(session *s)
 static swd_status decodes(session *s)
 {
     char name[64];
-    forward f = {.prepare = prepare_decode, .run = run_decode, .batch = 1};
     if (!bench_wanted(s->b, "decode")) return SWD_OK;
     SWD_TRY(pipeline_load_decoder(&s->p, s->err), s->err);
     int64_t factor = pipeline_vae_factor(&s->p);
     for (int64_t pixels = 256; pixels <= 1024; pixels *= 2) {
-        f.side = pixels / factor;
         set_limits(s, pixels < 512 ? 0 : 1e6);
         snprintf(name, sizeof name, "decode %lld px", (long long)pixels);
-        SWD_TRY(measure(s, &f, name, false), s->err);
+        SWD_TRY(measure(s, (network){.kind = NETWORK_DECODE, .side = pixels / factor}, name, false),
+                s->err);
     }
     vae_destroy(&s->p.decoder);
     return SWD_OK;
@@ -329,13 +243,11 @@ static swd_status encoders(session *s)
     set_limits(s, 0);
     for (int i = 0; i < 3; i++) {
         char name[64];
-        forward f = {.prepare = prepare_encoder,
-                     .run = run_encoder,
-                     .text = i == 2 ? 256 : 77,
-                     .encoder = i};
+        int64_t tokens = i == 2 ? 256 : 77;
         if (i < 2 ? !s->p.clip[i] : !s->p.t5) continue;
-        snprintf(name, sizeof name, "%s %d tokens", names[i], (int)f.text);
-        SWD_TRY(measure(s, &f, name, true), s->err);
+        snprintf(name, sizeof name, "%s %d tokens", names[i], (int)tokens);
+        network n = {.kind = (network_kind)(NETWORK_CLIP_L + i), .text = tokens};
+        SWD_TRY(measure(s, n, name, true), s->err);
     }
     return SWD_OK;
 }

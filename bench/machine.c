@@ -66,10 +66,11 @@ double machine_load(void)
     return getloadavg(&load, 1) == 1 ? load : -1;
 }
 
-double machine_peak_bytes(void)
+double machine_peak_bytes(long pid)
 {
-    char text[64];
-    proc_value(text, sizeof text, "/proc/self/status", "VmHWM");
+    char text[64], file[64] = "/proc/self/status";
+    if (pid) snprintf(file, sizeof file, "/proc/%ld/status", pid);
+    proc_value(text, sizeof text, file, "VmHWM");
     return strtod(text, NULL) * 1024;
 }
 

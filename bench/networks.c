@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: MIT
+#include "networks.h"
+#include "base/rng.h"
+#include "pipeline/prompt.h"
+
+static swd_tensor random_tensor(swd_exec *ex, float scale, int ndim, int64_t a, int64_t b,
+                                int64_t c, int64_t d)
+{
+    swd_tensor t = exec_alloc(ex, SWD_F32, (int64_t[]){a, b, c, d}, ndim);
+    if (ex->dry) return t;
+    philox_randn(t.data, tensor_numel(t), 0, 7, (uint32_t)ndim);
+    for (int64_t i = 0; i < tensor_numel(t); i++) ((float *)t.data)[i] *= scale;
+    return t;
+}
+
+static swd_status place_step(network *n, swd_exec *ex)
+{
+    const config_sd3 *c = &n->p->transformer_config;
+    n->in = random_tensor(ex, 1, 4, n->batch, c->in_channels, n->side, n->side);
+    n->out = exec4(ex, SWD_F32, n->batch, c->in_channels, n->side, n->side);
+    n->context = random_tensor(ex, 0.3f, 3, n->batch, n->text, c->joint_attention_dim, 0);
+    n->pooled = random_tensor(ex, 0.3f, 2, n->batch, c->pooled_projection_dim, 0, 0);
+    n->t = exec1(ex, SWD_F32, n->batch);
+    return op_fill(n->t, 700, ex);
+}
+
+static swd_status place_decode(network *n, swd_exec *ex)
+{
+    int64_t pixels = n->side * pipeline_vae_factor(n->p);
+    n->in = random_tensor(ex, 1, 4, 1, n->p->vae_config.latent_channels, n->side, n->side);
+    n->out = exec4(ex, SWD_U8, 1, pixels, pixels, 3);
+    return SWD_OK;
+}
+
+static swd_status place_encoder(network *n, swd_exec *ex)
+{
+    int tower = (int)n->kind - NETWORK_CLIP_L, tokens = 0;
+    RUN(prompt_tokenize(n->ids, &tokens, "a photograph of an astronaut riding a horse", tower,
+                        (int)n->text, n->p, ex->err));
+    n->in = exec2(ex, SWD_I32, 1, tokens);
+    if (n->kind == NETWORK_T5) {
+        n->out = exec3(ex, SWD_F32, 1, tokens, n->p->t5_config.d_model);
+    } else {
+        n->out = exec3(ex, SWD_F32, 1, tokens, n->p->clip_config[tower].hidden_size);
+        n->pooled = exec2(ex, SWD_F32, 1, n->p->clip_config[tower].projection_dim);
+    }
+    return ex->dry ? SWD_OK : ex->backend->upload(ex->backend, n->in, n->ids, ex->stream, ex->err);
+}
+
+static swd_status place(network *n, swd_exec *ex)
+{
+    return n->kind == NETWORK_STEP     ? place_step(n, ex)
+           : n->kind == NETWORK_DECODE ? place_decode(n, ex)
+                                       : place_encoder(n, ex);
+}
+
+static swd_status forward(network *n, swd_exec *ex)
+{
+    switch (n->kind) {
+    case NETWORK_STEP:
+        return mmdit_forward(n->out, n->in, n->t, n->context, n->pooled, n->p->transformer, ex);
+    case NETWORK_DECODE:
+        return vae_decode(n->out, n->in, n->p->decoder, ex);
+    case NETWORK_T5:
+        return t5_forward(n->out, n->in, n->p->t5, ex);
+    default:
+        return clip_text_forward(n->out, n->pooled, n->in, n->ids,
+                                 n->p->clip[n->kind - NETWORK_CLIP_L], ex);
+    }
+}
+
+swd_status network_prepare(network *n, swd_err *err)
+{
+    swd_exec dry = pipeline_exec(n->p, true, err);
+    SWD_TRY(place(n, &dry), err);
+    SWD_TRY(forward(n, &dry), err);
+    n->slab_bytes = dry.peak;
+    SWD_TRY(pipeline_reserve(n->p, dry.peak, err), err);
+    n->ex = pipeline_exec(n->p, false, err);
+    return place(n, &n->ex);
+}
+
+swd_status network_forward(network *n, swd_err *err)
+{
+    n->ex.err = err;
+    return forward(n, &n->ex);
+}

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+/* One network of an assembled model as something to time: its inputs are made once, its forward pass runs as often as wanted. */
+#ifndef SWD_BENCH_NETWORKS_H
+#define SWD_BENCH_NETWORKS_H
+#include "pipeline/assemble.h"
+
+typedef enum network_kind {
+    NETWORK_STEP,   /* the transformer: batch, side, text */
+    NETWORK_DECODE, /* the autoencoder's decoder: side */
+    NETWORK_CLIP_L,
+    NETWORK_CLIP_G,
+    NETWORK_T5 /* text: its length */
+} network_kind;
+
+typedef struct network {
+    pipeline *p; /* the part is loaded */
+    network_kind kind;
+    int64_t batch, side,
+        text; /* images; latent side; tokens of text, CLIP's and T5's together for a step */
+    size_t slab_bytes; /* set by network_prepare, like all below */
+    swd_exec ex;
+    swd_tensor in, out, t, context, pooled;
+    int32_t ids[SWD_TOKENS_MAX];
+} network;
+
+/* Sizes the slab of p, places inputs and outputs in it and fills the inputs with random numbers. Another network that is prepared on
+ * the same pipeline afterwards takes the slab over. */
+swd_status network_prepare(network *n, swd_err *err);
+swd_status network_forward(network *n, swd_err *err);
+#endif
