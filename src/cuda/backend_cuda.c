@@ -131,7 +131,9 @@ swd_status backend_cuda_create(swd_backend **out, int device, swd_err *err)
     b->download = cuda_download;
     b->synchronize = cuda_synchronize;
     b->weight_bytes = cuda_weight_bytes;
+    cuda_conv_slots(b);
     cuda_elementwise_slots(&b->ops);
+    cuda_group_norm_slots(&b->ops);
     cuda_layout_slots(&b->ops);
     cuda_norm_slots(&b->ops);
     cuda_resize_slots(&b->ops);

@@ -37,7 +37,9 @@ k_view cuda_view(swd_tensor t);
 k_dtype cuda_dtype(swd_dtype dtype); /* of F32, BF16, F16 */
 
 /* Each adapter fills the slots of its family. */
+void cuda_conv_slots(swd_backend *b);
 void cuda_elementwise_slots(swd_ops *ops);
+void cuda_group_norm_slots(swd_ops *ops);
 void cuda_layout_slots(swd_ops *ops);
 void cuda_norm_slots(swd_ops *ops);
 void cuda_resize_slots(swd_ops *ops);

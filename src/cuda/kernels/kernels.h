@@ -158,7 +158,66 @@ cudaError_t k_resize_renoise_batch(const k_resize_job *jobs, int n, int64_t elem
 
 /* ---- group_norm.cu ---- */
 
-/* ---- conv.cu ---- */
+typedef struct k_group_norm_args {
+    void *y; /* [batch, pixels, channels], as x; may be x */
+    const void *x;
+    k_dtype y_dtype, x_dtype;
+    const float *gamma, *beta; /* [channels] */
+    int64_t batch, pixels;
+    int channels, groups; /* channels is a multiple of groups */
+    float eps;
+    bool silu;
+} k_group_norm_args;
+
+/* The same for any pointers. */
+size_t k_group_norm_workspace(const k_group_norm_args *a);
+cudaError_t k_group_norm(const k_group_norm_args *a, void *workspace, cudaStream_t stream);
+
+/* ---- conv.cu: NHWC convolution; conv_halo.cu, conv_gemm.cu, conv_columns.cu, conv_plain.cu behind it ---- */
+
+typedef struct k_conv_shape {
+    int out, in, kh, kw, stride;
+    int pad;         /* zeros before the map, above and on the left; behind it there are as many as are needed */
+    bool upsample2x; /* nearest, before the padding */
+    k_dtype compute; /* of the products: K_BF16 and K_F16 on tensor cores, K_F32 on the others; sums are float32 */
+} k_conv_shape;
+
+/* A kernel and the pixels x outputs of its tile. */
+typedef enum k_conv_kernel {
+    K_CONV_AUTO,
+    K_CONV_HALO_256x128, /* 3x3 of stride 1 */
+    K_CONV_HALO_128x128,
+    K_CONV_HALO_128x64,
+    K_CONV_HALO_128x32,
+    K_CONV_GEMM_128x128, /* anything */
+    K_CONV_GEMM_64x64,
+    K_CONV_GEMM_128x32
+} k_conv_kernel;
+
+typedef struct k_conv_args {
+    k_conv_shape shape;
+    void *y; /* [batch, ho, wo, out] = act(conv(x) + bias) + residual */
+    const void *x; /* [batch, h, w, in] */
+    const void *residual; /* as y, may be y; or NULL */
+    const void *packed;   /* by k_conv_pack, aligned to 16 bytes */
+    const float *bias;    /* [out] or NULL */
+    k_dtype y_dtype, x_dtype, residual_dtype, packed_dtype;
+    int batch, h, w, ho, wo;
+    k_act act;
+    k_conv_kernel kernel; /* cudaErrorInvalidValue where it does not do this shape or x */
+} k_conv_args;
+
+/* Storage of a packed weight: the compute type; for K_F32 the weight's own. */
+k_dtype k_conv_packed_dtype(const k_conv_shape *s, k_dtype weight_dtype);
+size_t k_conv_packed_bytes(const k_conv_shape *s, k_dtype weight_dtype);
+/* weight: [out, in, kh, kw]. */
+cudaError_t k_conv_pack(void *packed, const void *weight, k_dtype weight_dtype,
+                        const k_conv_shape *s, cudaStream_t stream);
+cudaError_t k_conv(const k_conv_args *a, cudaStream_t stream);
+/* y: U8 [batch, ho, wo, 3] = round(clamp((act(conv(x) + bias)) * scale + shift, 0, 1) * 255), half to even; a->y and
+ * a->residual are not used. Only for 3x3 of stride 1 and padding 1 to 3 outputs on tensor cores, else cudaErrorInvalidValue. */
+cudaError_t k_conv_rgb8(uint8_t *y, const k_conv_args *a, float scale, float shift,
+                        cudaStream_t stream);
 
 #ifdef __cplusplus
 }
