@@ -138,6 +138,7 @@ swd_status backend_cuda_create(swd_backend **out, int device, swd_err *err)
     cuda_norm_slots(&b->ops);
     cuda_resize_slots(&b->ops);
     cuda_text_slots(&b->ops);
+    cuda_attention_slots(&b->ops);
     b->state = calloc(1, sizeof(cuda_state));
     swd_status st = b->state ? device_open(b, device, err)
                              : SWD_FAIL(err, SWD_ERR_MEMORY, "no memory for the CUDA backend");

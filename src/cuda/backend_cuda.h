@@ -44,4 +44,5 @@ void cuda_layout_slots(swd_ops *ops);
 void cuda_norm_slots(swd_ops *ops);
 void cuda_resize_slots(swd_ops *ops);
 void cuda_text_slots(swd_ops *ops);
+void cuda_attention_slots(swd_ops *ops);
 #endif

@@ -152,7 +152,31 @@ cudaError_t k_resize_renoise(const k_resize_job *jobs, int n, cudaStream_t strea
 cudaError_t k_resize_renoise_batch(const k_resize_job *jobs, int n, int64_t elements_max,
                                    cudaStream_t stream);
 
-/* ---- attention.cu ---- */
+/* ---- attention.cu, attention_wide.cu, attention_plain.cu ---- */
+
+/* o = softmax(scale q k^T + bias) v over the keys of one or two streams; the queries of each stream see the keys of both,
+ * stream 0's first. A stream whose o and q are absent is only looked at. Queries, keys and values have one dtype; outputs
+ * have any. A query that sees no key gives 0. */
+typedef struct k_attention_args {
+    int n_streams;
+    k_view o[2], q[2];  /* [B, n_q, H, d] */
+    k_view k[2], v[2];  /* [B, n_k, H, d] */
+    int n_q[2], n_k[2]; /* rows of a sample; with cu: of the longest one, n_q = n_k */
+    /* Device, optional, [B + 1]: samples of different lengths lie one after another, sample b in rows cu[b] .. cu[b + 1] of the
+     * stream's q, k, v and o, whose stride[0] is not used. */
+    const int32_t *cu[2];
+    /* head_dim: up to 512. Fast are multiples of 8 of a 2-byte dtype, where pointers and strides have 16-byte alignment. */
+    int batch, heads, head_dim;
+    float scale;
+    bool causal;       /* one stream: query i sees key j only if j <= i */
+    const float *bias; /* device, optional, one stream: F32 [H, n_q, n_k] */
+    /* Device, optional: log of the sum of exponentials, F32 [B, H, n_q[0] + n_q[1]], an absent q having no rows. */
+    float *lse;
+    /* Queries of a block, 64 or 128, where there is a choice; 0: by the size of the grid. Results depend on it in the last bits
+     * where 64 < head_dim <= 128. */
+    int block_rows;
+} k_attention_args;
+cudaError_t k_attention(const k_attention_args *args, cudaStream_t stream);
 
 /* ---- gemm.cu ---- */
 

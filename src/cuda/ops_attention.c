@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: MIT
+// The attention slots on CUDA: one launch, no scratch, both streams where they lie.
+#include "backend_cuda.h"
+
+static size_t attention_workspace(swd_backend *b, const attention_args *a)
+{
+    (void)b, (void)a;
+    return 0;
+}
+
+static swd_status attention(swd_backend *b, const attention_args *a, void *ws, swd_stream *stream,
+                            swd_err *err)
+{
+    (void)ws;
+    k_attention_args k = {.n_streams = a->n_streams,
+                          .batch = (int)a->k[0].shape[0],
+                          .heads = (int)a->k[0].shape[2],
+                          .head_dim = (int)a->k[0].shape[3],
+                          .scale = a->scale,
+                          .causal = a->causal,
+                          .bias = tensor_present(a->bias) ? a->bias.data : NULL};
+    for (int i = 0; i < a->n_streams; i++) {
+        k.k[i] = cuda_view(a->k[i]);
+        k.v[i] = cuda_view(a->v[i]);
+        k.n_k[i] = (int)a->k[i].shape[1];
+        if (!tensor_present(a->q[i])) continue;
+        k.q[i] = cuda_view(a->q[i]);
+        k.o[i] = cuda_view(a->o[i]);
+        k.n_q[i] = (int)a->q[i].shape[1];
+    }
+    SWD_CUDA(k_attention(&k, cuda_stream(b, stream)), err);
+    return SWD_OK;
+}
+
+void cuda_attention_slots(swd_ops *ops)
+{
+    ops->attention_workspace = attention_workspace;
+    ops->attention = attention;
+}
