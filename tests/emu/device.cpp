@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT
 // The emulated device: one, of compute capability 8.6 in its limits, so that what runs here fits every card from sm_80 on.
+#include "emu/control.h"
 #include "engine.h"
 #include "runtime.h"
 #include <stdio.h>
 #include <string.h>
+#include <algorithm>
 
 namespace emu
 {
 enum {
-    SMEM_DEFAULT = 48 << 10,
-    SMEM_OPTIN = 99 << 10,
     SMEM_SM = 100 << 10,
     SMEM_RESERVED = 1 << 10,
     SM_COUNT = 4,
@@ -21,7 +21,7 @@ enum {
 
 static thread_local cudaError_t last = cudaSuccess;
 static cudaError_t stays = cudaSuccess;
-static std::map<const void *, int> &smem_of = *new std::map<const void *, int>;
+static std::map<const void *, size_t> &smem_of = *new std::map<const void *, size_t>; // granted
 static thread_local const char *next_name;
 
 cudaError_t ret(cudaError_t e)
@@ -32,6 +32,7 @@ cudaError_t ret(cudaError_t e)
 
 cudaError_t broken()
 {
+    if (operation_runs()) fail("a call of the runtime from within an operation of a stream");
     return stays;
 }
 
@@ -52,12 +53,6 @@ void name_next_kernel(const char *launch_arguments)
     next_name = launch_arguments;
 }
 
-static int smem_allowed(const void *kernel)
-{
-    auto it = smem_of.find(kernel);
-    return it == smem_of.end() ? int(SMEM_DEFAULT) : it->second;
-}
-
 cudaError_t submit_kernel(const cudaLaunchConfig_t *c, const void *kernel, Body body)
 {
     Lock lock(runtime_lock);
@@ -68,17 +63,21 @@ cudaError_t submit_kernel(const cudaLaunchConfig_t *c, const void *kernel, Body 
         !block.x || !block.y || !block.z || block.x > BLOCK_MAX || block.y > BLOCK_MAX ||
         block.z > 64 || static_cast<uint64_t>(block.x) * block.y * block.z > BLOCK_MAX)
         return ret(cudaErrorInvalidConfiguration);
-    if (smem > static_cast<size_t>(smem_allowed(kernel))) return ret(cudaErrorInvalidValue);
+    auto granted = smem_of.find(kernel);
+    bool more = granted != smem_of.end();
+    if (smem > (more ? granted->second : SMEM_DEFAULT)) return ret(cudaErrorInvalidValue);
     return ret(enqueue(
-        c->stream, [=] { run_grid(grid, block, smem, name->c_str(), body); }, kernel));
+        c->stream,
+        [=] {
+            run_grid(Launch{grid, block, smem, more, name->c_str(), &body});
+        },
+        kernel));
 }
 } // namespace emu
 
 using namespace emu;
 
 extern "C" {
-// The device fails from now on, as after a fault in a kernel: every call returns e. cudaSuccess: whole again.
-void emu_break_device(cudaError_t e);
 void emu_break_device(cudaError_t e)
 {
     Lock lock(runtime_lock);
@@ -99,24 +98,35 @@ cudaError_t cudaPeekAtLastError(void)
 
 const char *cudaGetErrorName(cudaError_t e)
 {
+#define NAME(e)                                                                                    \
+    case e:                                                                                        \
+        return #e;
     switch (e) {
-    case cudaSuccess:
-        return "cudaSuccess";
-    case cudaErrorInvalidValue:
-        return "cudaErrorInvalidValue";
-    case cudaErrorMemoryAllocation:
-        return "cudaErrorMemoryAllocation";
-    case cudaErrorInvalidConfiguration:
-        return "cudaErrorInvalidConfiguration";
-    case cudaErrorInvalidDevice:
-        return "cudaErrorInvalidDevice";
-    case cudaErrorNotReady:
-        return "cudaErrorNotReady";
-    case cudaErrorIllegalAddress:
-        return "cudaErrorIllegalAddress";
+        NAME(cudaSuccess)
+        NAME(cudaErrorInvalidValue)
+        NAME(cudaErrorMemoryAllocation)
+        NAME(cudaErrorInvalidPitchValue)
+        NAME(cudaErrorInvalidConfiguration)
+        NAME(cudaErrorInvalidDevice)
+        NAME(cudaErrorInvalidResourceHandle)
+        NAME(cudaErrorNotReady)
+        NAME(cudaErrorNotSupported)
+        NAME(cudaErrorIllegalAddress)
+        NAME(cudaErrorIllegalState)
+        NAME(cudaErrorLaunchFailure)
+        NAME(cudaErrorECCUncorrectable)
+        NAME(cudaErrorStreamCaptureUnsupported)
+        NAME(cudaErrorStreamCaptureInvalidated)
+        NAME(cudaErrorStreamCaptureMerge)
+        NAME(cudaErrorStreamCaptureUnmatched)
+        NAME(cudaErrorStreamCaptureUnjoined)
+        NAME(cudaErrorStreamCaptureIsolation)
+        NAME(cudaErrorCapturedEvent)
+        NAME(cudaErrorGraphExecUpdateFailure)
     default:
-        return "an error of the emulated device";
+        return "an error that the emulator does not give";
     }
+#undef NAME
 }
 
 const char *cudaGetErrorString(cudaError_t e)
@@ -189,10 +199,10 @@ cudaError_t cudaDeviceGetAttribute(int *v, cudaDeviceAttr a, int device)
         *v = WARP_LANES;
         break;
     case cudaDevAttrMaxSharedMemoryPerBlock:
-        *v = SMEM_DEFAULT;
+        *v = static_cast<int>(SMEM_DEFAULT);
         break;
     case cudaDevAttrMaxSharedMemoryPerBlockOptin:
-        *v = SMEM_OPTIN;
+        *v = static_cast<int>(SMEM_OPTIN);
         break;
     case cudaDevAttrMaxSharedMemoryPerMultiprocessor:
         *v = SMEM_SM;
@@ -251,8 +261,8 @@ cudaError_t cudaFuncSetAttribute(const void *kernel, cudaFuncAttribute a, int v)
 {
     Lock lock(runtime_lock);
     if (a == cudaFuncAttributeMaxDynamicSharedMemorySize) {
-        if (v < 0 || v > SMEM_OPTIN) return ret(cudaErrorInvalidValue);
-        smem_of[kernel] = v < SMEM_DEFAULT ? int(SMEM_DEFAULT) : v;
+        if (v < 0 || static_cast<size_t>(v) > SMEM_OPTIN) return ret(cudaErrorInvalidValue);
+        smem_of[kernel] = std::max(static_cast<size_t>(v), SMEM_DEFAULT);
     }
     return ret(broken());
 }

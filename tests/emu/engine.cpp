@@ -5,6 +5,7 @@
 // priorities, runs the highest as far as it goes and now and then drops it to the bottom (Burckhardt et al., ASPLOS 2010).
 // EMU_SEED seeds the last two, EMU_WORKERS runs blocks on so many OS threads.
 #include "engine.h"
+#include "fault.h"
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
@@ -24,6 +25,7 @@ __thread Thread *cur;
 thread_local Worker *W;
 
 enum { WORKERS_MAX = 64 };
+static const char *const policy_names[] = {"order", "reverse", "random", "pct"};
 static struct Settings {
     Policy policy = ORDER;
     uint64_t seed = 1;
@@ -33,10 +35,9 @@ static struct Settings {
 static void read_settings()
 {
     const char *p = getenv("EMU_SCHED"), *s = getenv("EMU_SEED"), *w = getenv("EMU_WORKERS");
-    static const char *const names[] = {"order", "reverse", "random", "pct"};
     if (p) {
         int i = 0;
-        while (i < 4 && strcmp(p, names[i]) != 0) i++;
+        while (i < 4 && strcmp(p, policy_names[i]) != 0) i++;
         if (i == 4) fail("EMU_SCHED=%s: order, reverse, random or pct", p);
         settings.policy = static_cast<Policy>(i);
     }
@@ -65,19 +66,24 @@ uint64_t seed()
 
 // ---- fatal errors ----
 
+void report_place()
+{
+    if (W && W->kernel) {
+        fprintf(stderr, "  in %s, block (%u,%u,%u)", W->kernel, blockIdx.x, blockIdx.y, blockIdx.z);
+        if (cur) fprintf(stderr, ", thread (%u,%u,%u)", cur->index.x, cur->index.y, cur->index.z);
+        fputc('\n', stderr);
+    }
+    fprintf(stderr, "  EMU_SCHED=%s EMU_SEED=%llu\n", policy_names[settings.policy],
+            static_cast<unsigned long long>(settings.seed));
+}
+
 static void report(Site site, const char *fmt, va_list ap)
 {
-    static const char *const names[] = {"order", "reverse", "random", "pct"};
     fprintf(stderr, "EMU ERROR: ");
     vfprintf(stderr, fmt, ap);
     fputc('\n', stderr);
     if (site.file) fprintf(stderr, "  at %s:%d\n", site.file, site.line);
-    if (cur)
-        fprintf(stderr, "  in %s, block (%u,%u,%u), thread (%u,%u,%u)\n",
-                W->kernel ? W->kernel : "a kernel", blockIdx.x, blockIdx.y, blockIdx.z,
-                cur->index.x, cur->index.y, cur->index.z);
-    fprintf(stderr, "  EMU_SCHED=%s EMU_SEED=%llu\n", names[settings.policy],
-            static_cast<unsigned long long>(settings.seed));
+    report_place();
     abort();
 }
 
@@ -223,7 +229,7 @@ void yield_point()
     park("an atomic", Site{nullptr, 0});
 }
 
-// Blocks are ordered for ThreadSanitizer, threads of a block are not.
+// For ThreadSanitizer a block starts after the launch and ends before what comes after the grid; blocks are not ordered.
 static char block_starts, block_ends;
 
 static void fiber_main()
@@ -263,6 +269,19 @@ static void fiber_main()
 
 // ---- blocks and grids ----
 
+static void context_set(Thread &t, unsigned i)
+{
+#ifdef EMU_TSAN
+    Context &c = W->context[W->parity][i];
+    if (!c.tsan) c.tsan = tsan_create_fiber();
+    if (!c.fiber) c.fiber = fiber_create(W->n_fibers++, fiber_main);
+    t.fiber = c.fiber;
+    t.tsan = c.tsan;
+#else
+    (void)t, (void)i;
+#endif
+}
+
 static void block_reset(Block &b, dim3 dim)
 {
     unsigned n = dim.x * dim.y * dim.z;
@@ -281,11 +300,9 @@ static void block_reset(Block &b, dim3 dim)
         t.lane = i % WARP_LANES;
         t.warp = i / WARP_LANES;
         t.state = NEW;
-        t.cp.clear();
-        t.cp_group = 0;
-        t.cp_taken = 0;
-        if (!t.tsan) t.tsan = tsan_create_fiber();
-        if (!t.tsan) t.fiber = nullptr;
+        t.cp_first = t.cp_end = t.cp_group = 0;
+        t.fiber = nullptr;
+        context_set(t, i);
     }
 }
 
@@ -295,8 +312,8 @@ static void run_block(dim3 dim)
     smem_begin_block(W->block);
     tsan_release(&block_starts);
     enter(pick());
-    tsan_acquire(&block_ends);
     smem_end_block(W->block);
+    W->parity ^= 1;
 }
 
 static Worker *worker_create()
@@ -306,16 +323,15 @@ static Worker *worker_create()
     w->idle.reserve(BLOCK_MAX);
     for (Barrier &r : w->block.barriers) r.waiting.reserve(BLOCK_MAX);
     smem_create(w->block);
+    fault_handler_install();
+    fault_stack_install();
     return w;
 }
 
 struct Grid {
-    dim3 grid, block;
-    size_t dynamic_bytes;
-    const char *kernel;
-    const Body *body;
-    std::atomic<uint64_t> next;
+    Launch launch;
     uint64_t n;
+    std::atomic<uint64_t> next;
 };
 
 static void run_blocks(Grid *g, int id)
@@ -323,23 +339,27 @@ static void run_blocks(Grid *g, int id)
     static Worker *workers[WORKERS_MAX];
     if (!workers[id]) workers[id] = worker_create();
     W = workers[id];
-    W->body = g->body;
-    W->kernel = g->kernel;
+    const Launch &l = g->launch;
+    W->body = l.body;
+    W->kernel = l.kernel;
+    W->smem_granted = l.smem_granted;
     W->running = &W->home;
     W->random = settings.seed * UINT64_C(0x9E3779B97F4A7C15) + UINT64_C(88172645463325252) +
                 static_cast<unsigned>(id);
     W->home_tsan = tsan_current_fiber();
-    smem_begin_grid(W->block, g->dynamic_bytes);
+    smem_begin_grid(W->block, l.dynamic_bytes);
     for (uint64_t i; (i = g->next.fetch_add(1)) < g->n;) {
         uint64_t k = settings.policy == REVERSE ? g->n - 1 - i : i;
-        blockIdx = {static_cast<unsigned>(k % g->grid.x),
-                    static_cast<unsigned>(k / g->grid.x % g->grid.y),
-                    static_cast<unsigned>(k / g->grid.x / g->grid.y)};
-        blockDim = g->block;
-        gridDim = g->grid;
-        run_block(g->block);
+        blockIdx = {static_cast<unsigned>(k % l.grid.x),
+                    static_cast<unsigned>(k / l.grid.x % l.grid.y),
+                    static_cast<unsigned>(k / l.grid.x / l.grid.y)};
+        blockDim = l.block;
+        gridDim = l.grid;
+        run_block(l.block);
     }
+    tsan_acquire(&block_ends);
     smem_end_grid(W->block);
+    W->kernel = nullptr;
 }
 
 // Worker 0 is the caller; the others are OS threads kept for good, so that a fiber never changes its OS thread.
@@ -367,10 +387,9 @@ static void pool_thread(int id)
     }
 }
 
-void run_grid(dim3 grid, dim3 block, size_t dynamic_bytes, const char *kernel, const Body &body)
+void run_grid(const Launch &launch)
 {
-    Grid g = {grid, block, dynamic_bytes, kernel, &body, {0}, 0};
-    g.n = static_cast<uint64_t>(grid.x) * grid.y * grid.z;
+    Grid g = {launch, static_cast<uint64_t>(launch.grid.x) * launch.grid.y * launch.grid.z, {0}};
     int n_workers = config().workers;
     if (n_workers == 1 || g.n == 1) {
         run_blocks(&g, 0);

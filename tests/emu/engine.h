@@ -4,6 +4,7 @@
 #define SWD_TESTS_EMU_ENGINE_H
 #include "emu/emu.h"
 #include "fiber.h"
+#include <vector>
 
 extern __thread uint3 threadIdx, blockIdx;
 extern __thread dim3 blockDim, gridDim;
@@ -12,6 +13,7 @@ namespace emu
 {
 enum { NEW, PARKED, RUNNING, DONE }; // Thread::state
 enum { WARP_LANES = 32, BLOCK_MAX = 1024, WARPS_MAX = 32, BARRIERS = 16, COLLECTIVES_MAX = 8 };
+enum { CP_ASYNC_MAX = 1024 }; // copies of a thread under way, a power of two
 enum Policy { ORDER, REVERSE, RANDOM, PCT };
 
 struct Collective { // under way in a warp
@@ -59,20 +61,33 @@ struct Block {
     std::vector<StaticArray> arrays;
 };
 
+// Under ThreadSanitizer a CUDA thread has a stack and a context of its own, and not the one that the same thread of the
+// block before had, so that blocks race with each other, too.
+struct Context {
+    Fiber *fiber;
+    void *tsan;
+};
+
 struct Worker { // an OS thread that runs blocks
     Block block;
+    Context context[2][BLOCK_MAX];
+    unsigned parity;
     Fiber home;
     std::vector<Fiber *> idle;
     size_t n_fibers;
     Fiber *running;
     Thread *starting; // what the fiber that is entered next shall run
     const Body *body;
-    const char *kernel;
+    const char *kernel; // its name
+    bool smem_granted;  // it has the attribute of more than 48 KiB
     uint64_t random;
     void *home_tsan;
 };
 
 extern thread_local Worker *W;
+
+// Prints where the calling thread is: kernel, block, thread, order of execution.
+void report_place();
 
 uint32_t rnd();
 Policy policy();
@@ -91,6 +106,13 @@ void smem_begin_block(Block &b);
 void smem_end_block(Block &b); // fatal where a red zone was written
 void smem_end_grid(Block &b);
 
-void run_grid(dim3 grid, dim3 block, size_t dynamic_bytes, const char *kernel, const Body &body);
+struct Launch {
+    dim3 grid, block;
+    size_t dynamic_bytes;
+    bool smem_granted;
+    const char *kernel; // its name
+    const Body *body;
+};
+void run_grid(const Launch &launch);
 } // namespace emu
 #endif

@@ -67,6 +67,11 @@ Fiber *fiber_create(size_t number, void (*entry)())
     return f;
 }
 
+bool fiber_below(const Fiber *f, const char *p)
+{
+    return f && p < f->stack && p >= f->stack - PAGE;
+}
+
 void fiber_landed(Fiber *self)
 {
 #ifdef EMU_ASAN

@@ -27,6 +27,9 @@ void fiber_jump(Fiber *from, Fiber *to, void *tsan);
 // The first thing a new fiber calls: from is the fiber that jumped to it.
 void fiber_landed(Fiber *self);
 
+// p lies in the guard page at the end of f's stack.
+bool fiber_below(const Fiber *f, const char *p);
+
 // ThreadSanitizer, where it is in the build.
 void *tsan_create_fiber();
 void *tsan_current_fiber();

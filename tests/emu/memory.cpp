@@ -2,8 +2,9 @@
 // Device memory: an arena of its own in the address space. An allocation ends at a page that nobody may touch, starts after
 // another, holds 0xff (NaN) when fresh, and its addresses are not used again. While no operation runs the whole arena is out
 // of reach, so that host code which touches device memory is stopped, in every build. Pinned memory is the host's.
+#include "emu/control.h"
+#include "fault.h"
 #include "runtime.h"
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +27,7 @@ struct Allocation {
     size_t bytes;
     char *pages; // first accessible page
     size_t pages_bytes;
+    bool born; // in the order of its stream
 };
 
 static std::map<const char *, Allocation> &live = *new std::map<const char *, Allocation>;
@@ -51,25 +53,23 @@ nearest(const std::map<const char *, Allocation> &m, const char *p)
     return it == m.begin() ? nullptr : &*--it;
 }
 
-static struct sigaction before_us;
-
-static void on_fault(int, siginfo_t *info, void *)
+void memory_explain(const char *p)
 {
-    const char *p = static_cast<const char *>(info->si_addr);
-    sigaction(SIGSEGV, &before_us,
-              nullptr); // a fault elsewhere happens again, in front of the handler before us
     if (p < arena || p >= arena_end) return;
     auto *a = nearest(live, p), *f = nearest(freed, p);
-    if (a && p < a->first + a->second.bytes)
-        fail("host code touches device memory: %p, byte %td of an allocation of %zu", p,
-             p - a->first, a->second.bytes);
     if (f && (!a || f->first > a->first) && p < f->second.pages + f->second.pages_bytes)
         fail("device memory is used after its free: %p, byte %td of %zu", p, p - f->first,
              f->second.bytes);
-    if (a)
+    if (!a) fail("access outside of device memory: %p", p);
+    if (p >= a->first + a->second.bytes)
         fail("access outside of device memory: %p, byte %td of an allocation of %zu", p,
              p - a->first, a->second.bytes);
-    fail("access outside of device memory: %p", p);
+    if (!a->second.born)
+        fail("device memory is used before its allocation, which another stream does: %p, byte %td "
+             "of %zu",
+             p, p - a->first, a->second.bytes);
+    fail("host code touches device memory: %p, byte %td of an allocation of %zu", p, p - a->first,
+         a->second.bytes);
 }
 
 // Not through mmap(): ThreadSanitizer would clear the shadow of the whole arena.
@@ -83,10 +83,7 @@ static bool arena_reserve()
         arena = reinterpret_cast<char *>(r);
         arena_end = arena + bytes;
         arena_next = arena + PAGE;
-        struct sigaction sa = {};
-        sa.sa_sigaction = on_fault;
-        sa.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
-        sigaction(SIGSEGV, &sa, &before_us);
+        fault_handler_install();
         return true;
     }
     return false;
@@ -94,22 +91,29 @@ static bool arena_reserve()
 
 // ---- allocations ----
 
+static int fail_in; // emu_fail_allocation
+
+static bool fails_now()
+{
+    return fail_in > 0 && --fail_in == 0;
+}
+
 static void protect(const Allocation &a, int how)
 {
     if (mprotect(a.pages, a.pages_bytes, how) != 0) fail("mprotect failed");
 }
 
-cudaError_t memory_device_alloc(void **out, size_t bytes)
+cudaError_t memory_device_alloc(void **out, size_t bytes, bool born)
 {
     *out = nullptr;
     if (!bytes) return cudaSuccess;
     if (!arena && !arena_reserve()) return cudaErrorMemoryAllocation;
-    if (bytes > bytes_max() - bytes_live) return cudaErrorMemoryAllocation;
+    if (fails_now() || bytes > bytes_max() - bytes_live) return cudaErrorMemoryAllocation;
     size_t rounded = (bytes + ALIGN - 1) / ALIGN * ALIGN,
            pages = (rounded + PAGE - 1) / PAGE * PAGE;
     if (pages + PAGE > static_cast<size_t>(arena_end - arena_next))
         fail("the arena of device memory is used up");
-    Allocation a = {bytes, arena_next, pages};
+    Allocation a = {bytes, arena_next, pages, born};
     arena_next += pages + PAGE;
     char *p = a.pages + pages - rounded;
     protect(a, PROT_READ | PROT_WRITE);
@@ -119,11 +123,18 @@ cudaError_t memory_device_alloc(void **out, size_t bytes)
     memset(p + bytes, ZONE_BYTE, rounded - bytes);
     ASAN_POISON_MEMORY_REGION(a.pages - PAGE, PAGE + static_cast<size_t>(p - a.pages));
     ASAN_POISON_MEMORY_REGION(p + bytes, rounded - bytes + PAGE);
-    if (!open_count) protect(a, PROT_NONE);
+    if (!open_count || !born) protect(a, PROT_NONE);
     live[p] = a;
     bytes_live += bytes;
     *out = p;
     return cudaSuccess;
+}
+
+void memory_device_born(void *p)
+{
+    Allocation &a = live.at(static_cast<char *>(p));
+    a.born = true;
+    if (open_count) protect(a, PROT_READ | PROT_WRITE);
 }
 
 static void check_zone(const char *from, const char *to, const char *p, size_t bytes)
@@ -158,7 +169,8 @@ void memory_device_free(void *pointer)
 void memory_open()
 {
     if (open_count++) return;
-    for (auto &a : live) protect(a.second, PROT_READ | PROT_WRITE);
+    for (auto &a : live)
+        if (a.second.born) protect(a.second, PROT_READ | PROT_WRITE);
 }
 
 void memory_close()
@@ -210,17 +222,54 @@ void check_device_pointer(const void *pointer, const char *what)
                                                  : "no memory of the device");
     }
 }
+// Mapped, and so not an odd number that looks like an address.
+static bool mapped(uintptr_t word)
+{
+    unsigned char resident;
+    return syscall(SYS_mincore, word / PAGE * PAGE, PAGE, &resident) == 0;
+}
+
+void check_words(const void *bytes, size_t n)
+{
+    for (size_t i = 0; i + sizeof(uintptr_t) <= n; i += sizeof(uintptr_t)) {
+        uintptr_t word;
+        memcpy(&word, static_cast<const char *>(bytes) + i, sizeof word);
+        // Below lie the shadows of the sanitizers and what two small integers look like.
+        if (word < UINT64_C(0x550000000000) || word >> 47) continue;
+        const char *p = reinterpret_cast<const char *>(word);
+        if (memory_kind(p) == MEMORY_DEVICE)
+            check_device_pointer(p, "a pointer in a kernel's argument");
+        else if (mapped(word))
+            fail("a pointer in a kernel's argument, %p, is host memory",
+                 static_cast<const void *>(p));
+    }
+}
 } // namespace emu
 
 using namespace emu;
 
 extern "C" {
+void emu_fail_allocation(int n)
+{
+    Lock lock(runtime_lock);
+    fail_in = n;
+}
+
+size_t emu_live_bytes(void)
+{
+    Lock lock(runtime_lock);
+    drain_all();
+    size_t n = bytes_live;
+    for (auto &p : pinned) n += p.second;
+    return n;
+}
+
 cudaError_t cudaMalloc(void **p, size_t bytes)
 {
     Lock lock(runtime_lock);
     if (cudaError_t e = broken()) return ret(e);
     if (cudaError_t e = unsafe_in_capture()) return ret(e);
-    return ret(memory_device_alloc(p, bytes));
+    return ret(memory_device_alloc(p, bytes, true));
 }
 
 cudaError_t cudaFree(void *p)
@@ -238,7 +287,9 @@ cudaError_t cudaMallocAsync(void **p, size_t bytes, cudaStream_t s)
     Lock lock(runtime_lock);
     if (cudaError_t e = broken()) return ret(e);
     if (stream_of(s)->capture) return ret(cudaErrorStreamCaptureUnsupported);
-    return ret(memory_device_alloc(p, bytes));
+    cudaError_t e = memory_device_alloc(p, bytes, false);
+    if (e != cudaSuccess || !*p) return ret(e);
+    return ret(enqueue(s, [q = *p] { memory_device_born(q); }));
 }
 
 cudaError_t cudaFreeAsync(void *p, cudaStream_t s)
@@ -257,7 +308,7 @@ cudaError_t cudaHostAlloc(void **p, size_t bytes, unsigned)
     if (cudaError_t e = unsafe_in_capture()) return ret(e);
     *p = nullptr;
     if (!bytes) return cudaSuccess;
-    *p = aligned_alloc(PAGE, (bytes + PAGE - 1) / PAGE * PAGE);
+    if (!fails_now()) *p = aligned_alloc(PAGE, (bytes + PAGE - 1) / PAGE * PAGE);
     if (!*p) return ret(cudaErrorMemoryAllocation);
     memset(*p, 0xff, bytes);
     pinned[static_cast<char *>(*p)] = bytes;

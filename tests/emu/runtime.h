@@ -54,18 +54,24 @@ struct CUstream_st {
 
 namespace emu
 {
+// Shared memory of a block in bytes, as compute capability 8.6 has it, the least of all from 8.0 on.
+static const size_t SMEM_DEFAULT = 48 << 10, SMEM_OPTIN = 99 << 10;
+
 extern std::recursive_mutex &runtime_lock;
 typedef std::lock_guard<std::recursive_mutex> Lock;
 
 // Errors (device.cpp). Remembers e for cudaGetLastError.
 cudaError_t ret(cudaError_t e);
-// What every call returns first: an injected error that stays, as a fault on a device does.
+// What every call asks first: an injected error that stays, as a fault on a device does.
 cudaError_t broken();
+bool operation_runs();
 
 // Memory (memory.cpp).
 enum MemoryKind { MEMORY_PAGEABLE, MEMORY_PINNED, MEMORY_DEVICE };
 MemoryKind memory_kind(const void *p);
-cudaError_t memory_device_alloc(void **p, size_t bytes);
+// Not born: nobody may touch it before memory_device_born().
+cudaError_t memory_device_alloc(void **p, size_t bytes, bool born);
+void memory_device_born(void *p);
 void memory_device_free(void *p);
 // Fatal unless [p, p + bytes) lies in one allocation, where p is of the device or pinned.
 void memory_check_range(const void *p, size_t bytes, const char *what);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Barriers of a block and collectives of a warp: who takes part parks; the last to arrive does the work and wakes the others.
 #include "engine.h"
+#include <sys/mman.h>
 
 namespace emu
 {
@@ -129,22 +130,43 @@ void warp_collective(uint32_t mask, WarpOp op, void *arg, const char *name, Site
     if (orders_memory) tsan_acquire(order);
 }
 
+// ThreadSanitizer knows no fences: threads that execute one are ordered with each other.
+void fence()
+{
+    static char order;
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    tsan_release(&order);
+    tsan_acquire(&order);
+}
+
 void cp_async_push(void *dst, const void *src, bool pred)
 {
-    if (!cur) fail("cp_async16 outside a kernel");
-    cur->cp.push_back(CpAsync{dst, src, cur->cp_group, pred});
+    Thread *t = cur;
+    if (!t) fail("cp_async16 outside a kernel");
+    if (t->cp_end - t->cp_first == CP_ASYNC_MAX)
+        fail("a thread has more than %d copies under way", int(CP_ASYNC_MAX));
+    if (!t->cp) { // not by malloc, whose calls ThreadSanitizer orders by thread
+        void *map = mmap(nullptr, CP_ASYNC_MAX * sizeof(CpAsync), PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (map == MAP_FAILED) fail("no memory for copies");
+        t->cp = static_cast<CpAsync *>(map);
+    }
+    t->cp[t->cp_end++ % CP_ASYNC_MAX] = CpAsync{dst, src, t->cp_group, pred};
+}
+
+void cp_async_end_group()
+{
+    cur->cp_group++;
 }
 
 bool cp_async_take(uint32_t n, CpAsync *out)
 {
     Thread *t = cur;
-    if (t->cp_taken == t->cp.size()) {
-        t->cp.clear();
-        t->cp_taken = 0;
-        return false;
-    }
-    if (t->cp[t->cp_taken].group + n >= t->cp_group) return false;
-    *out = t->cp[t->cp_taken++];
+    if (t->cp_first == t->cp_end) return false;
+    const CpAsync &oldest = t->cp[t->cp_first % CP_ASYNC_MAX];
+    if (oldest.group + n >= t->cp_group) return false;
+    *out = oldest;
+    t->cp_first++;
     return true;
 }
 } // namespace emu

@@ -38,7 +38,7 @@ extern __thread uint3 threadIdx, blockIdx;
 extern __thread dim3 blockDim, gridDim;
 static constexpr int warpSize = 32;
 
-#define EMU_SITE emu::Site site_ = EMU_HERE
+#define EMU_SITE emu::Site site_ = emu::Site::here()
 #define EMU_DEVICE static inline
 
 // ---- barriers ----
@@ -72,12 +72,12 @@ EMU_DEVICE void __syncwarp(unsigned mask = 0xffffffffu, EMU_SITE)
 
 EMU_DEVICE void __threadfence()
 {
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    emu::fence();
 }
 
 EMU_DEVICE void __threadfence_block()
 {
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    emu::fence();
 }
 
 // ---- shuffles, votes, match ----
@@ -341,8 +341,15 @@ namespace emu
 {
 template <class P> inline void check_argument(const P &p)
 {
-    if constexpr (std::is_pointer_v<P>)
+    if constexpr (std::is_pointer_v<P>) {
         check_device_pointer(static_cast<const void *>(p), "a kernel's argument");
+    } else {
+#if defined(__GNUC__) && !defined(__clang__) // padding holds anything, parts of old pointers too
+        P copy = p;
+        __builtin_clear_padding(&copy);
+        check_words(&copy, sizeof copy);
+#endif
+    }
 }
 } // namespace emu
 

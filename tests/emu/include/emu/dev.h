@@ -4,7 +4,7 @@
 #define SWD_TESTS_EMU_DEV_H
 #include "emu/ops.h"
 
-#define SITE_ONLY emu::Site site_ = EMU_HERE
+#define SITE_ONLY emu::Site site_ = emu::Site::here()
 #define SITE_ARG , SITE_ONLY
 #define SITE_PASS_ONLY site_
 #define SITE_PASS , site_
@@ -48,7 +48,7 @@ static inline void cp_async16(void *dst, const void *src, bool pred SITE_ARG)
 
 static inline void cp_async_commit()
 {
-    emu::cur->cp_group++;
+    emu::cp_async_end_group();
 }
 
 template <int N> static inline void cp_async_wait()

@@ -7,13 +7,16 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <functional>
-#include <vector>
 
 namespace emu
 {
 struct Site { // where in the kernel's source
     const char *file;
     int line;
+    static constexpr Site here(const char *file = __builtin_FILE(), int line = __builtin_LINE())
+    {
+        return Site{file, line};
+    }
 };
 
 struct CpAsync { // a copy under way: its source is read in the wait that covers it
@@ -30,9 +33,8 @@ struct Thread { // what a kernel knows of itself
     void *fiber, *tsan;
     const char *where; // what it waits in
     Site site;
-    uint32_t cp_group;
-    std::vector<CpAsync> cp; // under way from [cp_taken] on
-    size_t cp_taken;
+    CpAsync *cp; // copies under way: [cp_first, cp_end) of a ring
+    uint32_t cp_first, cp_end, cp_group;
 };
 extern __thread Thread *cur;
 
@@ -49,10 +51,12 @@ void *smem_dynamic();
 void *smem_static(const void *site, size_t bytes, size_t align);
 
 void cp_async_push(void *dst, const void *src, bool pred);
+void cp_async_end_group();
 // Takes the oldest copy that must be complete when n groups may be under way; false: there is none.
 bool cp_async_take(uint32_t n, CpAsync *out);
 
 void yield_point(); // another thread may run here (atomics)
+void fence();
 
 [[noreturn]] void fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 [[noreturn]] void fail_at(Site site, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -63,6 +67,9 @@ void name_next_kernel(const char *launch_arguments); // the text between the par
 cudaError_t submit_kernel(const cudaLaunchConfig_t *config, const void *kernel, Body body);
 // Stand-ins of vendor libraries: any host code, in stream order, with access to device memory.
 cudaError_t submit_host(cudaStream_t stream, Body body);
+// Fatal unless p is NULL or device memory.
 void check_device_pointer(const void *p, const char *what);
+// Fatal where a word of a struct that is passed to a kernel is the address of host memory or of freed device memory.
+void check_words(const void *p, size_t bytes);
 } // namespace emu
 #endif

@@ -4,12 +4,6 @@
 #define SWD_TESTS_EMU_OPS_H
 #include "emu/emu.h"
 
-#define EMU_HERE                                                                                   \
-    emu::Site                                                                                      \
-    {                                                                                              \
-        __builtin_FILE(), __builtin_LINE()                                                         \
-    }
-
 namespace emu
 {
 struct Shuffle {

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/* What a test may ask of the emulated device, in C. */
+#ifndef SWD_TESTS_EMU_CONTROL_H
+#define SWD_TESTS_EMU_CONTROL_H
+#include <cuda_runtime_api.h>
+#include <stddef.h>
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The device fails from now on, as after a fault in a kernel: every call returns e. cudaSuccess: it is whole again. */
+void emu_break_device(cudaError_t e);
+/* The n-th allocation of device or pinned memory from now on fails (1: the next), once; 0: none. */
+void emu_fail_allocation(int n);
+/* Device and pinned memory that is not freed, after everything queued has run. */
+size_t emu_live_bytes(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
