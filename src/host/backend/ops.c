@@ -10,10 +10,11 @@
 #define SLOT(name, ...)                                                                            \
     (ex->dry ? SWD_OK : ex->backend->ops.name(ex->backend, __VA_ARGS__, ex->stream, ex->err))
 
-// Activations: F32 or BF16, innermost stride 1, no empty dimension.
+// Activations: F32, BF16 or F16, innermost stride 1, no empty dimension.
 static bool is_act(swd_tensor t)
 {
-    if (t.ndim < 1 || t.ndim > SWD_MAX_DIMS || (t.dtype != SWD_F32 && t.dtype != SWD_BF16))
+    if (t.ndim < 1 || t.ndim > SWD_MAX_DIMS ||
+        (t.dtype != SWD_F32 && t.dtype != SWD_BF16 && t.dtype != SWD_F16))
         return false;
     for (int i = 0; i < t.ndim; i++)
         if (t.shape[i] < 1) return false;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The only way to compute. Each op_*() checks its arguments once (dtypes, shapes, aliasing), then calls one slot of the backend.
  *
- * dtypes: activations F32 or BF16 in any mix (each operand is widened to float32, computed, rounded once on store);
+ * dtypes: activations F32, BF16 or F16 in any mix (each operand is widened to float32, computed, rounded once on store);
  * norm weights, position tables, latents, noise F32. Innermost stride is 1 everywhere, outer strides are free (views of
  * packed QKV). Latents are NCHW F32; feature maps of autoencoders NHWC; tokens [B, N, D].
  *
@@ -66,10 +66,10 @@ swd_status op_gated_gelu(swd_tensor y, swd_tensor a, swd_tensor b,
 swd_status op_axpby(swd_tensor y, float a, swd_tensor x, float b, swd_tensor z,
                     swd_exec *ex); /* a x + b z, z may be absent */
 swd_status op_copy(swd_tensor y, swd_tensor x,
-                   swd_exec *ex); /* any strides, any two of F32, BF16; the shapes agree */
+                   swd_exec *ex); /* any strides, any two of F32, BF16, F16; the shapes agree */
 swd_status op_fill(swd_tensor y, float value, swd_exec *ex);
 swd_status op_embed(swd_tensor y, swd_tensor table, swd_tensor ids,
-                    swd_exec *ex); /* [B, N, D], [V, D] F32 or BF16, I32 [B, N] */
+                    swd_exec *ex); /* [B, N, D], [V, D] F32, BF16 or F16, I32 [B, N] */
 /* T5, bidirectional: bias F32 [H, N, N] from table F32 [buckets, H] */
 swd_status op_relative_bias(swd_tensor bias, swd_tensor table, int max_distance, swd_exec *ex);
 swd_status op_timestep_sinusoid(swd_tensor y, swd_tensor t,

@@ -17,7 +17,7 @@ static inline cpu_state *cpu_of(swd_backend *b)
 
 /* n elements at p (offset in elements) as float32: returns p itself for F32, else widens into tmp. */
 const float *cpu_row_load(float *tmp, const void *p, swd_dtype dtype, int64_t offset, int64_t n);
-/* Stores n floats, rounding to nearest even for BF16. */
+/* Stores n floats, rounding to nearest even for BF16 and F16. */
 void cpu_row_store(void *p, swd_dtype dtype, int64_t offset, const float *src, int64_t n);
 /* n elements from one place and dtype to another. */
 void cpu_convert(void *to, swd_dtype to_dtype, int64_t to_offset, const void *from, swd_dtype dtype,
@@ -27,13 +27,16 @@ int64_t cpu_rows(swd_tensor t);
 int64_t cpu_row_offset(swd_tensor t, int64_t r);
 /* y = act(y), in place, n floats. */
 void cpu_activate(float *y, int64_t n, swd_act act);
-/* exp by range reduction and a polynomial, relative error < 2e-7, written so that compilers vectorise it. */
-float cpu_expf(float x);
-
 enum { CPU_SPAN = 1024 }; /* rows are handled in spans of this many floats, on the stack */
 enum {
     CPU_ROW_MAX = 1 << 16
 }; /* longest row of a row-wise op, in elements: bounds the stack scratch */
+
+/* Whether n elements of a row-wise op are worth waking the other threads: that costs some 10 us. */
+static inline bool cpu_worth(int64_t n)
+{
+    return n >= 1 << 14;
+}
 
 void cpu_norm_slots(swd_ops *ops);
 void cpu_elementwise_slots(swd_ops *ops);

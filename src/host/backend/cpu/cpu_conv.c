@@ -94,7 +94,7 @@ static conv_plan plan_of(const conv_args *a)
     conv_plan p = {
         .h = a->x.shape[1] * up, .w = a->x.shape[2] * up, .ho = a->y.shape[1], .wo = a->y.shape[2]};
     p.stage_x = f->upsample2x || a->x.dtype != f->compute;
-    p.stage_y = tensor_present(a->residual) || (f->compute == SWD_F32 && a->y.dtype == SWD_BF16);
+    p.stage_y = tensor_present(a->residual) || (a->y.dtype != SWD_F32 && a->y.dtype != f->compute);
     int64_t x_row = p.w * f->in * (int64_t)dtype_size(f->compute), y_row = p.wo * f->out * 4;
     int64_t per_row = (p.stage_x ? x_row * f->stride : 0) + (p.stage_y ? y_row : 0);
     p.rows = per_row ? STRIP_BYTES / per_row : p.ho;

@@ -11,7 +11,8 @@ enum { PIECE = 1024 };
 #define FOR_PIECES(t)                                                                              \
     const int64_t row_ = (t).shape[(t).ndim - 1], per_ = (row_ + PIECE - 1) / PIECE,               \
                   all_ = cpu_rows(t) * per_;                                                       \
-    _Pragma("omp parallel for") for (int64_t piece_ = 0; piece_ < all_; piece_++)
+    const bool worth_ = cpu_worth(cpu_rows(t) * row_);                                             \
+    _Pragma("omp parallel for if (worth_)") for (int64_t piece_ = 0; piece_ < all_; piece_++)
 #define PIECE_AT(r, c, n)                                                                          \
     const int64_t r = piece_ / per_, c = piece_ % per_ * PIECE,                                    \
                   n = row_ - c < PIECE ? row_ - c : PIECE
@@ -106,9 +107,9 @@ static swd_status copy(swd_backend *b, swd_tensor y, swd_tensor x, swd_stream *s
     {
         PIECE_AT(r, c, n);
         float tmp[PIECE];
-        if (x.dtype == SWD_BF16 && y.dtype == SWD_BF16)
-            memcpy((uint16_t *)y.data + cpu_row_offset(y, r) + c,
-                   (const uint16_t *)x.data + cpu_row_offset(x, r) + c, (size_t)n * 2);
+        if (x.dtype == y.dtype)
+            cpu_convert(y.data, y.dtype, cpu_row_offset(y, r) + c, x.data, x.dtype,
+                        cpu_row_offset(x, r) + c, n);
         else
             store(y, r, c, load(tmp, x, r, c, n), n);
     }

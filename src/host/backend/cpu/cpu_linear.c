@@ -109,7 +109,7 @@ static linear_plan plan_of(const linear_args *a)
     linear_plan p = {.rows = cpu_rows(a->x)};
     swd_dtype compute = w->facts.compute;
     p.convert_x = a->x.dtype != compute;
-    p.stage_y = tensor_present(a->residual) || (compute == SWD_F32 && a->y.dtype == SWD_BF16);
+    p.stage_y = tensor_present(a->residual) || (a->y.dtype != SWD_F32 && a->y.dtype != compute);
     int64_t chunk = p.rows < ROW_CHUNK ? p.rows : ROW_CHUNK;
     if (p.convert_x) p.x_bytes = round64(chunk * w->facts.k * (int64_t)dtype_size(compute));
     if (p.stage_y) p.y_bytes = round64(chunk * w->facts.n * 4);

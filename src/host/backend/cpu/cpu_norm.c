@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Row norms: layer norm (plain, modulated), RMS norm, RMS norm of q and k with RoPE; group norm over NHWC maps.
 #include "backend/cpu/cpu.h"
+#include "backend/cpu/simd.h"
 #include <math.h>
 
 // Rows live on the stack while they are normalised.
@@ -11,35 +12,21 @@ static swd_status too_long(int64_t d, swd_err *err)
                     (long long)d, (int)CPU_ROW_MAX);
 }
 
-// Two passes, the sums in double: exact enough that the order does not matter.
-static void moments(const float *x, int64_t n, double *mean, double *var)
-{
-    double s = 0, q = 0;
-    for (int64_t i = 0; i < n; i++) s += x[i];
-    double m = s / (double)n;
-    for (int64_t i = 0; i < n; i++) {
-        double d = x[i] - m;
-        q += d * d;
-    }
-    *mean = m;
-    *var = q / (double)n;
-}
-
 static swd_status layernorm(swd_backend *b, const norm_args *a, swd_stream *s, swd_err *err)
 {
     (void)b, (void)s;
     SWD_TRY(too_long(a->x.shape[a->x.ndim - 1], err), err);
     int64_t d = a->x.shape[a->x.ndim - 1], rows = cpu_rows(a->x);
     const float *w = a->weight.data, *bias = a->bias.data;
-#pragma omp parallel for
+    const simd_table *simd = simd_pick();
+#pragma omp parallel for if (cpu_worth(rows * d))
     for (int64_t r = 0; r < rows; r++) {
         float tx[CPU_ROW_MAX];
         double mean, var;
         const float *x = cpu_row_load(tx, a->x.data, a->x.dtype, cpu_row_offset(a->x, r), d);
-        moments(x, d, &mean, &var);
-        float m = (float)mean, k = (float)(1.0 / sqrt(var + (double)a->eps));
-        for (int64_t i = 0; i < d; i++)
-            tx[i] = (x[i] - m) * k * (w ? w[i] : 1.0f) + (bias ? bias[i] : 0.0f);
+        simd->moments(x, d, &mean, &var);
+        float k = (float)(1.0 / sqrt(var + (double)a->eps));
+        simd->normalise(tx, x, d, (float)mean, k, 0, w, bias);
         cpu_row_store(a->y.data, a->y.dtype, cpu_row_offset(a->y, r), tx, d);
     }
     return SWD_OK;
@@ -51,7 +38,8 @@ static swd_status layernorm_modulate(swd_backend *b, const norm_args *a, swd_str
     (void)b, (void)s;
     SWD_TRY(too_long(a->x.shape[2], err), err);
     int64_t d = a->x.shape[2], n = a->x.shape[1], rows = cpu_rows(a->x);
-#pragma omp parallel for
+    const simd_table *simd = simd_pick();
+#pragma omp parallel for if (cpu_worth(rows * d))
     for (int64_t r = 0; r < rows; r++) {
         float tx[CPU_ROW_MAX], ts[CPU_ROW_MAX], th[CPU_ROW_MAX];
         double mean, var;
@@ -60,9 +48,9 @@ static swd_status layernorm_modulate(swd_backend *b, const norm_args *a, swd_str
             cpu_row_load(ts, a->weight.data, a->weight.dtype, r / n * a->weight.stride[0], d);
         const float *shift =
             cpu_row_load(th, a->bias.data, a->bias.dtype, r / n * a->bias.stride[0], d);
-        moments(x, d, &mean, &var);
-        float m = (float)mean, k = (float)(1.0 / sqrt(var + (double)a->eps));
-        for (int64_t i = 0; i < d; i++) tx[i] = (x[i] - m) * k * (1.0f + scale[i]) + shift[i];
+        simd->moments(x, d, &mean, &var);
+        float k = (float)(1.0 / sqrt(var + (double)a->eps));
+        simd->normalise(tx, x, d, (float)mean, k, 1, scale, shift);
         cpu_row_store(a->y.data, a->y.dtype, cpu_row_offset(a->y, r), tx, d);
     }
     return SWD_OK;
@@ -70,9 +58,7 @@ static swd_status layernorm_modulate(swd_backend *b, const norm_args *a, swd_str
 
 static float rms_scale(const float *x, int64_t d, float eps)
 {
-    double q = 0;
-    for (int64_t i = 0; i < d; i++) q += (double)x[i] * x[i];
-    return (float)(1.0 / sqrt(q / (double)d + (double)eps));
+    return (float)(1.0 / sqrt(simd_pick()->sum_squares(x, d) / (double)d + (double)eps));
 }
 
 static swd_status rms_norm(swd_backend *b, const norm_args *a, swd_stream *s, swd_err *err)
@@ -81,12 +67,13 @@ static swd_status rms_norm(swd_backend *b, const norm_args *a, swd_stream *s, sw
     SWD_TRY(too_long(a->x.shape[a->x.ndim - 1], err), err);
     int64_t d = a->x.shape[a->x.ndim - 1], rows = cpu_rows(a->x);
     const float *w = a->weight.data;
-#pragma omp parallel for
+    const simd_table *simd = simd_pick();
+#pragma omp parallel for if (cpu_worth(rows * d))
     for (int64_t r = 0; r < rows; r++) {
         float tx[CPU_ROW_MAX];
         const float *x = cpu_row_load(tx, a->x.data, a->x.dtype, cpu_row_offset(a->x, r), d);
         float k = rms_scale(x, d, a->eps);
-        for (int64_t i = 0; i < d; i++) tx[i] = x[i] * k * (w ? w[i] : 1.0f);
+        simd->normalise(tx, x, d, 0, k, 0, w, NULL);
         cpu_row_store(a->y.data, a->y.dtype, cpu_row_offset(a->y, r), tx, d);
     }
     return SWD_OK;
@@ -98,13 +85,14 @@ static swd_status qk_norm_rope(swd_backend *b, const qk_norm_args *a, swd_stream
     SWD_TRY(too_long(a->x.shape[3], err), err);
     int64_t d = a->x.shape[3], heads = a->x.shape[2], n = a->x.shape[1], rows = cpu_rows(a->x);
     const float *w = a->weight.data;
-#pragma omp parallel for
+    const simd_table *simd = simd_pick();
+#pragma omp parallel for if (cpu_worth(rows * d))
     for (int64_t r = 0; r < rows; r++) {
         float tx[CPU_ROW_MAX];
         int64_t offset = cpu_row_offset(a->x, r);
         const float *x = cpu_row_load(tx, a->x.data, a->x.dtype, offset, d);
         float k = w ? rms_scale(x, d, a->eps) : 1.0f;
-        for (int64_t i = 0; i < d; i++) tx[i] = x[i] * k * (w ? w[i] : 1.0f);
+        simd->normalise(tx, x, d, 0, k, 0, w, NULL);
         if (tensor_present(a->cos)) {
             int64_t row = r / heads % n * (d / 2);
             const float *c = (const float *)a->cos.data + row,
@@ -123,6 +111,12 @@ static swd_status qk_norm_rope(swd_backend *b, const qk_norm_args *a, swd_stream
 // Per image and chunk of pixels: sums of every channel; then scale and shift of every channel.
 enum { GN_CHUNKS = 64 };
 
+// Pixels handled at once: a few kilobytes.
+static int64_t span_rows(int64_t c)
+{
+    return c < CPU_SPAN ? CPU_SPAN / c : 1;
+}
+
 static size_t group_norm_workspace(swd_backend *b, const group_norm_args *a)
 {
     (void)b;
@@ -134,20 +128,19 @@ static size_t group_norm_workspace(swd_backend *b, const group_norm_args *a)
 static void group_norm_sums(const group_norm_args *a, double *sum)
 {
     int64_t batch = a->x.shape[0], c = a->x.shape[3], pixels = a->x.shape[1] * a->x.shape[2];
-#pragma omp parallel for
+    const simd_table *simd = simd_pick();
+    int64_t span = span_rows(c);
+#pragma omp parallel for if (cpu_worth(batch * pixels * c))
     for (int64_t t = 0; t < batch * GN_CHUNKS; t++) {
         float tp[CPU_ROW_MAX], tx[CPU_ROW_MAX];
-        int64_t img = t / GN_CHUNKS, chunk = t % GN_CHUNKS;
+        int64_t img = t / GN_CHUNKS, chunk = t % GN_CHUNKS, end = pixels * (chunk + 1) / GN_CHUNKS;
         double *s = sum + t * 2 * c, *q = s + c;
         const float *pivot = cpu_row_load(tp, a->x.data, a->x.dtype, img * pixels * c, c);
         for (int64_t i = 0; i < 2 * c; i++) s[i] = 0;
-        for (int64_t p = pixels * chunk / GN_CHUNKS; p < pixels * (chunk + 1) / GN_CHUNKS; p++) {
-            const float *x = cpu_row_load(tx, a->x.data, a->x.dtype, (img * pixels + p) * c, c);
-            for (int64_t i = 0; i < c; i++) {
-                double d = (double)x[i] - pivot[i];
-                s[i] += d;
-                q[i] += d * d;
-            }
+        for (int64_t p = pixels * chunk / GN_CHUNKS, m; p < end; p += m) {
+            m = end - p < span ? end - p : span;
+            const float *x = cpu_row_load(tx, a->x.data, a->x.dtype, (img * pixels + p) * c, m * c);
+            simd->channel_sums(s, q, x, pivot, c, m);
         }
     }
 }
@@ -197,14 +190,18 @@ static swd_status group_norm(swd_backend *b, const group_norm_args *a, void *ws,
     float *factors = (float *)(sum + batch * GN_CHUNKS * 2 * c);
     group_norm_sums(a, sum);
     group_norm_factors(a, sum, factors);
-#pragma omp parallel for
-    for (int64_t p = 0; p < batch * pixels; p++) {
+    const simd_table *simd = simd_pick();
+    int64_t span = span_rows(c), per = (pixels + span - 1) / span; // spans of an image
+#pragma omp parallel for if (cpu_worth(batch * pixels * c))
+    for (int64_t t = 0; t < batch * per; t++) {
         float tx[CPU_ROW_MAX];
-        const float *x = cpu_row_load(tx, a->x.data, a->x.dtype, p * c, c),
-                    *scale = factors + p / pixels * 2 * c, *shift = scale + c;
-        for (int64_t i = 0; i < c; i++) tx[i] = x[i] * scale[i] + shift[i];
-        if (a->silu) cpu_activate(tx, c, SWD_ACT_SILU);
-        cpu_row_store(a->y.data, a->y.dtype, p * c, tx, c);
+        int64_t img = t / per, first = t % per * span,
+                m = pixels - first < span ? pixels - first : span, at = (img * pixels + first) * c;
+        const float *x = cpu_row_load(tx, a->x.data, a->x.dtype, at, m * c),
+                    *scale = factors + img * 2 * c;
+        simd->affine(tx, x, scale, scale + c, c, m);
+        if (a->silu) simd->activate(tx, m * c, SWD_ACT_SILU);
+        cpu_row_store(a->y.data, a->y.dtype, at, tx, m * c);
     }
     return SWD_OK;
 }

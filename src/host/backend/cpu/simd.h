@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Inner loops compiled for several instruction sets (simd_*.c) and picked at run time: tiles of attention, and products with few
- * rows. A tile is held transposed, queries along the vector: every step of the softmax is vertical, keys and values are read
+/* Inner loops compiled for several instruction sets (simd_*.c) and picked at run time: tiles of attention, rows of the other ops. A tile is held transposed, queries along the vector: every step of the softmax is vertical, keys and values are read
  * one element (or bf16 pair) broadcast at a time. Pointers of tiles are 64-byte aligned. */
 #ifndef SWD_BACKEND_CPU_SIMD_H
 #define SWD_BACKEND_CPU_SIMD_H
+#include "backend/ops_types.h"
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -33,11 +33,26 @@ typedef struct simd_attention {
                        const float *factor);
 } simd_attention;
 
+/* Rows of n floats, or `rows` rows of c channels; they may be any of the same memory. */
 typedef struct simd_table {
     const char *name;
     const simd_attention *attention;
     /* sum of x[n] w[n], w in bf16; no alignment */
     float (*dot_bf16)(const float *x, const uint16_t *w, int64_t n);
+    void (*widen_bf16)(float *to, const uint16_t *from, int64_t n);
+    void (*narrow_bf16)(uint16_t *to, const float *from, int64_t n); /* to nearest even */
+    void (*activate)(float *y, int64_t n, swd_act act);              /* in place */
+    void (*moments)(const float *x, int64_t n, double *mean, double *var);
+    double (*sum_squares)(const float *x, int64_t n);
+    /* y = (x - mean) k (one + scale) + shift; absent scale: k alone, absent shift: none */
+    void (*normalise)(float *y, const float *x, int64_t n, float mean, float k, float one,
+                      const float *scale, const float *shift);
+    /* of x - pivot, added to sum[c] and square[c] */
+    void (*channel_sums)(double *sum, double *square, const float *x, const float *pivot, int64_t c,
+                         int64_t rows);
+    /* y = x scale[c] + shift[c] */
+    void (*affine)(float *y, const float *x, const float *scale, const float *shift, int64_t c,
+                   int64_t rows);
 } simd_table;
 
 extern const simd_table simd_plain;

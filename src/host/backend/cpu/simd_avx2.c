@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Attention tiles for AVX2, chosen at run time: only this file is compiled for it.
+// Inner loops for AVX2, chosen at run time: only this file is compiled for it.
 #include "backend/cpu/simd.h"
+#include <math.h>
+#include <string.h>
 
 #if defined(__x86_64__)
 #include <immintrin.h>

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
-// Attention tiles on any processor: 4 lanes, no fused multiply-add.
+// Inner loops on any processor: 4 lanes, no fused multiply-add.
 #include "backend/cpu/dnn.h"
 #include "backend/cpu/simd.h"
+#include <math.h>
+#include <string.h>
 
 #define LANES 4
 #define ROWS 4
@@ -17,19 +19,17 @@ static inline vf vf_fma(vf a, vf b, vf c)
 
 const simd_table *simd_pick(void)
 {
+    static _Atomic(const simd_table *) picked;
+    const simd_table *table = picked;
+    if (!table) {
+        table = &simd_plain;
 #if defined(__x86_64__)
-    switch (dnn_isa()) {
-    case DNN_ISA_AMX_BF16:
-    case DNN_ISA_AVX512_BF16:
-    case DNN_ISA_AVX512:
-        return &simd_avx512;
-    case DNN_ISA_AVX2:
-        return &simd_avx2;
-    case DNN_ISA_ANY:
-        break;
-    }
+        dnn_isa_level isa = dnn_isa();
+        if (isa >= DNN_ISA_AVX2) table = isa >= DNN_ISA_AVX512 ? &simd_avx512 : &simd_avx2;
 #endif
-    return &simd_plain;
+        picked = table;
+    }
+    return table;
 }
 
 const simd_attention *simd_pick_bf16(void)
