@@ -20,7 +20,8 @@
 enum { VENDOR_REPEATS = 3 };
 
 static const char *opt_model, *opt_precision, *opt_latents = "32,48,64,96,128",
-                                              *opt_text = "333,154", *opt_batch = "1";
+                                              *opt_text = "333,154", *opt_batch = "1",
+                                              *opt_pixels = "256,512,1024";
 
 typedef struct session {
     bench *b;
@@ -225,7 +226,8 @@ static swd_status decodes(session *s)
     if (!bench_wanted(s->b, "decode")) return SWD_OK;
     SWD_TRY(pipeline_load_decoder(&s->p, s->err), s->err);
     int64_t factor = pipeline_vae_factor(&s->p);
-    for (int64_t pixels = 256; pixels <= 1024; pixels *= 2) {
+    int64_t pixels;
+    for (const char *sizes = opt_pixels; next_number(&pixels, &sizes);) {
         set_limits(s, pixels < 512 ? 0 : 1e6);
         snprintf(name, sizeof name, "decode %lld px", (long long)pixels);
         SWD_TRY(measure(s, (network){.kind = NETWORK_DECODE, .side = pixels / factor}, name, false),
@@ -298,6 +300,7 @@ int main(int argc, char **argv)
         {"--precision", "f32|bf16", "(default: both, one after the other)", &opt_precision},
         {"--latents", "LIST", "sides of the steps (32,48,64,96,128)", &opt_latents},
         {"--text", "LIST", "tokens of text (333,154)", &opt_text},
+        {"--pixels", "LIST", "sides of the decoded pictures (256,512,1024)", &opt_pixels},
         {"--batch", "N", "images in a step (1)", &opt_batch},
     };
     return bench_main(&(bench_program){.name = "bench_model",

@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -18,6 +19,7 @@ struct child {
 
 static void become(char *const argv[], int in[2], int out[2], int merge_stderr)
 {
+    prctl(PR_SET_PDEATHSIG, SIGKILL); // no contestant outlives its race
     dup2(in[0], STDIN_FILENO);
     dup2(out[1], STDOUT_FILENO);
     if (merge_stderr) dup2(out[1], STDERR_FILENO);
