@@ -2,7 +2,9 @@
 /* swd COMMAND: the command line, on the public API alone. */
 #include "commands.h"
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const struct {
     const char *name;
@@ -43,8 +45,18 @@ static int help(const char *about)
     return EXIT_DONE;
 }
 
+/* OpenMP's threads spin while they wait for each other, unless told otherwise before main() is reached: beside other work that makes
+ * a picture ten times slower. So the program starts itself once more with waiting threads asleep; a user's own choice stands. */
+static void let_threads_sleep(char **argv)
+{
+    if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT")) return;
+    if (setenv("OMP_WAIT_POLICY", "passive", 0) == 0) execv("/proc/self/exe", argv);
+    /* where that is not possible it runs as it is */
+}
+
 int main(int argc, char **argv)
 {
+    let_threads_sleep(argv);
     const char *name = argc > 1 ? argv[1] : "";
     if (argc < 2) {
         print_error("no command; try: swd generate \"a red apple, 3d emoji\", or swd help");
