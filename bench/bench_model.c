@@ -140,10 +140,15 @@ static void report_split(session *s, const char *name, const bench_result *r, ve
             rate * 1e-9, vendor / linear, meter_flop(m) / r->wall.median / rate);
 }
 
-// Prepares a network, counts its work with one run, then measures. with_vendor: beside oneDNN's products.
-static swd_status measure(session *s, network n, const char *name, bool with_vendor)
+enum { SHORT_GFLOP = 500 }; // shorter ones can be run more often
+
+// Loads what a network needs, unless that is done, prepares it, counts its work with one run, then measures. with_vendor: beside
+// oneDNN's products.
+static swd_status measure(session *s, network n, const char *name,
+                          swd_status (*load)(pipeline *, swd_err *), bool with_vendor)
 {
     if (!bench_wanted(s->b, name)) return SWD_OK;
+    SWD_TRY(load(&s->p, s->err), s->err);
     n.p = &s->p;
     s->network = n;
     s->n_kept = 0;
@@ -162,6 +167,10 @@ static swd_status measure(session *s, network n, const char *name, bool with_ven
          .arg = s,
          .flop = meter_flop(&s->meter)},
         {.name = "oneDNN's products", .precision = precision_name(s), .run = vendor_run, .arg = v}};
+    bench_set_limits(s->b, (bench_limits){.warmup = 1,
+                                          .runs_min = cases[0].flop < SHORT_GFLOP * 1e9 ? 5 : 3,
+                                          .runs_max = BENCH_RUNS_MAX,
+                                          .budget_s = 2});
     bench_result r[2];
     if (st == SWD_OK) st = bench_run(r, s->b, cases, v ? 2 : 1, s->err);
     if (st == SWD_OK) {
@@ -179,15 +188,6 @@ static swd_status measure(session *s, network n, const char *name, bool with_ven
 
 /* ---- the programme ---- */
 
-static void set_limits(session *s, double gflop)
-{
-    bool short_run = gflop < 500;
-    bench_set_limits(s->b, (bench_limits){.warmup = 1,
-                                          .runs_min = short_run ? 5 : 3,
-                                          .runs_max = BENCH_RUNS_MAX,
-                                          .budget_s = 2});
-}
-
 // The next number of "32,48,64"; false at the end.
 static bool next_number(int64_t *out, const char **list)
 {
@@ -202,36 +202,27 @@ static swd_status steps(session *s)
 {
     int64_t side, text;
     char name[64];
-    int64_t batch = atoi(opt_batch);
-    if (!bench_wanted(s->b, "step latent")) return SWD_OK;
-    SWD_TRY(pipeline_load_transformer(&s->p, s->err), s->err);
     for (const char *texts = opt_text; next_number(&text, &texts);)
         for (const char *sides = opt_latents; next_number(&side, &sides);) {
-            set_limits(s, mmdit_flops(s->p.transformer, batch, side, side, text) * 1e-9);
+            network n = {
+                .kind = NETWORK_STEP, .batch = atoi(opt_batch), .side = side, .text = text};
             snprintf(name, sizeof name, "step latent %lld text %lld", (long long)side,
                      (long long)text);
-            SWD_TRY(
-                measure(s,
-                        (network){.kind = NETWORK_STEP, .batch = batch, .side = side, .text = text},
-                        name, true),
-                s->err);
+            SWD_TRY(measure(s, n, name, pipeline_load_transformer, true), s->err);
         }
-    mmdit_destroy(&s->p.transformer);
+    mmdit_destroy(&s->p.transformer); // the peaks of the others are without it
     return SWD_OK;
 }
 
 static swd_status decodes(session *s)
 {
-    char name[64];
-    if (!bench_wanted(s->b, "decode")) return SWD_OK;
-    SWD_TRY(pipeline_load_decoder(&s->p, s->err), s->err);
-    int64_t factor = pipeline_vae_factor(&s->p);
     int64_t pixels;
+    char name[64];
+    SWD_TRY(pipeline_read_vae_config(&s->p, s->err), s->err);
     for (const char *sizes = opt_pixels; next_number(&pixels, &sizes);) {
-        set_limits(s, pixels < 512 ? 0 : 1e6);
+        network n = {.kind = NETWORK_DECODE, .side = pixels / pipeline_vae_factor(&s->p)};
         snprintf(name, sizeof name, "decode %lld px", (long long)pixels);
-        SWD_TRY(measure(s, (network){.kind = NETWORK_DECODE, .side = pixels / factor}, name, false),
-                s->err);
+        SWD_TRY(measure(s, n, name, pipeline_load_decoder, false), s->err);
     }
     vae_destroy(&s->p.decoder);
     return SWD_OK;
@@ -239,17 +230,14 @@ static swd_status decodes(session *s)
 
 static swd_status encoders(session *s)
 {
-    static const char *const names[] = {"text CLIP-L", "text CLIP-G", "text T5"};
-    if (!bench_wanted(s->b, "text CLIP-L, text CLIP-G, text T5")) return SWD_OK;
-    SWD_TRY(pipeline_load_text(&s->p, s->err), s->err);
-    set_limits(s, 0);
+    static const char *const folder[] = {"text_encoder", "text_encoder_2", "text_encoder_3"};
+    static const char *const title[] = {"text CLIP-L", "text CLIP-G", "text T5"};
     for (int i = 0; i < 3; i++) {
         char name[64];
-        int64_t tokens = i == 2 ? 256 : 77;
-        if (i < 2 ? !s->p.clip[i] : !s->p.t5) continue;
-        snprintf(name, sizeof name, "%s %d tokens", names[i], (int)tokens);
-        network n = {.kind = (network_kind)(NETWORK_CLIP_L + i), .text = tokens};
-        SWD_TRY(measure(s, n, name, true), s->err);
+        network n = {.kind = (network_kind)(NETWORK_CLIP_L + i), .text = i == 2 ? 256 : 77};
+        if (!config_model_index_find(&s->p.index, folder[i])) continue;
+        snprintf(name, sizeof name, "%s %d tokens", title[i], (int)n.text);
+        SWD_TRY(measure(s, n, name, pipeline_load_text, true), s->err);
     }
     return SWD_OK;
 }

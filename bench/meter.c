@@ -146,39 +146,33 @@ void meter_attach(meter *m, swd_backend *b)
 {
     active = m;
     inner = b->ops;
-    b->ops = (swd_ops){
-        .linear_workspace = inner.linear_workspace,
-        .conv_workspace = inner.conv_workspace,
-        .attention_workspace = inner.attention_workspace,
-        .group_norm_workspace = inner.group_norm_workspace,
-        .linear = linear,
-        .conv = conv,
-        .attention = attention,
-        .group_norm = group_norm,
-        .layernorm = layernorm,
-        .layernorm_modulate = layernorm_modulate,
-        .rms_norm = rms_norm,
-        .qk_norm_rope = qk_norm_rope,
-        .gate_residual = gate_residual,
-        .activation = activation,
-        .gated_gelu = gated_gelu,
-        .axpby = axpby,
-        .copy = copy,
-        .fill = fill,
-        .embed = embed,
-        .relative_bias = relative_bias,
-        .timestep_sinusoid = timestep_sinusoid,
-        .patchify = patchify,
-        .unpatchify = unpatchify,
-        .add_position = add_position,
-        .guidance_combine = guidance_combine,
-        .resize_renoise = resize_renoise,
-        .noise = noise,
-        .nchw_to_nhwc = nchw_to_nhwc,
-        .nhwc_to_nchw = nhwc_to_nchw,
-        .to_rgb8 = to_rgb8,
-        .from_rgb8 = from_rgb8,
-    };
+    b->ops.linear = linear;
+    b->ops.conv = conv;
+    b->ops.attention = attention;
+    b->ops.group_norm = group_norm;
+    b->ops.layernorm = layernorm;
+    b->ops.layernorm_modulate = layernorm_modulate;
+    b->ops.rms_norm = rms_norm;
+    b->ops.qk_norm_rope = qk_norm_rope;
+    b->ops.gate_residual = gate_residual;
+    b->ops.activation = activation;
+    b->ops.gated_gelu = gated_gelu;
+    b->ops.axpby = axpby;
+    b->ops.copy = copy;
+    b->ops.fill = fill;
+    b->ops.embed = embed;
+    b->ops.relative_bias = relative_bias;
+    b->ops.timestep_sinusoid = timestep_sinusoid;
+    b->ops.patchify = patchify;
+    b->ops.unpatchify = unpatchify;
+    b->ops.add_position = add_position;
+    b->ops.guidance_combine = guidance_combine;
+    b->ops.resize_renoise = resize_renoise;
+    b->ops.noise = noise;
+    b->ops.nchw_to_nhwc = nchw_to_nhwc;
+    b->ops.nhwc_to_nchw = nhwc_to_nchw;
+    b->ops.to_rgb8 = to_rgb8;
+    b->ops.from_rgb8 = from_rgb8;
 }
 
 void meter_detach(swd_backend *b)

@@ -9,13 +9,16 @@
 #include <string.h>
 
 static const char *opt_python, *opt_script, *opt_swd, *const prompt = "3d emoji of a red apple";
-enum { PRECISIONS = 2 };
+enum { PRECISIONS = 2, CONTESTANTS = 1 + PRECISIONS };
 static const char *const precision_name[PRECISIONS] = {"f32", "bf16"};
+static const char *const warm_name[CONTESTANTS] = {"demo warm: diffusers", "demo warm: swd f32",
+                                                   "demo warm: swd bf16"};
 
 typedef struct session {
     char folder[64], model[1024], threads[16];
     child *diffusers;
     double diffusers_s;
+    bool warm_wanted;
 } session;
 
 /* ---- warm ---- */
@@ -88,12 +91,11 @@ static swd_status warm(session *s, bench *b, swd_err *err)
     SWD_TRY_GOTO(st, child_read_until(s->diffusers, line, sizeof line, "ready", err), err, done);
     for (int i = 0; i < PRECISIONS; i++)
         SWD_TRY_GOTO(st, open_ours(&o[i], s, i, bench_threads(b), err), err, done);
-    bench_case cases[] = {
-        {"demo warm: diffusers", "f32", run_diffusers, .own_s = diffusers_s, .arg = s},
-        {"demo warm: swd f32", "f32", run_ours, .arg = &o[0]},
-        {"demo warm: swd bf16", "bf16", run_ours, .arg = &o[1]}};
+    bench_case cases[] = {{warm_name[0], "f32", run_diffusers, .own_s = diffusers_s, .arg = s},
+                          {warm_name[1], "f32", run_ours, .arg = &o[0]},
+                          {warm_name[2], "bf16", run_ours, .arg = &o[1]}};
     bench_set_limits(b, (bench_limits){2, 7, BENCH_RUNS_MAX, 5});
-    SWD_TRY_GOTO(st, bench_run(NULL, b, cases, 3, err), err, done);
+    SWD_TRY_GOTO(st, bench_run(NULL, b, cases, CONTESTANTS, err), err, done);
 done:
     for (int i = 0; i < PRECISIONS; i++) swd_close(&o[i].swd);
     child_stop(&s->diffusers, 0, NULL);
@@ -116,8 +118,9 @@ static swd_status run_process(void *arg, swd_err *err)
 
 static swd_status cold(session *s, bench *b, swd_err *err)
 {
-    char out[3][96];
-    for (int i = 0; i < 3; i++) snprintf(out[i], sizeof out[i], "%s/process-%d.png", s->folder, i);
+    char out[CONTESTANTS][96];
+    for (int i = 0; i < CONTESTANTS; i++)
+        snprintf(out[i], sizeof out[i], "%s/process-%d.png", s->folder, i);
 #define WORD(text) (char *)(uintptr_t)(text)
     process p[] = {{.argv = {WORD(opt_python), WORD(opt_script), s->model, s->threads, out[0],
                              WORD("--once")}},
@@ -151,7 +154,7 @@ static swd_status cold(session *s, bench *b, swd_err *err)
                           {"demo process: swd f32", "f32", run_process, .arg = &p[1]},
                           {"demo process: swd bf16", "bf16", run_process, .arg = &p[2]}};
     bench_set_limits(b, (bench_limits){1, 5, BENCH_RUNS_MAX, 5});
-    return bench_run(NULL, b, cases, 3, err);
+    return bench_run(NULL, b, cases, CONTESTANTS, err);
 }
 
 static swd_status body(bench *b, swd_err *err)
@@ -164,7 +167,9 @@ static swd_status body(bench *b, swd_err *err)
     if (!mkdtemp(s.folder)) return SWD_FAIL(err, SWD_ERR_FILE, "%s cannot be made", s.folder);
     snprintf(s.threads, sizeof s.threads, "%d", bench_threads(b));
     swd_status st = SWD_OK;
-    if (bench_wanted(b, "demo warm: diffusers, swd f32, swd bf16")) st = warm(&s, b, err);
+    for (int i = 0; i < CONTESTANTS && !s.warm_wanted; i++)
+        s.warm_wanted = bench_wanted(b, warm_name[i]);
+    if (s.warm_wanted) st = warm(&s, b, err);
     if (st == SWD_OK) st = cold(&s, b, err);
     fprintf(stderr, "the pictures are in %s\n", s.folder);
     return st;
