@@ -41,11 +41,17 @@ static void expect(double got, double want, double error, k_dtype t, const char 
     CHECK(fabs(got - want) <= error, "%s: %.9g, not %.9g (+- %.3g)", what, got, want, error);
 }
 
-// [3, 2, 5, n] laid out as [5, 3, 2, n + gap].
+// [3, 2, 5, n] laid out as [5, 3, 2, n + gap], or in its own order; shift: elements past alignment.
 static k_view permuted(array *a, k_dtype t, int64_t n, int gap, int shift)
 {
     *a = array_make(t, 30 * (n + gap), shift);
     return (k_view){array_at(a, 0), t, {2 * (n + gap), n + gap, 6 * (n + gap)}};
+}
+
+static k_view contiguous(array *a, k_dtype t, int64_t n, int shift)
+{
+    *a = array_make(t, 30 * n, shift);
+    return (k_view){array_at(a, 0), t, {10 * n, 5 * n, n}};
 }
 
 static int64_t at(const k_view *v, int64_t row) // of row [3, 2, 5]
@@ -61,9 +67,11 @@ enum { N_SPECIAL = sizeof special / sizeof *special };
 
 static void check_activation(k_dtype tx, k_dtype ty, k_act act, int n, int gap, bool biased)
 {
-    array x, y, bias = array_make((k_dtype)(n % 3), n, gap % 2);
+    array x, y, bias = array_make((k_dtype)(n % 3), n, act % 2);
     const int64_t shape[4] = {3, 2, 5, n};
-    k_view vx = permuted(&x, tx, n, gap, gap % 2), vy = permuted(&y, ty, n, gap + gap % 2, 0);
+    k_view vx = gap ? permuted(&x, tx, n, gap, gap % 2) : contiguous(&x, tx, n, 0),
+           vy = gap ? permuted(&y, ty, n, gap + gap % 2, 0)
+                    : contiguous(&y, ty, n, act == K_ACT_TANH);
     array_fill(&bias, random_unit, 1);
     for (int64_t i = 0; i < x.n; i++)
         x.v[i] = i < N_SPECIAL ? special[i] : (float)(8 * random_unit());
@@ -146,10 +154,12 @@ static void test_copies_of_any_strides(void)
             array x, y;
             int gap = (n + t) % 4 * 3;
             const int64_t shape[4] = {3, 2, 5, n};
-            k_view vx = permuted(&x, (k_dtype)(t % 3), n, gap, t % 2);
+            k_view vx = n % 5 ? permuted(&x, (k_dtype)(t % 3), n, gap, t % 2)
+                              : contiguous(&x, (k_dtype)(t % 3), n, t % 2);
             y = array_make((k_dtype)(t / 3), 30 * n + 3, 0);
-            k_view vy = {
-                array_at(&y, 0), y.dtype, {10 * n, 5 * n, n}}; // contiguous, in another order
+            k_view vy = {array_at(&y, 0),
+                         y.dtype,
+                         {10 * n, 5 * n, n}}; // contiguous, mostly in another order
             array_fill(&x, random_unit, 1);
             CUDA_OK(k_copy(vy, vx, shape, 0));
             array_fetch(&y);
@@ -168,7 +178,8 @@ static void test_fill(void)
     for (int n = 1; n <= 40; n++)
         for (int t = 0; t < 3; t++) {
             array y;
-            k_view v = permuted(&y, (k_dtype)t, n, n % 3 * 4, n % 2);
+            k_view v = n % 4 ? permuted(&y, (k_dtype)t, n, n % 3 * 4, n % 2)
+                             : contiguous(&y, (k_dtype)t, n, n % 8 == 0);
             const int64_t shape[4] = {3, 2, 5, n};
             CUDA_OK(k_fill(v, 0.1f, shape, 0));
             array_fetch(&y);
@@ -192,7 +203,8 @@ static void check_binary(int kind, k_dtype ty, k_dtype tx, k_dtype tz, int n, in
 {
     array x, y, z;
     const int64_t shape[4] = {3, 2, 5, n};
-    k_view vx = permuted(&x, tx, n, gap, gap % 2), vz = permuted(&z, tz, n, 0, 0), vy, none = {0};
+    k_view vx = permuted(&x, tx, n, gap, gap % 2), vz = permuted(&z, tz, n, 0, kind % 2), vy,
+           none = {0};
     array_fill(&x, random_unit, 6), array_fill(&z, random_unit, 6);
     float *old = malloc((size_t)x.n * sizeof *old);
     memcpy(old, x.v, (size_t)x.n * sizeof *old);

@@ -51,7 +51,8 @@ static uint8_t byte_of(float x, float scale, float shift)
     return (uint8_t)lrintf(v * 255.0f);
 }
 
-static void check_rgb8(k_dtype t, const float *x, int64_t n, int shift, float scale, float offset)
+static void check_rgb8(k_dtype t, const float *x, int64_t n, int shift, int rgb_shift, float scale,
+                       float offset)
 {
     array map = array_make(t, n, shift), again = array_make(t, n, shift);
     uint8_t *rgb, *host = malloc((size_t)n + 16);
@@ -59,18 +60,18 @@ static void check_rgb8(k_dtype t, const float *x, int64_t n, int shift, float sc
     array_send(&map);
     CUDA_OK(cudaMalloc((void **)&rgb, (size_t)n + 16));
     CUDA_OK(cudaMemset(rgb, 0xa5, (size_t)n + 16));
-    CUDA_OK(k_to_rgb8(rgb + 8 + shift, view_of(&map), scale, offset, n, 0));
+    CUDA_OK(k_to_rgb8(rgb + 8 + rgb_shift, view_of(&map), scale, offset, n, 0));
     CUDA_OK(cudaMemcpy(host, rgb, (size_t)n + 16, cudaMemcpyDeviceToHost));
     for (int64_t i = 0; i < n; i++)
-        CHECK(host[i + 8 + shift] == byte_of(map.v[i], scale, offset), "%.9g became %d",
-              (double)map.v[i], host[i + 8 + shift]);
-    for (int i = 0; i < 8 + shift; i++) CHECK(host[i] == 0xa5, "written before the picture");
-    for (int i = 8 + shift; i < 16; i++) CHECK(host[n + i] == 0xa5, "written past the picture");
-    CUDA_OK(k_from_rgb8(view_of(&again), rgb + 8 + shift, scale, offset, n, 0));
+        CHECK(host[i + 8 + rgb_shift] == byte_of(map.v[i], scale, offset), "%.9g became %d",
+              (double)map.v[i], host[i + 8 + rgb_shift]);
+    for (int i = 0; i < 8 + rgb_shift; i++) CHECK(host[i] == 0xa5, "written before the picture");
+    for (int i = 8 + rgb_shift; i < 16; i++) CHECK(host[n + i] == 0xa5, "written past the picture");
+    CUDA_OK(k_from_rgb8(view_of(&again), rgb + 8 + rgb_shift, scale, offset, n, 0));
     array_fetch(&again);
     for (int64_t i = 0; i < n; i++) {
-        float want = rounded(t, (float)host[i + 8 + shift] / 255.0f * scale + offset);
-        CHECK(again.v[i] == want, "%d became %.9g, not %.9g", host[i + 8 + shift],
+        float want = rounded(t, (float)host[i + 8 + rgb_shift] / 255.0f * scale + offset);
+        CHECK(again.v[i] == want, "%d became %.9g, not %.9g", host[i + 8 + rgb_shift],
               (double)again.v[i], (double)want);
     }
     CUDA_OK(cudaFree(rgb));
@@ -92,9 +93,9 @@ static void test_rgb8(void)
     x[4] = NAN, x[0] = INFINITY, x[9] = -INFINITY, x[2] = -0.0f;
     for (int i = 0; i < 8; i++)
         for (int t = 0; t < 3; t++) {
-            check_rgb8((k_dtype)t, x, sizes[i], 0, 1, 0);
-            check_rgb8((k_dtype)t, x, sizes[i], 1, 0.5f, 0.5f);
-            check_rgb8((k_dtype)t, x, sizes[i], 0, 0.3f, 0.1f); // a contracted sum would differ
+            check_rgb8((k_dtype)t, x, sizes[i], 0, i % 2 * 3, 1, 0);
+            check_rgb8((k_dtype)t, x, sizes[i], 1, i % 2, 0.5f, 0.5f);
+            check_rgb8((k_dtype)t, x, sizes[i], 0, 0, 0.3f, 0.1f); // a contracted sum would differ
         }
 }
 

@@ -109,8 +109,8 @@ static const k_dtype pairs[N_PAIRS][2] = {{K_F32, K_F32},   {K_F32, K_BF16}, {K_
                                           {K_BF16, K_BF16}, {K_BF16, K_F32}, {K_F16, K_F16},
                                           {K_F16, K_F32}};
 // A warp holds up to 1536, 128 threads up to 4096, 256 up to 8192; beyond, and what is no multiple of 8, is looped over.
-static const int dims[] = {1,    3,    8,    19,   99,   111,  248,  256,  264, 333,
-                           1528, 1536, 1544, 2432, 4096, 4104, 8192, 8200, 8197};
+static const int dims[] = {1,    3,    8,    12,   19,   99,   111,  248,  256,  264, 333,
+                           1528, 1536, 1540, 1544, 2432, 4096, 4104, 8192, 8200, 8197};
 enum { N_DIMS = sizeof dims / sizeof *dims };
 
 static void test_every_row_length(void)
@@ -137,6 +137,38 @@ static void test_every_row_length(void)
             check_rows(&y, &x, &w, &bias, false, (double)1e-5f, rms);
             array_free(&x.a), array_free(&y.a), array_free(&w.a), array_free(&bias.a);
         }
+}
+
+// Each operand in turn is the one off the 16-byte grid.
+static void test_one_unaligned(void)
+{
+    for (int which = 0; which < 9; which++) {
+        const int d = 64;
+        k_view v[9];
+        rows r[9];
+        for (int i = 0; i < 9; i++) {
+            r[i] = rows_random(K_BF16, 2, i > 3 ? 1 : 3, d, i == which, 2);
+            v[i] = r[i].view;
+        }
+        k_norm_args a = {.y = v[0],
+                         .y2 = v[1],
+                         .x = v[2],
+                         .branch = v[3],
+                         .gate = v[4],
+                         .scale = v[5],
+                         .shift = v[6],
+                         .scale2 = v[7],
+                         .shift2 = v[8],
+                         .eps = 1e-5f,
+                         .batch = 2,
+                         .rows = 3,
+                         .dim = d};
+        CUDA_OK(k_norm(&a, 0));
+        for (int i = 0; i < 3; i++) array_fetch(&r[i].a);
+        check_rows(&r[0], &r[2], &r[5], &r[6], false, (double)1e-5f, false);
+        check_rows(&r[1], &r[2], &r[7], &r[8], false, (double)1e-5f, false);
+        for (int i = 0; i < 9; i++) array_free(&r[i].a);
+    }
 }
 
 static void test_every_pair_of_storages(void)
@@ -275,6 +307,7 @@ typedef struct qk_case {
     k_dtype t;
     int b, n, h, d;
     bool norm_q, norm_k, rope, only_q, odd;
+    int odd_table; // weight_q, weight_k, cos or sin: 1 to 4
 } qk_case;
 
 static void check_qk(const qk_case *c)
@@ -282,9 +315,10 @@ static void check_qk(const qk_case *c)
     const int64_t width = (int64_t)c->h * c->d, row = 3 * width + (c->odd ? 1 : 8),
                   numel = c->b * c->n * row;
     array x = array_make(c->t, numel, c->odd), before = array_make(K_F32, numel, 0);
-    array w[2] = {array_make(K_F32, c->d, c->odd), array_make(K_F32, c->d, c->odd)};
-    array cs[2] = {array_make(K_F32, c->n * (c->d / 2) + 1, 0),
-                   array_make(K_F32, c->n * (c->d / 2) + 1, 0)};
+    array w[2] = {array_make(K_F32, c->d, c->odd_table == 1),
+                  array_make(K_F32, c->d, c->odd_table == 2)};
+    array cs[2] = {array_make(K_F32, c->n * (c->d / 2) + 1, c->odd_table == 3),
+                   array_make(K_F32, c->n * (c->d / 2) + 1, c->odd_table == 4)};
     array_fill(&x, random_unit, 4);
     memcpy(before.v, x.v, (size_t)numel * sizeof(float));
     for (int i = 0; i < 2; i++)
@@ -349,6 +383,16 @@ static void test_packed_projection(void)
 
 static void test_odd_and_unaligned(void)
 {
+    for (int i = 0; i < 5; i++)
+        check_qk(&(qk_case){.t = K_BF16,
+                            .b = 2,
+                            .n = 3,
+                            .h = 2,
+                            .d = 64,
+                            .norm_q = true,
+                            .norm_k = true,
+                            .rope = true,
+                            .odd_table = i});
     static const int odd_dims[] = {1, 2, 3, 6, 19, 64, 66, 99, 128, 300};
     for (int i = 0; i < 10; i++)
         check_qk(&(qk_case){.t = (k_dtype)(i % 3),
@@ -359,13 +403,15 @@ static void test_odd_and_unaligned(void)
                             .norm_q = i % 5 != 4,
                             .norm_k = true,
                             .rope = odd_dims[i] % 2 == 0,
-                            .odd = true});
+                            .odd = i % 2 == 0,
+                            .odd_table = i % 5});
 }
 
 int main(int argc, char **argv)
 {
     static const launch_test tests[] = {
         {"every_row_length", test_every_row_length},
+        {"one_unaligned", test_one_unaligned},
         {"every_pair_of_storages", test_every_pair_of_storages},
         {"constant_rows", test_constant_rows},
         {"joined_with_a_branch", test_joined_with_a_branch},

@@ -30,8 +30,10 @@ static operands operands_make(const resize_case *c, uint64_t seed, uint32_t step
                   array_make(K_F32, in, c->shift),
                   seed,
                   step};
-    array_fill(&o.x, random_normal, 1), array_fill(&o.v, random_normal, 1),
-        array_fill(&o.eps, random_normal, 1);
+    array_fill(&o.x, random_normal, 1), array_fill(&o.v, random_normal, 1);
+
+    if (c->sigma_next > 0)
+        array_fill(&o.eps, random_normal, 1); // else it stays NaN, on the device too
     return o;
 }
 
@@ -99,7 +101,8 @@ static const int sizes[][5] = {
     {1, 1, 1, 1, 1},     {3, 1, 1, 4, 4},     {2, 2, 3, 4, 4},      {16, 8, 8, 12, 12},
     {4, 24, 32, 36, 48}, {2, 19, 33, 20, 36}, {1, 40, 48, 41, 100}, {3, 5, 7, 9, 11},
     {1, 3, 5, 19, 33},   {2, 9, 9, 9, 9},     {3, 16, 16, 16, 16},  {2, 12, 16, 7, 8},
-    {1, 8, 8, 16, 4},    {1, 8, 8, 4, 16},    {5, 1, 3, 1, 8},      {1, 64, 64, 80, 80}};
+    {1, 8, 8, 16, 4},    {1, 8, 8, 4, 16},    {5, 1, 3, 1, 8},      {1, 60, 124, 62, 128},
+    {1, 8, 100, 16, 4},  {2, 100, 8, 8, 16},  {3, 4, 5, 6, 10},     {1, 64, 64, 80, 80}};
 enum { N_SIZES = sizeof sizes / sizeof *sizes };
 
 static resize_case case_of(int i, int variant)
