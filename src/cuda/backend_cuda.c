@@ -69,10 +69,20 @@ static swd_status cuda_download(swd_backend *b, void *dst, swd_tensor src, swd_s
     return SWD_OK;
 }
 
+// Also where a kernel's complaint about a token id is heard: nothing that came after it is worth keeping.
 static swd_status cuda_synchronize(swd_backend *b, swd_stream *s, swd_err *err)
 {
-    SWD_CUDA(cudaStreamSynchronize(cuda_stream(b, s)), err);
-    return SWD_OK;
+    cuda_state *state = cuda_of(b);
+    cudaStream_t stream = cuda_stream(b, s);
+    SWD_CUDA(cudaMemcpyAsync(state->bad_id_seen, state->bad_id, sizeof *state->bad_id,
+                             cudaMemcpyDeviceToHost, stream),
+             err);
+    SWD_CUDA(cudaStreamSynchronize(stream), err);
+    int seen = *state->bad_id_seen;
+    if (seen == 0) return SWD_OK;
+    SWD_CUDA(cudaMemsetAsync(state->bad_id, 0, sizeof *state->bad_id, stream), err);
+    return SWD_FAIL(err, SWD_ERR_ARGUMENT, "the token id at position %d is outside the vocabulary",
+                    seen - 1);
 }
 
 static size_t cuda_weight_bytes(swd_backend *b)
@@ -83,7 +93,11 @@ static size_t cuda_weight_bytes(swd_backend *b)
 static void cuda_destroy(swd_backend *b)
 {
     cuda_state *s = b->state;
-    if (s && s->stream) (void)cudaStreamDestroy(s->stream);
+    if (s) {
+        if (s->stream) (void)cudaStreamDestroy(s->stream);
+        (void)cudaFree(s->bad_id);
+        (void)cudaFreeHost(s->bad_id_seen);
+    }
     free(s);
     free(b);
 }
@@ -114,6 +128,11 @@ static swd_status device_open(swd_backend *b, int device, swd_err *err)
     s->device = device;
     s->sm_count = prop.multiProcessorCount;
     SWD_CUDA(cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking), err);
+    SWD_CUDA(cudaMalloc((void **)&s->bad_id, sizeof *s->bad_id), err);
+    SWD_CUDA(cudaHostAlloc((void **)&s->bad_id_seen, sizeof *s->bad_id_seen, cudaHostAllocDefault),
+             err);
+    SWD_CUDA(cudaMemsetAsync(s->bad_id, 0, sizeof *s->bad_id, s->stream), err);
+    SWD_CUDA(cudaStreamSynchronize(s->stream), err);
     return SWD_OK;
 }
 

@@ -15,6 +15,8 @@ typedef struct cuda_state {
     cudaStream_t stream; /* what a NULL swd_stream means; ordered with no other stream */
     size_t weight_bytes; /* of packed weights, kept by the adapters that pack them */
     int sm_count;
+    int *bad_id,
+        *bad_id_seen; /* device, pinned host: 1 + the position of a token id outside its table, 0: none */
 } cuda_state;
 
 static inline cuda_state *cuda_of(swd_backend *b)

@@ -3,11 +3,12 @@
 #include "backend_cuda.h"
 #include "backend/t5_bucket.h"
 
+// An id outside the table is an error of the next synchronize.
 static swd_status embed(swd_backend *b, swd_tensor y, swd_tensor table, swd_tensor ids,
                         swd_stream *s, swd_err *err)
 {
-    SWD_CUDA(k_embed(cuda_view(y), cuda_view(table), ids.data, NULL, y.shape[0], y.shape[1],
-                     table.shape[0], table.shape[1], cuda_stream(b, s)),
+    SWD_CUDA(k_embed(cuda_view(y), cuda_view(table), ids.data, cuda_of(b)->bad_id, y.shape[0],
+                     y.shape[1], table.shape[0], table.shape[1], cuda_stream(b, s)),
              err);
     return SWD_OK;
 }

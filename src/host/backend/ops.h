@@ -68,8 +68,9 @@ swd_status op_axpby(swd_tensor y, float a, swd_tensor x, float b, swd_tensor z,
 swd_status op_copy(swd_tensor y, swd_tensor x,
                    swd_exec *ex); /* any strides, any two of F32, BF16, F16; the shapes agree */
 swd_status op_fill(swd_tensor y, float value, swd_exec *ex);
-swd_status op_embed(swd_tensor y, swd_tensor table, swd_tensor ids,
-                    swd_exec *ex); /* [B, N, D], [V, D] F32, BF16 or F16, I32 [B, N] */
+/* [B, N, D], [V, D] F32, BF16 or F16, I32 [B, N]; an id outside the table is an error: of this call, or on a device of the next
+ * synchronize(), and no memory is read for it */
+swd_status op_embed(swd_tensor y, swd_tensor table, swd_tensor ids, swd_exec *ex);
 /* T5, bidirectional: bias F32 [H, N, N] from table F32 [buckets, H] */
 swd_status op_relative_bias(swd_tensor bias, swd_tensor table, int max_distance, swd_exec *ex);
 swd_status op_timestep_sinusoid(swd_tensor y, swd_tensor t,
