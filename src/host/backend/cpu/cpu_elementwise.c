@@ -12,6 +12,7 @@ enum { PIECE = 1024 };
     const int64_t row_ = (t).shape[(t).ndim - 1], per_ = (row_ + PIECE - 1) / PIECE,               \
                   all_ = cpu_rows(t) * per_;                                                       \
     const bool worth_ = cpu_worth(cpu_rows(t) * row_);                                             \
+    (void)worth_; /* only OpenMP looks at it */                                                    \
     _Pragma("omp parallel for if (worth_)") for (int64_t piece_ = 0; piece_ < all_; piece_++)
 #define PIECE_AT(r, c, n)                                                                          \
     const int64_t r = piece_ / per_, c = piece_ % per_ * PIECE,                                    \
