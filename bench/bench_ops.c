@@ -1,178 +1,181 @@
 // SPDX-License-Identifier: MIT
-// Times the large CPU ops: median, p10 and p90 of a time-boxed loop, one JSON line per case. Linear layers are set beside
-// the same packed product called without the op ("share": what the op itself costs; it says nothing of oneDNN's best layout).
-#include "backend/cpu/dnn.h"
-#include "backend/ops.h"
-#include "base/clock.h"
-#include <math.h>
+// Times the op cases of real shapes (tests/ops), each beside a yardstick that does as much work, in the same rounds:
+//
+//     linear              oneDNN's product of its shape and arithmetic, every operand in the layout oneDNN likes best
+//     conv, attention     such a product of as many FLOP
+//     all others          memcpy of as many bytes on as many threads
+//
+// share_of_onednn or share_of_memcpy = time of the yardstick / time of the op. Operands and packed weights rotate through the cache.
+#include "case.h"
+#include "harness.h"
+#include "vendor.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { RUNS_MAX = 400, RUNS_MIN = 5, BUDGET_MS = 400 };
+enum { SETS_MAX = 8, COPY_CHUNK = 1 << 16 };
 
-static swd_err error;
-static swd_backend *backend;
-static swd_exec ex;
+typedef struct contest {
+    const case_walk *walk;
+    fixture set[SETS_MAX];
+    int n, current;
+    swd_exec ex;
+    // the yardstick: one of the two
+    vendor_product *product;
+    unsigned char *memory; // n sets of 2 * half bytes
+    size_t half;
+    int threads, copied;
+} contest;
 
-typedef swd_status (*body)(void *);
-typedef struct timing {
-    double median, p10, p90;
-    int runs;
-} timing;
-
-static int ascending(const void *a, const void *b)
+static swd_status run_op(void *arg, swd_err *err)
 {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
+    contest *c = arg;
+    c->ex.err = err;
+    return c->walk->family->run(&c->set[c->current], c->walk->c, &c->ex);
 }
 
-static swd_status measure(timing *t, body run, void *arg)
+static void next_set(void *arg, int run)
 {
-    double ms[RUNS_MAX], spent = 0;
-    int n = 0;
-    SWD_TRY(run(arg), &error);
-    while (n < RUNS_MAX && (n < RUNS_MIN || spent < BUDGET_MS)) {
-        double start = (clock_now_s() * 1e3);
-        SWD_TRY(run(arg), &error);
-        spent += ms[n++] = (clock_now_s() * 1e3) - start;
-    }
-    qsort(ms, (size_t)n, sizeof *ms, ascending);
-    *t = (timing){ms[n / 2], ms[n / 10], ms[n - 1 - n / 10], n};
-    return SWD_OK;
+    contest *c = arg;
+    c->current = run % c->n;
 }
 
-static void report(const char *name, timing t, double flops, double share)
+static swd_status run_product(void *arg, swd_err *err)
 {
-    printf("{\"case\": \"%s\", \"median_ms\": %.4f, \"p10_ms\": %.4f, \"p90_ms\": %.4f, \"runs\": "
-           "%d, \"gflops\": %.1f",
-           name, t.median, t.p10, t.p90, t.runs, flops / t.median / 1e6);
-    if (share > 0) printf(", \"share_of_packed_product\": %.3f", share);
-    printf("}\n");
-    fflush(stdout);
+    return vendor_product_run(((contest *)arg)->product, err);
 }
 
-static swd_tensor random_tensor(swd_dtype dtype, const int64_t *shape, int ndim)
+static void next_copy(void *arg, int run)
 {
-    swd_tensor t = tensor_make(NULL, dtype, shape, ndim);
-    t.data = backend->alloc(backend, tensor_bytes(t));
-    for (int64_t i = 0; i < tensor_numel(t); i++) {
-        float x = (float)(rand() % 2001 - 1000) * 1e-3f;
-        if (dtype == SWD_F32)
-            ((float *)t.data)[i] = x;
-        else
-            ((uint16_t *)t.data)[i] = f32_to_bf16(x);
-    }
-    return t;
+    contest *c = arg;
+    c->copied = run % c->n;
 }
 
-typedef struct linear_run {
-    swd_tensor x, y;
-    swd_linear *w;
-    dnn_weight *raw;
-    int64_t m, n, k;
-} linear_run;
-
-static swd_status run_linear(void *arg)
+static swd_status run_copy(void *arg, swd_err *err)
 {
-    linear_run *r = arg;
-    return op_linear(r->y, r->x, r->w, SWD_ACT_NONE, &ex);
-}
-
-static swd_status run_raw(void *arg)
-{
-    linear_run *r = arg;
-    return dnn_matmul(r->raw, NULL, r->m, r->y.data, r->n, r->y.dtype, r->x.data, r->k, NULL,
-                      SWD_ACT_NONE, &error);
-}
-
-static swd_status bench_linear(dnn_engine *e, int64_t m, int64_t k, int64_t n, swd_dtype act,
-                               swd_dtype weight, swd_dtype compute)
-{
-    linear_run r = {.m = m, .n = n, .k = k};
-    swd_tensor w = random_tensor(weight, (int64_t[]){n, k}, 2);
-    r.x = random_tensor(act, (int64_t[]){m, k}, 2);
-    r.y = random_tensor(act, (int64_t[]){m, n}, 2);
-    SWD_TRY(backend->linear_create(backend, &r.w, w, tensor_none(), compute, &error), &error);
-    SWD_TRY(dnn_linear_create(&r.raw, e, n, k, w.data, weight, compute, &error), &error);
-    timing ours = {0}, vendor = {0};
-    SWD_TRY(measure(&vendor, run_raw, &r), &error);
-    SWD_TRY(measure(&ours, run_linear, &r), &error);
-    char name[128];
-    snprintf(name, sizeof name, "linear m%lld k%lld n%lld w_%s %s", (long long)m, (long long)k,
-             (long long)n, dtype_name(weight), dtype_name(compute));
-    report(name, ours, 2.0 * (double)m * (double)n * (double)k, vendor.median / ours.median);
-    backend->linear_destroy(backend, &r.w);
-    dnn_weight_destroy(&r.raw);
-    backend->release(backend, w.data), backend->release(backend, r.x.data),
-        backend->release(backend, r.y.data);
-    return SWD_OK;
-}
-
-static swd_status run_attention(void *arg)
-{
-    return op_attention(arg, &ex);
-}
-
-static swd_status bench_attention(int64_t heads, int64_t d, int64_t n, int64_t text,
-                                  swd_dtype dtype)
-{
-    attention_args a = {.n_streams = text ? 2 : 1, .scale = 1 / sqrtf((float)d)};
-    int64_t count[] = {n, text};
-    for (int i = 0; i < a.n_streams; i++) {
-        int64_t shape[] = {1, count[i], heads, d};
-        a.q[i] = random_tensor(dtype, shape, 4), a.k[i] = random_tensor(dtype, shape, 4);
-        a.v[i] = random_tensor(dtype, shape, 4), a.o[i] = random_tensor(dtype, shape, 4);
-    }
-    timing t = {0};
-    SWD_TRY(measure(&t, run_attention, &a), &error);
-    char name[128];
-    snprintf(name, sizeof name, "attention h%lld d%lld n%lld+%lld %s", (long long)heads,
-             (long long)d, (long long)n, (long long)text, dtype_name(dtype));
-    report(name, t, 4.0 * (double)heads * (double)d * (double)(n + text) * (double)(n + text), 0);
-    for (int i = 0; i < a.n_streams; i++) {
-        backend->release(backend, a.q[i].data), backend->release(backend, a.k[i].data);
-        backend->release(backend, a.v[i].data), backend->release(backend, a.o[i].data);
+    const contest *c = arg;
+    unsigned char *from = c->memory + (size_t)c->copied * 2 * c->half, *to = from + c->half;
+    int64_t chunks = (int64_t)((c->half + COPY_CHUNK - 1) / COPY_CHUNK);
+    (void)err;
+#pragma omp parallel for num_threads(c->threads)
+    for (int64_t i = 0; i < chunks; i++) {
+        size_t at = (size_t)i * COPY_CHUNK, left = c->half - at;
+        memcpy(to + at, from + at, left < COPY_CHUNK ? left : COPY_CHUNK);
     }
     return SWD_OK;
 }
 
-static swd_status all(dnn_engine *e)
+// Arithmetic of the op's products; of an attention it's as its operands are stored, where the processor has that.
+static swd_dtype arithmetic(const contest *c)
 {
-    static const int64_t shapes[][3] = {{1, 1536, 9216},
-                                        {333, 1536, 1536},
-                                        {1024, 1536, 4608},
-                                        {1024, 1536, 6144},
-                                        {1024, 6144, 1536}};
-    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
-        int64_t m = shapes[i][0], k = shapes[i][1], n = shapes[i][2];
-        SWD_TRY(bench_linear(e, m, k, n, SWD_F32, SWD_F32, SWD_F32), &error);
-        SWD_TRY(bench_linear(e, m, k, n, SWD_F32, SWD_BF16, SWD_F32), &error);
-        if (backend->native_bf16)
-            SWD_TRY(bench_linear(e, m, k, n, SWD_BF16, SWD_BF16, SWD_BF16), &error);
+    const fixture *f = &c->set[0];
+    if (f->linear) return linear_facts(f->linear)->compute;
+    if (f->conv) return conv_facts(f->conv)->compute;
+    return f->n_types && f->type[0] != SWD_F32 && f->backend->native_bf16 ? SWD_BF16 : SWD_F32;
+}
+
+static swd_status make_yardstick(contest *c, double flop, double bytes, swd_err *err)
+{
+    const fixture *f = &c->set[0];
+    if (flop == 0) {
+        c->half = (size_t)(bytes / 2) + 1;
+        c->memory = calloc((size_t)c->n * 2, c->half);
+        return c->memory
+                   ? SWD_OK
+                   : SWD_FAIL(err, SWD_ERR_MEMORY, "no memory for copies of %zu bytes", c->half);
     }
-    SWD_TRY(bench_attention(24, 64, 1024, 333, SWD_F32), &error);
-    SWD_TRY(bench_attention(24, 64, 1024, 333, SWD_BF16), &error);
-    SWD_TRY(bench_attention(12, 32, 64, 77, SWD_F32), &error);
-    SWD_TRY(bench_attention(1, 512, 1024, 0, SWD_F32), &error);
+    int64_t side = flop > 1e9 ? 1536 : 256, k = side, n = side;
+    if (f->linear) k = linear_facts(f->linear)->k, n = linear_facts(f->linear)->n;
+    int64_t m = (int64_t)(flop / 2 / (double)k / (double)n + 0.5);
+    return vendor_product_create(&c->product, m < 1 ? 1 : m, k, n, arithmetic(c), err);
+}
+
+static swd_status make_sets(contest *c, swd_backend *b, swd_err *err)
+{
+    size_t left, slab;
+    int wanted = 1;
+    for (; c->n < wanted; c->n++) {
+        fixture *f = &c->set[c->n];
+        swd_status s = case_make(f, c->walk, b, (uint64_t)c->n, err);
+        if (s == SWD_OK) s = fixture_upload(f, err);
+        if (s != SWD_OK) {
+            fixture_close(f);
+            return s;
+        }
+        fixture_forget_host(f);
+        if (c->n == 0) wanted = bench_rotation((size_t)fixture_bytes(f), SETS_MAX);
+    }
+    SWD_TRY(case_measure(&slab, &left, &c->set[0], c->walk, err), err);
+    c->ex = (swd_exec){.backend = b, .slab = b->alloc(b, slab), .slab_bytes = slab};
+    return c->ex.slab ? SWD_OK
+                      : SWD_FAIL(err, SWD_ERR_MEMORY, "no memory for a slab of %zu bytes", slab);
+}
+
+static swd_status measure(bench *b, contest *c, swd_err *err)
+{
+    const op_family *family = c->walk->family;
+    double flop = family->flops ? family->flops(&c->set[0], c->walk->c) : 0,
+           bytes = fixture_bytes(&c->set[0]);
+    char name[CASE_ID_MAX + 16];
+    SWD_TRY(make_yardstick(c, flop, bytes, err), err);
+    snprintf(name, sizeof name, "%s/%s", c->walk->id, c->product ? "onednn" : "memcpy");
+    const char *precision = dtype_name(arithmetic(c));
+    bench_case cases[] = {
+        {.name = name, .precision = c->product ? precision : NULL, .arg = c, .flop = flop},
+        {.name = c->walk->id, .precision = precision, .run = run_op, .before = next_set, .arg = c},
+    };
+    cases[0].run = c->product ? run_product : run_copy;
+    cases[0].before = c->product ? NULL : next_copy;
+    cases[0].bytes = c->product ? 0 : bytes;
+    cases[1].flop = flop;
+    cases[1].bytes = bytes;
+    bench_result r[2];
+    SWD_TRY(bench_run(r, b, cases, 2, err), err);
+    bench_value(b, c->walk->id, c->product ? "share_of_onednn" : "share_of_memcpy",
+                1 / r[1].ratio.median);
     return SWD_OK;
+}
+
+static void close_contest(contest *c, swd_backend *b)
+{
+    for (int i = 0; i < c->n; i++) fixture_close(&c->set[i]);
+    if (c->ex.slab) b->release(b, c->ex.slab);
+    vendor_product_destroy(&c->product);
+    free(c->memory);
+}
+
+static swd_status all_cases(bench *b, swd_backend *backend, swd_err *err)
+{
+    case_walk w = {0};
+    while (case_next(&w)) {
+        if (w.c->size != REAL || !bench_wanted(b, w.id)) continue;
+        contest *c = test_alloc(1, sizeof *c);
+        c->walk = &w;
+        c->threads = bench_threads(b);
+        swd_status s = make_sets(c, backend, err);
+        if (s == SWD_OK) s = measure(b, c, err);
+        close_contest(c, backend);
+        free(c);
+        SWD_TRY(s, err);
+    }
+    return SWD_OK;
+}
+
+static swd_status body(bench *b, swd_err *err)
+{
+    swd_backend *backend;
+    SWD_TRY(backend_cpu_create(&backend, bench_threads(b), err), err);
+    bench_fact(b, "device", backend->device);
+    swd_status s = all_cases(b, backend, err);
+    backend_destroy(&backend);
+    return s;
 }
 
 int main(int argc, char **argv)
 {
-    dnn_engine *e = NULL;
-    ex = (swd_exec){.err = &error, .slab_bytes = (size_t)256 << 20};
-    swd_status s = backend_cpu_create(&backend, argc > 1 ? atoi(argv[1]) : 0, &error);
-    if (s == SWD_OK) s = dnn_engine_create(&e, &error);
-    if (s == SWD_OK) {
-        ex.backend = backend;
-        ex.slab = backend->alloc(backend, ex.slab_bytes);
-        printf("{\"device\": \"%s\"}\n", backend->device);
-        s = ex.slab ? all(e) : SWD_FAIL(&error, SWD_ERR_MEMORY, "no memory for scratch");
-    }
-    if (s != SWD_OK) fprintf(stderr, "bench_ops: %s\n", error.message);
-    if (ex.slab) backend->release(backend, ex.slab);
-    dnn_engine_destroy(&e);
-    if (backend) backend_destroy(&backend);
-    return s == SWD_OK ? 0 : 1;
+    const bench_program program = {
+        .name = "bench_ops",
+        .about = "every op at shapes of published models, beside oneDNN or memcpy",
+        .body = body};
+    return bench_main(&program, argc, argv);
 }

@@ -70,3 +70,15 @@ swd_status case_make(fixture *f, const case_walk *w, swd_backend *b, uint64_t se
     memcpy(f->type, w->type, sizeof f->type);
     return w->family->make(f, w->c, err);
 }
+
+swd_status case_measure(size_t *slab_bytes, size_t *left, const fixture *f, const case_walk *w,
+                        swd_err *err)
+{
+    fixture empty = *f;
+    for (int i = 0; i < empty.n; i++) empty.operand[i].t.data = NULL;
+    swd_exec dry = {.backend = f->backend, .err = err, .dry = true};
+    SWD_TRY(w->family->run(&empty, w->c, &dry), err);
+    *slab_bytes = dry.peak;
+    *left = dry.used;
+    return SWD_OK;
+}

@@ -64,4 +64,7 @@ bool case_next(case_walk *w);
 
 /* Opens a fixture and makes the walk's current case in it; close it also after a failure. */
 swd_status case_make(fixture *f, const case_walk *w, swd_backend *b, uint64_t seed, swd_err *err);
+/* Runs it dry, with tensors that have no memory: the slab it needs. left: what it forgets to give back. */
+swd_status case_measure(size_t *slab_bytes, size_t *left, const fixture *f, const case_walk *w,
+                        swd_err *err);
 #endif

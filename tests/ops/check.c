@@ -36,14 +36,10 @@ static bool failed_call(check *c, const char *what)
 
 static bool measure(check *c)
 {
-    fixture empty = c->f;
-    for (int i = 0; i < empty.n; i++) empty.operand[i].t.data = NULL;
-    swd_exec dry = {.backend = c->f.backend, .err = &c->err, .dry = true};
-    if (c->walk->family->run(&empty, c->walk->c, &dry) != SWD_OK)
+    size_t left;
+    if (case_measure(&c->measured, &left, &c->f, c->walk, &c->err) != SWD_OK)
         return failed_call(c, "measuring");
-    if (dry.used != 0) return fail(c, "measuring leaves %zu bytes of the slab in use", dry.used);
-    c->measured = dry.peak;
-    return true;
+    return left == 0 || fail(c, "measuring leaves %zu bytes of the slab in use", left);
 }
 
 static bool fill_slab(check *c, int byte)

@@ -23,16 +23,24 @@ void fixture_open(fixture *f, swd_backend *b, const char *name, uint64_t seed)
     *f = (fixture){.backend = b, .rng = fill_rng_of(name, seed)};
 }
 
+void fixture_forget_host(fixture *f)
+{
+    for (int i = 0; i < f->n; i++) {
+        operand *o = &f->operand[i];
+        free(o->value), free(o->want), free(o->slack);
+        free(o->before), free(o->after);
+        o->value = NULL, o->want = o->slack = NULL;
+        o->before = o->after = NULL;
+    }
+}
+
 void fixture_close(fixture *f)
 {
     if (f->linear) f->backend->linear_destroy(f->backend, &f->linear);
     if (f->conv) f->backend->conv_destroy(f->backend, &f->conv);
-    for (int i = 0; i < f->n; i++) {
-        operand *o = &f->operand[i];
-        if (o->memory) f->backend->release(f->backend, o->memory);
-        free(o->value), free(o->want), free(o->slack);
-        free(o->before), free(o->after);
-    }
+    for (int i = 0; i < f->n; i++)
+        if (f->operand[i].memory) f->backend->release(f->backend, f->operand[i].memory);
+    fixture_forget_host(f);
     f->n = 0;
 }
 

@@ -75,8 +75,10 @@ void operand_set(operand *o, int64_t i, double x); /* rounds to the storage type
 /* Elements between element 0 and logical element i of a strided tensor. */
 int64_t element_offset(swd_tensor t, int64_t i);
 
-/* Memory on the backend, the buffers as they were made. Again: the buffers as they were made. */
+/* Takes memory on the backend and fills it; later calls restore the buffers as they were made. */
 swd_status fixture_upload(fixture *f, swd_err *err);
+/* Frees what the host holds of the operands: they can be run on, no longer be checked. */
+void fixture_forget_host(fixture *f);
 swd_status fixture_download(fixture *f, swd_err *err);
 /* Results and operands written in place, as downloaded. */
 double result_of(const operand *o, int64_t i);

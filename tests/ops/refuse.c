@@ -64,6 +64,19 @@ static const char *const taken[] = {
     "axpby.z.absent",
     "resize_renoise.v.absent",
     "resize_renoise.x0.absent",
+    // in place
+    "linear_residual.y.over_residual",
+    "group_norm*.y.over_x",
+    "layernorm.y.over_x",
+    "layernorm_modulate.y.over_x",
+    "rms_norm.y.over_x",
+    "gate_residual.x.over_y",
+    "activation.y.over_x",
+    "gated_gelu.y.over_[ab]",
+    "axpby.y.over_[xz]",
+    "copy.y.over_x",
+    "guidance_combine.v.over_cond",
+    "guidance_combine.v.over_uncond",
     // dimensions that nothing else fixes
     "fill.y.longer?",
     "fill.y.one_*",
@@ -128,25 +141,60 @@ typedef struct trial {
     int tried;
 } trial;
 
-// Runs dry with one tensor damaged: it is checked, nothing is computed.
-static bool try_damage(char *message, trial *t, int i, damage_kind kind, int dim)
+// Runs dry with damaged operands: they are checked, nothing is computed.
+static bool judge(char *message, trial *t, const fixture *f, const char *id)
 {
-    const operand *o = &t->f.operand[i];
-    fixture f = t->f;
-    if (o->role == WEIGHT || !damage(&f.operand[i].t, kind, dim)) return true;
     swd_err err = {0};
-    swd_exec ex = {.backend = f.backend, .err = &err, .dry = true};
-    swd_status s = t->w->family->run(&f, t->w->c, &ex);
-    char id[CASE_ID_MAX];
-    int n = snprintf(id, sizeof id, "%s.%s.%s", t->w->family->op, o->name, damage_names[kind]);
-    if (kind == EMPTY || kind == LONGER) snprintf(id + n, sizeof id - (size_t)n, "%d", dim);
-    t->tried++;
+    swd_exec ex = {.backend = f->backend, .err = &err, .dry = true};
+    swd_status s = t->w->family->run(f, t->w->c, &ex);
     bool want = is_taken(id);
+    t->tried++;
     if (want && s == SWD_OK) return true;
     if (!want && s == SWD_ERR_ARGUMENT && strncmp(err.message, "op_", 3) == 0) return true;
     snprintf(message, CHECK_MESSAGE_MAX, "%s must be %s: status %d, \"%s\"", id,
              want ? "taken" : "refused", (int)s, err.message);
     return false;
+}
+
+static bool try_damage(char *message, trial *t, int i, damage_kind kind, int dim)
+{
+    const operand *o = &t->f.operand[i];
+    fixture f = t->f;
+    if (o->role == WEIGHT || !damage(&f.operand[i].t, kind, dim)) return true;
+    for (int k = 0; k < f.n; k++)
+        f.operand[k].t.data = NULL; // a longer one must not run into its neighbour
+    char id[CASE_ID_MAX];
+    int n = snprintf(id, sizeof id, "%s.%s.%s", t->w->family->op, o->name, damage_names[kind]);
+    if (kind == EMPTY || kind == LONGER) snprintf(id + n, sizeof id - (size_t)n, "%d", dim);
+    return judge(message, t, &f, id);
+}
+
+// The result over another operand: an element off, or just so.
+static bool try_overlap(char *message, trial *t, int out, int in, bool off)
+{
+    const operand *a = &t->f.operand[out], *b = &t->f.operand[in];
+    if (out == in || a->role == IN || a->role == WEIGHT || b->role == WEIGHT) return true;
+    fixture f = t->f;
+    swd_tensor *o = &f.operand[out].t;
+    if (!off && tensor_same_shape(*o, b->t) && o->dtype == b->t.dtype) *o = b->t;
+    o->data = (char *)b->t.data + (off ? dtype_size(b->t.dtype) : 0);
+    char id[CASE_ID_MAX];
+    snprintf(id, sizeof id, "%s.%s.%s_%s", t->w->family->op, a->name, off ? "over_part_of" : "over",
+             b->name);
+    return judge(message, t, &f, id);
+}
+
+static bool all_damages(char *message, trial *t)
+{
+    for (int i = 0; i < t->f.n; i++)
+        for (int kind = 0; kind < N_DAMAGES; kind++)
+            for (int dim = 0; dim < t->f.operand[i].t.ndim; dim++)
+                if (!try_damage(message, t, i, (damage_kind)kind, dim)) return false;
+    for (int i = 0; i < t->f.n * t->f.n; i++)
+        if (!try_overlap(message, t, i / t->f.n, i % t->f.n, true) ||
+            !try_overlap(message, t, i / t->f.n, i % t->f.n, false))
+            return false;
+    return true;
 }
 
 static bool operands(char *message, const op_family *family, swd_backend *b)
@@ -155,13 +203,9 @@ static bool operands(char *message, const op_family *family, swd_backend *b)
     trial t = {.w = &w};
     swd_err err = {0};
     while (case_next(&w) && w.family != family) continue;
-    bool good = case_make(&t.f, &w, b, 0, &err) == SWD_OK;
+    bool good = case_make(&t.f, &w, b, 0, &err) == SWD_OK && fixture_upload(&t.f, &err) == SWD_OK;
     if (!good) snprintf(message, CHECK_MESSAGE_MAX, "%s", err.message);
-    for (int i = 0; i < t.f.n; i++) t.f.operand[i].t.data = NULL;
-    for (int i = 0; good && i < t.f.n; i++)
-        for (int kind = 0; good && kind < N_DAMAGES; kind++)
-            for (int dim = 0; good && dim < t.f.operand[i].t.ndim; dim++)
-                good = try_damage(message, &t, i, (damage_kind)kind, dim);
+    good = good && all_damages(message, &t);
     if (good && t.tried < 4) {
         snprintf(message, CHECK_MESSAGE_MAX, "only %d damages tried", t.tried);
         good = false;

@@ -2,7 +2,7 @@
 /* What op_*() must refuse, with SWD_ERR_ARGUMENT and a message that begins with its name.
  *
  * By machine: the first case of every family with one operand damaged at a time, in every way (another type, a dimension more or
- * less, an empty one, a longer one, elements or rows apart, absent). All of it is refused but for a list of exceptions, which
+ * less, an empty one, a longer one, elements or rows apart, absent) and every result over every other operand. All of it is refused but for a list of exceptions, which
  * must be taken. By hand: numbers out of range, weights that do not fit, memory that overlaps. */
 #ifndef SWD_TESTS_OPS_REFUSE_H
 #define SWD_TESTS_OPS_REFUSE_H

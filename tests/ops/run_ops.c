@@ -10,8 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { FILTERS_MAX = 16 };
+
 typedef struct options {
-    const char *backend, *filter;
+    const char *backend, *filter[FILTERS_MAX];
+    int n_filters;
     case_size size;
     uint64_t seed;
     int threads;
@@ -21,7 +24,8 @@ typedef struct options {
 static const char usage[] =
     "usage: run_ops [options] [BACKEND]\n"
     "Checks every op case on a backend (cpu if none is named, or cuda); TAP on stdout.\n"
-    "  --filter TEXT   only cases whose name has TEXT in it (\"linear.odd\", \".bb\")\n"
+    "  --filter TEXT   only cases whose name has TEXT in it (\"linear.odd\", \".bb\"), or one of "
+    "several such texts\n"
     "  --size SIZE     up to small, medium (the default) or real\n"
     "  --seed N        other random numbers\n"
     "  --threads N     of the cpu\n"
@@ -42,7 +46,7 @@ static bool parse_size(case_size *size, const char *name)
 
 static bool parse(options *o, int argc, char **argv)
 {
-    *o = (options){.backend = "cpu", .filter = "", .size = MEDIUM, .threads = 2};
+    *o = (options){.backend = "cpu", .size = MEDIUM, .threads = 2};
     for (int i = 1; i < argc; i++) {
         const char *flag = argv[i], *value = i + 1 < argc ? argv[i + 1] : NULL;
         bool *const switches[] = {&o->list, &o->ops, &o->once, &o->times};
@@ -57,8 +61,8 @@ static bool parse(options *o, int argc, char **argv)
         }
         if (!value) return false;
         i++;
-        if (strcmp(flag, "--filter") == 0)
-            o->filter = value;
+        if (strcmp(flag, "--filter") == 0 && o->n_filters < FILTERS_MAX)
+            o->filter[o->n_filters++] = value;
         else if (strcmp(flag, "--seed") == 0)
             o->seed = strtoull(value, NULL, 0);
         else if (strcmp(flag, "--threads") == 0)
@@ -69,9 +73,16 @@ static bool parse(options *o, int argc, char **argv)
     return true;
 }
 
+static bool passes(const options *o, const char *id)
+{
+    for (int i = 0; i < o->n_filters; i++)
+        if (strstr(id, o->filter[i])) return true;
+    return o->n_filters == 0;
+}
+
 static bool wanted(const options *o, const case_walk *w)
 {
-    return w->c->size <= o->size && strstr(w->id, o->filter);
+    return w->c->size <= o->size && passes(o, w->id);
 }
 
 static void list(const options *o)
@@ -92,7 +103,7 @@ static int count_cases(const options *o)
     while (case_next(&w)) n += wanted(o, &w);
     for (int i = 0; i < refuse_count(); i++) {
         refuse_name(id, i);
-        n += strstr(id, o->filter) != NULL;
+        n += passes(o, id);
     }
     return n;
 }
@@ -125,7 +136,7 @@ static int run(const options *o, swd_backend *b)
     for (int i = 0; i < refuse_count(); i++) {
         char id[CASE_ID_MAX];
         refuse_name(id, i);
-        if (!strstr(id, o->filter)) continue;
+        if (!passes(o, id)) continue;
         bool applies = refuse_applies(i, b), good = !applies || refuse_check(message, i, b);
         printf("%s %d - %s%s\n", good ? "ok" : "not ok", ++number, id, applies ? "" : " # SKIP");
         if (!good) printf("# %s\n", message);

@@ -24,6 +24,51 @@ Test(tensor, views_share_memory_and_keep_strides)
     cr_assert_str_eq(tensor_describe(t, text, sizeof text), "f32[2,3,4]");
 }
 
+static bool shares_an_element(swd_tensor a, swd_tensor b)
+{
+    for (int64_t i = 0; i < tensor_numel(a); i++)
+        for (int64_t j = 0; j < tensor_numel(b); j++) {
+            const char *pa = (char *)a.data + (i / a.shape[1] * a.stride[0] + i % a.shape[1]) * 4,
+                       *pb = (char *)b.data + (j / b.shape[1] * b.stride[0] + j % b.shape[1]) * 4;
+            if (pa == pb) return true;
+        }
+    return false;
+}
+
+// Against all pairs of elements: exact for contiguous tensors and for columns of one stride, never wrong in saying no.
+Test(tensor, overlap)
+{
+    static float memory[256];
+    uint32_t x = 1;
+    int no = 0, columns = 0;
+    for (int i = 0; i < 100000; i++) {
+        swd_tensor t[2];
+        for (int k = 0; k < 2; k++) {
+            x = x * 1664525u + 1013904223u;
+            t[k] = tensor2(memory + (x >> 8) % 64, SWD_F32, 1 + (x >> 16) % 3, 1 + (x >> 20) % 6);
+            t[k].stride[0] += x >> 30 ? (x >> 24) % 7 : 0;
+        }
+        bool says = tensor_overlap(t[0], t[1]), is = shares_an_element(t[0], t[1]);
+        cr_assert(says || !is, "an overlap is missed");
+        cr_assert_eq(says, tensor_overlap(t[1], t[0]));
+        // Rows at one distance in both, none longer than that: exact.
+        const float *p = t[0].data, *q = t[1].data;
+        int64_t row = t[0].stride[0];
+        bool meet = p < q + (t[1].shape[0] - 1) * row + t[1].shape[1] &&
+                    q < p + (t[0].shape[0] - 1) * row + t[0].shape[1];
+        if (row == t[1].stride[0] && row >= t[0].shape[1] && row >= t[1].shape[1]) {
+            cr_assert_eq(says, is);
+            columns += !is && meet;
+        }
+        no += !says;
+    }
+    cr_assert(no > 1000 && columns > 100, "%d apart, %d in columns", no, columns);
+    swd_tensor t = tensor2(memory, SWD_F32, 4, 9), q = tensor_slice(t, 1, 0, 3);
+    cr_assert(tensor_same_view(t, t) && !tensor_same_view(q, t) && tensor_overlap(q, t));
+    cr_assert_not(tensor_overlap(q, tensor_slice(t, 1, 3, 6)));
+    cr_assert_not(tensor_overlap(tensor_none(), t), "an absent operand");
+}
+
 Test(tensor, every_bf16_and_f16_survives_the_round_trip)
 {
     for (uint32_t h = 0; h < 65536; h++) {

@@ -10,6 +10,13 @@
 #define SLOT(name, ...)                                                                            \
     (ex->dry ? SWD_OK : ex->backend->ops.name(ex->backend, __VA_ARGS__, ex->stream, ex->err))
 
+// The result shares no memory with another operand ...
+#define APART(op, out, in) REQUIRE(!tensor_overlap(out, in), op ": %s lies over %s", #out, #in)
+// ... or is the very same view.
+#define APART_OR_SAME(op, out, in)                                                                 \
+    REQUIRE(!tensor_overlap(out, in) || tensor_same_view(out, in), op ": %s lies over part of %s", \
+            #out, #in)
+
 // Activations: F32, BF16 or F16, innermost stride 1, no empty dimension.
 static bool is_act(swd_tensor t)
 {
@@ -74,6 +81,9 @@ static swd_status linear(const linear_args *a, swd_exec *ex)
     REQUIRE(!tensor_present(a->gate) ||
                 (tensor_present(a->residual) && is_per_sample(a->gate, a->y)),
             "op_linear: a gate is [B, N] beside a result [B, n, N]");
+    APART("op_linear", a->y, a->x);
+    APART_OR_SAME("op_linear", a->y, a->residual);
+    APART("op_linear", a->y, a->gate);
     size_t mark = exec_mark(ex);
     void *ws = scratch(ex, ex->backend->ops.linear_workspace(ex->backend, a));
     swd_status s =
@@ -114,6 +124,8 @@ swd_status op_conv(swd_tensor y, swd_tensor x, const swd_conv *w, swd_act act, s
     REQUIRE(!tensor_present(residual) ||
                 (is_act(residual) && tensor_same_shape(residual, y) && tensor_contiguous(residual)),
             "op_conv: the residual is not shaped as the result");
+    APART("op_conv", y, x);
+    APART("op_conv", y, residual);
     size_t mark = exec_mark(ex);
     void *ws = scratch(ex, ex->backend->ops.conv_workspace(ex->backend, &a));
     swd_status s =
@@ -158,6 +170,14 @@ swd_status op_attention(const attention_args *a, swd_exec *ex)
                      a->bias.shape[1] == q.shape[1] && a->bias.shape[2] == k.shape[1]),
                 "op_attention: the bias is F32 [H, Nq, Nk] of one stream");
     }
+    for (int i = 0; i < 2 * a->n_streams; i++) {
+        swd_tensor o = a->o[i / 2]; // beside the inputs of each stream, its own and the other one's
+        APART("op_attention", o, a->q[i % 2]);
+        APART("op_attention", o, a->k[i % 2]);
+        APART("op_attention", o, a->v[i % 2]);
+        APART("op_attention", o, a->bias);
+    }
+    if (a->n_streams == 2) APART("op_attention", a->o[0], a->o[1]);
     size_t mark = exec_mark(ex);
     void *ws = scratch(ex, ex->backend->ops.attention_workspace(ex->backend, a));
     swd_status s =
@@ -175,6 +195,9 @@ static swd_status group_norm(const group_norm_args *a, swd_exec *ex)
             "op_group_norm: %lld channels in %d groups", (long long)last(a->x), a->groups);
     REQUIRE(is_vector(a->gamma, last(a->x)) && is_vector(a->beta, last(a->x)),
             "op_group_norm: gamma and beta are F32 [C]");
+    APART_OR_SAME("op_group_norm", a->y, a->x);
+    APART("op_group_norm", a->y, a->gamma);
+    APART("op_group_norm", a->y, a->beta);
     size_t mark = exec_mark(ex);
     void *ws = scratch(ex, ex->backend->ops.group_norm_workspace(ex->backend, a));
     swd_status s =
@@ -203,6 +226,9 @@ swd_status op_layernorm(swd_tensor y, swd_tensor x, swd_tensor weight, swd_tenso
     REQUIRE((!tensor_present(weight) || is_vector(weight, last(x))) &&
                 (!tensor_present(bias) || is_vector(bias, last(x))),
             "op_layernorm: weight and bias are F32 [D]");
+    APART_OR_SAME("op_layernorm", y, x);
+    APART("op_layernorm", y, weight);
+    APART("op_layernorm", y, bias);
     return SLOT(layernorm, &(norm_args){y, x, weight, bias, eps});
 }
 
@@ -212,6 +238,9 @@ swd_status op_layernorm_modulate(swd_tensor y, swd_tensor x, swd_tensor shift, s
     REQUIRE(is_act(y) && is_act(x) && x.ndim == 3 && tensor_same_shape(y, x) &&
                 is_per_sample(shift, x) && is_per_sample(scale, x),
             "op_layernorm_modulate: x is [B, n, D], shift and scale [B, D]");
+    APART_OR_SAME("op_layernorm_modulate", y, x);
+    APART("op_layernorm_modulate", y, shift);
+    APART("op_layernorm_modulate", y, scale);
     return SLOT(layernorm_modulate, &(norm_args){y, x, scale, shift, eps});
 }
 
@@ -221,6 +250,8 @@ swd_status op_rms_norm(swd_tensor y, swd_tensor x, swd_tensor weight, float eps,
             "op_rms_norm: result and input differ in shape");
     REQUIRE(!tensor_present(weight) || is_vector(weight, last(x)),
             "op_rms_norm: the weight is F32 [D]");
+    APART_OR_SAME("op_rms_norm", y, x);
+    APART("op_rms_norm", y, weight);
     return SLOT(rms_norm, &(norm_args){y, x, weight, tensor_none(), eps});
 }
 
@@ -240,6 +271,9 @@ swd_status op_qk_norm_rope(swd_tensor x, swd_tensor weight, float eps, swd_tenso
                                      tensor_same_shape(cos, sin) && x.shape[3] % 2 == 0 &&
                                      cos.shape[0] == x.shape[1] && cos.shape[1] * 2 == x.shape[3]),
             "op_qk_norm_rope: cos and sin are F32 [N, d / 2]");
+    APART("op_qk_norm_rope", x, weight);
+    APART("op_qk_norm_rope", x, cos);
+    APART("op_qk_norm_rope", x, sin);
     return SLOT(qk_norm_rope, &(qk_norm_args){x, weight, eps, cos, sin});
 }
 
@@ -249,6 +283,8 @@ swd_status op_gate_residual(swd_tensor x, swd_tensor y, swd_tensor gate, swd_exe
             "op_gate_residual: x and y are [B, n, D]");
     REQUIRE(!tensor_present(gate) || is_per_sample(gate, x),
             "op_gate_residual: the gate is [B, D]");
+    APART_OR_SAME("op_gate_residual", x, y);
+    APART("op_gate_residual", x, gate);
     return SLOT(gate_residual, x, y, gate);
 }
 
@@ -256,6 +292,7 @@ swd_status op_activation(swd_tensor y, swd_tensor x, swd_act act, swd_exec *ex)
 {
     REQUIRE(is_act(y) && is_act(x) && tensor_same_shape(y, x),
             "op_activation: result and input differ in shape");
+    APART_OR_SAME("op_activation", y, x);
     return SLOT(activation, y, x, act);
 }
 
@@ -264,6 +301,8 @@ swd_status op_gated_gelu(swd_tensor y, swd_tensor a, swd_tensor b, swd_exec *ex)
     REQUIRE(is_act(y) && is_act(a) && is_act(b) && tensor_same_shape(y, a) &&
                 tensor_same_shape(y, b),
             "op_gated_gelu: three tensors of one shape");
+    APART_OR_SAME("op_gated_gelu", y, a);
+    APART_OR_SAME("op_gated_gelu", y, b);
     return SLOT(gated_gelu, y, a, b);
 }
 
@@ -273,6 +312,8 @@ swd_status op_axpby(swd_tensor y, float a, swd_tensor x, float b, swd_tensor z, 
             "op_axpby: result and input differ in shape");
     REQUIRE(!tensor_present(z) || (is_act(z) && tensor_same_shape(y, z)),
             "op_axpby: z differs in shape");
+    APART_OR_SAME("op_axpby", y, x);
+    APART_OR_SAME("op_axpby", y, z);
     return SLOT(axpby, y, a, x, b, z);
 }
 
@@ -281,6 +322,7 @@ swd_status op_copy(swd_tensor y, swd_tensor x, swd_exec *ex)
     char ty[96], tx[96];
     REQUIRE(is_act(y) && is_act(x) && tensor_same_shape(y, x), "op_copy: %s from %s",
             tensor_describe(y, ty, sizeof ty), tensor_describe(x, tx, sizeof tx));
+    APART_OR_SAME("op_copy", y, x);
     return SLOT(copy, y, x);
 }
 
@@ -297,6 +339,8 @@ swd_status op_embed(swd_tensor y, swd_tensor table, swd_tensor ids, swd_exec *ex
                 tensor_contiguous(ids) && ids.shape[0] == y.shape[0] &&
                 ids.shape[1] == y.shape[1] && table.shape[1] == y.shape[2],
             "op_embed: [B, N, D] from a table [V, D] by I32 ids [B, N]");
+    APART("op_embed", y, table);
+    APART("op_embed", y, ids);
     return SLOT(embed, y, table, ids);
 }
 
@@ -306,6 +350,7 @@ swd_status op_relative_bias(swd_tensor bias, swd_tensor table, int max_distance,
                 bias.shape[1] == bias.shape[2] && table.shape[0] >= 4 && table.shape[0] % 2 == 0 &&
                 max_distance > table.shape[0] / 4,
             "op_relative_bias: [H, N, N] from a table [buckets, H]");
+    APART("op_relative_bias", bias, table);
     return SLOT(relative_bias, bias, table, max_distance);
 }
 
@@ -313,6 +358,7 @@ swd_status op_timestep_sinusoid(swd_tensor y, swd_tensor t, swd_exec *ex)
 {
     REQUIRE(is_act(y) && y.ndim == 2 && y.shape[1] % 2 == 0 && is_vector(t, y.shape[0]),
             "op_timestep_sinusoid: [B, even] from F32 [B]");
+    APART("op_timestep_sinusoid", y, t);
     return SLOT(timestep_sinusoid, y, t);
 }
 
@@ -329,6 +375,7 @@ swd_status op_patchify(swd_tensor y, swd_tensor x, int patch, swd_exec *ex)
     char ty[96], tx[96];
     REQUIRE(is_patched(y, x, patch), "op_patchify: %s from %s in patches of %d",
             tensor_describe(y, ty, sizeof ty), tensor_describe(x, tx, sizeof tx), patch);
+    APART("op_patchify", y, x);
     return SLOT(patchify, y, x, patch);
 }
 
@@ -337,6 +384,7 @@ swd_status op_unpatchify(swd_tensor x, swd_tensor y, int patch, swd_exec *ex)
     char ty[96], tx[96];
     REQUIRE(is_patched(y, x, patch), "op_unpatchify: %s from %s in patches of %d",
             tensor_describe(x, tx, sizeof tx), tensor_describe(y, ty, sizeof ty), patch);
+    APART("op_unpatchify", x, y);
     return SLOT(unpatchify, x, y, patch);
 }
 
@@ -350,6 +398,7 @@ swd_status op_add_position(swd_tensor x, swd_tensor table, int grid_h, int grid_
                 x.shape[1] == (int64_t)grid_h * grid_w && grid_h <= max && grid_w <= max,
             "op_add_position: a grid of %d x %d in a table of %lld x %lld positions", grid_h,
             grid_w, (long long)max, (long long)max);
+    APART("op_add_position", x, table);
     return SLOT(add_position, x, table, grid_h, grid_w);
 }
 
@@ -359,6 +408,8 @@ swd_status op_guidance_combine(swd_tensor v, swd_tensor cond, swd_tensor uncond,
     REQUIRE(is_act(v) && is_act(cond) && is_act(uncond) && tensor_same_shape(v, cond) &&
                 tensor_same_shape(v, uncond),
             "op_guidance_combine: three tensors of one shape");
+    APART_OR_SAME("op_guidance_combine", v, cond);
+    APART_OR_SAME("op_guidance_combine", v, uncond);
     return SLOT(guidance_combine, v, cond, uncond, guidance);
 }
 
@@ -376,6 +427,13 @@ swd_status op_resize_renoise(const resize_renoise_args *a, swd_exec *ex)
             "op_resize_renoise: the noise is shaped as the result");
     REQUIRE(a->sigma_next == 0 || a->seeds || tensor_present(a->eps),
             "op_resize_renoise: neither noise nor seeds");
+    APART("op_resize_renoise", a->y, a->x);
+    APART("op_resize_renoise", a->y, a->v);
+    APART("op_resize_renoise", a->y, a->eps);
+    APART("op_resize_renoise", a->y, a->x0);
+    APART("op_resize_renoise", a->x0, a->x);
+    APART("op_resize_renoise", a->x0, a->v);
+    APART("op_resize_renoise", a->x0, a->eps);
     return SLOT(resize_renoise, a);
 }
 
@@ -397,12 +455,14 @@ static bool is_relayout(swd_tensor nchw, swd_tensor nhwc)
 swd_status op_nchw_to_nhwc(swd_tensor y, swd_tensor x, float scale, float shift, swd_exec *ex)
 {
     REQUIRE(is_relayout(x, y), "op_nchw_to_nhwc: the shapes do not agree");
+    APART("op_nchw_to_nhwc", y, x);
     return SLOT(nchw_to_nhwc, y, x, scale, shift);
 }
 
 swd_status op_nhwc_to_nchw(swd_tensor y, swd_tensor x, float scale, float shift, swd_exec *ex)
 {
     REQUIRE(is_relayout(y, x), "op_nhwc_to_nchw: the shapes do not agree");
+    APART("op_nhwc_to_nchw", y, x);
     return SLOT(nhwc_to_nchw, y, x, scale, shift);
 }
 
@@ -415,11 +475,13 @@ static bool is_rgb8(swd_tensor rgb, swd_tensor map)
 swd_status op_to_rgb8(swd_tensor y, swd_tensor x, float scale, float shift, swd_exec *ex)
 {
     REQUIRE(is_rgb8(y, x), "op_to_rgb8: U8 [B, H, W, 3] from activations of that shape");
+    APART("op_to_rgb8", y, x);
     return SLOT(to_rgb8, y, x, scale, shift);
 }
 
 swd_status op_from_rgb8(swd_tensor y, swd_tensor x, float scale, float shift, swd_exec *ex)
 {
     REQUIRE(is_rgb8(x, y), "op_from_rgb8: activations from U8 [B, H, W, 3] of that shape");
+    APART("op_from_rgb8", y, x);
     return SLOT(from_rgb8, y, x, scale, shift);
 }

@@ -5,6 +5,9 @@
  * norm weights, position tables, latents, noise F32. Innermost stride is 1 everywhere, outer strides are free (views of
  * packed QKV). Latents are NCHW F32; feature maps of autoencoders NHWC; tokens [B, N, D].
  *
+ * A result shares no memory with another operand, but where it is the very same view as an input: of row-wise and element-wise ops
+ * (the norms, gate_residual, activation, gated_gelu, axpby, copy, guidance_combine) and, of op_linear_residual, the residual.
+ *
  * A swd_exec in measuring mode (dry) checks shapes and adds up the arena but computes nothing: the same forward code first
  * sizes the activation slab, then runs in it. Outputs first, inputs next, exec last. On failure the message is in ex->err. */
 #ifndef SWD_BACKEND_OPS_H
@@ -34,7 +37,7 @@ swd_tensor exec4(swd_exec *ex, swd_dtype dtype, int64_t a, int64_t b, int64_t c,
 size_t exec_mark(const swd_exec *ex);
 void exec_rewind(swd_exec *ex, size_t mark);
 
-/* y = act(x W^T + b); with residual (and gate): y = residual + gate * that. Writing over residual is allowed. */
+/* y = act(x W^T + b); with residual (and gate): y = residual + gate * that. */
 swd_status op_linear(swd_tensor y, swd_tensor x, const swd_linear *w, swd_act act, swd_exec *ex);
 swd_status op_linear_residual(swd_tensor y, swd_tensor residual, swd_tensor gate, swd_tensor x,
                               const swd_linear *w, swd_exec *ex);

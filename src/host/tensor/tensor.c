@@ -88,6 +88,49 @@ bool tensor_same_shape(swd_tensor a, swd_tensor b)
     return true;
 }
 
+bool tensor_same_view(swd_tensor a, swd_tensor b)
+{
+    if (a.data != b.data || a.dtype != b.dtype || !tensor_same_shape(a, b)) return false;
+    for (int i = 0; i < a.ndim; i++) {
+        if (a.shape[i] != 1 && a.stride[i] != b.stride[i]) return false;
+    }
+    return true;
+}
+
+// Bytes from the first one of a tensor's inner dimensions, from `dim` on, to behind their last.
+static int64_t extent(swd_tensor t, int dim)
+{
+    int64_t elements = 1;
+    for (int i = dim; i < t.ndim; i++) elements += (t.shape[i] - 1) * t.stride[i];
+    return elements * (int64_t)dtype_size(t.dtype);
+}
+
+// Bytes from one index of dimension dim to the next, if all outer strides are multiples of it; else 0.
+static int64_t period(swd_tensor t, int dim)
+{
+    if (t.stride[dim] <= 0) return 0;
+    for (int i = 0; i < dim; i++) {
+        if (t.shape[i] != 1 && t.stride[i] % t.stride[dim] != 0) return 0;
+    }
+    return t.stride[dim] * (int64_t)dtype_size(t.dtype);
+}
+
+bool tensor_overlap(swd_tensor a, swd_tensor b)
+{
+    if (!a.data || !b.data || tensor_numel(a) == 0 || tensor_numel(b) == 0) return false;
+    int64_t pa = (int64_t)(intptr_t)a.data, pb = (int64_t)(intptr_t)b.data;
+    if (pa + extent(a, 0) <= pb || pb + extent(b, 0) <= pa) return false;
+    // Both repeat every R bytes, in different columns of them.
+    for (int i = 0; i + 1 < a.ndim; i++)
+        for (int j = 0; j + 1 < b.ndim; j++) {
+            int64_t r = period(a, i);
+            if (r == 0 || r != period(b, j)) continue;
+            int64_t ab = ((pb - pa) % r + r) % r; // where b's columns begin, seen from a's
+            if (extent(a, i + 1) <= ab && ab + extent(b, j + 1) <= r) return false;
+        }
+    return true;
+}
+
 static void *advance(swd_tensor t, int64_t elements)
 {
     return t.data ? (char *)t.data + elements * (int64_t)dtype_size(t.dtype) : NULL;

@@ -41,6 +41,11 @@ int64_t tensor_numel(swd_tensor t);
 size_t tensor_bytes(swd_tensor t); /* of the elements, contiguous */
 bool tensor_contiguous(swd_tensor t);
 bool tensor_same_shape(swd_tensor a, swd_tensor b);
+/* The same elements of the same memory at the same strides. */
+bool tensor_same_view(swd_tensor a, swd_tensor b);
+/* Whether an element of one may share a byte with an element of the other. Exact for contiguous tensors and for parts of one row
+ * (q and k of a packed QKV); else whether their spans meet. False where one has no memory yet. */
+bool tensor_overlap(swd_tensor a, swd_tensor b);
 /* [start, start + length) of dimension dim. Asserts the range. */
 swd_tensor tensor_slice(swd_tensor t, int dim, int64_t start, int64_t length);
 /* Same elements, other shape; t must be contiguous. Asserts equal element counts. */
