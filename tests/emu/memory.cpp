@@ -234,12 +234,14 @@ void check_words(const void *bytes, size_t n)
     for (size_t i = 0; i + sizeof(uintptr_t) <= n; i += sizeof(uintptr_t)) {
         uintptr_t word;
         memcpy(&word, static_cast<const char *>(bytes) + i, sizeof word);
-        // Below lie the shadows of the sanitizers and what two small integers look like.
-        if (word < UINT64_C(0x550000000000) || word >> 47) continue;
+        // Below lie the shadows of the sanitizers and what two small integers look like; a small integer beside one that was
+        // never set, with half of an old pointer in it, has few bits in its lower half.
+        if (word < UINT64_C(0x550000000000) || word >> 47 || (word & 0xffffffff) < 1 << 24)
+            continue;
         const char *p = reinterpret_cast<const char *>(word);
-        if (memory_kind(p) == MEMORY_DEVICE)
+        if (p >= arena && p < arena_next)
             check_device_pointer(p, "a pointer in a kernel's argument");
-        else if (mapped(word))
+        else if (memory_kind(p) != MEMORY_DEVICE && mapped(word))
             fail("a pointer in a kernel's argument, %p, is host memory",
                  static_cast<const void *>(p));
     }

@@ -2,6 +2,7 @@
 // The arithmetic of a warp's collectives, done by the last lane for all 32. Fragments as dev.cuh describes them.
 #include "emu/ops.h"
 #include <cuda_fp16.h>
+#include <cuda_fp8.h>
 #include <math.h>
 #include <string.h>
 
@@ -107,72 +108,97 @@ void op_ldsm_x2_t(uint32_t, void **a)
     ldsm_t<2>(a);
 }
 
-// ---- mma ----
+// ---- mma: A 16 x K, B K x 8, a word of a fragment holds neighbours along k ----
 
-static inline float from_bf16(uint32_t half)
+static inline float from_bf16(uint32_t bits)
 {
-    uint32_t u = half << 16;
+    uint32_t u = bits << 16;
     float f;
     memcpy(&f, &u, 4);
     return f;
 }
 
-static float half_value[65536];
-static struct HalfTable {
-    HalfTable()
+static float half_value[65536], e4m3_value[256];
+static struct Tables {
+    Tables()
     {
         for (unsigned i = 0; i < 65536; i++) {
             __half_raw raw;
             raw.x = static_cast<unsigned short>(i);
             half_value[i] = __half2float(__half(raw));
         }
+        for (unsigned i = 0; i < 256; i++) {
+            __nv_fp8_e4m3 v;
+            v.__x = static_cast<__nv_fp8_storage_t>(i);
+            e4m3_value[i] = static_cast<float>(v);
+        }
     }
-} half_table;
+} tables;
 
-static inline float from_f16(uint32_t half)
+static inline float from_f16(uint32_t bits)
 {
-    return half_value[half];
+    return half_value[bits];
 }
 
-typedef float Row8 __attribute__((vector_size(32)));
-
-template <float (*widen)(uint32_t)> static void mma(void **arg)
+static inline float from_e4m3(uint32_t bits)
 {
-    float A[16][16];
-    alignas(32) float B[16][8], D[16][8];
+    return e4m3_value[bits];
+}
+
+static inline int from_s8(uint32_t bits)
+{
+    return static_cast<int8_t>(bits);
+}
+
+// T: of the sums, E: elements a word. Sums run along k, one after the other, as a chain of additions of T.
+template <class T, int E, T (*widen)(uint32_t)> static inline void mma(void **arg)
+{
+    typedef T Row __attribute__((vector_size(8 * sizeof(T))));
+    const int K = 8 * E, BITS = 32 / E;
+    const uint32_t ONE = (1u << BITS) - 1;
+    T A[16][K];
+    alignas(32) T B[K][8], D[16][8];
     for (int l = 0; l < 32; l++) {
         const Mma &m = at<Mma>(arg, l);
-        int g = l >> 2, t = (l & 3) * 2;
+        const T *d = static_cast<const T *>(m.d);
+        int g = l >> 2, t = l & 3;
         for (int i = 0; i < 4; i++) {
-            int r = g + (i & 1) * 8, c = t + (i >> 1) * 8;
-            A[r][c] = widen(m.a[i] & 0xffff);
-            A[r][c + 1] = widen(m.a[i] >> 16);
-            D[g + (i >> 1) * 8][t + (i & 1)] = m.d[i];
+            for (int e = 0; e < E; e++)
+                A[g + (i & 1) * 8][t * E + (i >> 1) * 4 * E + e] = widen(m.a[i] >> e * BITS & ONE);
+            D[g + (i >> 1) * 8][t * 2 + (i & 1)] = d[i];
         }
-        for (int i = 0; i < 2; i++) {
-            B[t + i * 8][g] = widen(m.b[i] & 0xffff);
-            B[t + i * 8 + 1][g] = widen(m.b[i] >> 16);
-        }
+        for (int i = 0; i < 2; i++)
+            for (int e = 0; e < E; e++)
+                B[t * E + i * 4 * E + e][g] = widen(m.b[i] >> e * BITS & ONE);
     }
     for (int r = 0; r < 16; r++) {
-        Row8 s = *reinterpret_cast<Row8 *>(D[r]);
-        for (int k = 0; k < 16; k++) s += A[r][k] * *reinterpret_cast<Row8 *>(B[k]);
-        *reinterpret_cast<Row8 *>(D[r]) = s;
+        Row s = *reinterpret_cast<Row *>(D[r]);
+        for (int k = 0; k < K; k++) s += A[r][k] * *reinterpret_cast<Row *>(B[k]);
+        *reinterpret_cast<Row *>(D[r]) = s;
     }
     for (int l = 0; l < 32; l++) {
-        const Mma &m = at<Mma>(arg, l);
-        int g = l >> 2, t = (l & 3) * 2;
-        for (int i = 0; i < 4; i++) m.d[i] = D[g + (i >> 1) * 8][t + (i & 1)];
+        T *d = static_cast<T *>(at<Mma>(arg, l).d);
+        for (int i = 0; i < 4; i++) d[i] = D[(l >> 2) + (i >> 1) * 8][(l & 3) * 2 + (i & 1)];
     }
 }
 
 void op_mma_bf16(uint32_t, void **a)
 {
-    mma<from_bf16>(a);
+    mma<float, 2, from_bf16>(a);
 }
 
 void op_mma_f16(uint32_t, void **a)
 {
-    mma<from_f16>(a);
+    mma<float, 2, from_f16>(a);
+}
+
+void op_mma_s8(uint32_t, void **a)
+{
+    mma<int, 4, from_s8>(a);
+}
+
+void op_mma_e4m3(uint32_t, void **a)
+{
+    mma<float, 4, from_e4m3>(a);
 }
 } // namespace emu

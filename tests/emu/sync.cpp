@@ -78,10 +78,8 @@ static Collective *join(Warp &w, uint32_t mask, WarpOp op, const char *name, Sit
 {
     for (int i = 0; i < w.n_collectives; i++) {
         Collective *c = &w.collective[i];
-        if (!(c->mask & mask)) continue;
         if (c->mask != mask)
-            fail_at(site, "%s (mask %08x) overlaps %s (mask %08x) of %s:%d", name, mask, c->name,
-                    c->mask, c->site.file, c->site.line);
+            continue; // lanes may wait in a wider one for those that are in a narrower one
         if (c->op != op || c->site.line != site.line)
             fail_at(site, "lanes of a warp diverge: %s meets %s of %s:%d", name, c->name,
                     c->site.file, c->site.line);

@@ -5,7 +5,7 @@
 //
 // Lanes and fragments are those of PTX: in ldmatrix lane 8 i + r names row r of the 8 x 8 matrix i; in mma m16n8k16
 // lane l holds, with g = l / 4 and t = l % 4, a[i] = A[g + 8 (i & 1)][2 t + 8 (i >> 1) ..+1], b_i = B[2 t + 8 i ..+1][g],
-// d[i] = D[g + 8 (i >> 1)][2 t + (i & 1)].
+// d[i] = D[g + 8 (i >> 1)][2 t + (i & 1)]; in m16n8k32, of bytes, the same with 4 t and 16 for 2 t and 8 along k.
 #ifndef SWD_CUDA_KERNELS_DEV_CUH
 #define SWD_CUDA_KERNELS_DEV_CUH
 #include <cuda_runtime.h>
@@ -107,6 +107,33 @@ DEV void mma_16816(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t 
                      "{%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},{%0,%1,%2,%3};\n"
                      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
                      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+// d += A B: A 16 x 32, B 32 x 8 of signed bytes; exact.
+DEV void mma_16832_s8(int (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1)
+{
+    asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 "
+                 "{%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},{%0,%1,%2,%3};\n"
+                 : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+// The same of e4m3, which is there from sm_89 on (HAS_E4M3): elsewhere it must not be reached.
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 890
+#define HAS_E4M3 1
+#else
+#define HAS_E4M3 0
+#endif
+DEV void mma_16832_e4m3(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1)
+{
+#if HAS_E4M3
+    asm volatile("mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32 "
+                 "{%0,%1,%2,%3},{%4,%5,%6,%7},{%8,%9},{%0,%1,%2,%3};\n"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+#else
+    __trap();
+#endif
 }
 
 // 2^x within 2 ulp, 1 / x within 1 ulp; subnormal results and arguments are flushed to zero on a device.

@@ -4,7 +4,6 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
-#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #if defined(__clang__)
@@ -16,7 +15,7 @@
 #endif
 
 enum { BF16_QUERIES = 32, STEP = 32 }; // STEP: of keys and of channels
-#include "backend/cpu/simd_bf16.inc"
+#include "backend/cpu/simd_bf16.h"
 
 bool simd_amx_usable(void)
 {

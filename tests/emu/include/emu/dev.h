@@ -102,6 +102,21 @@ static inline void mma_16816(float (&d)[4], const uint32_t (&a)[4], uint32_t b0,
                          "mma_16816", site_, false);
 }
 
+static inline void mma_16832_s8(int (&d)[4], const uint32_t (&a)[4], uint32_t b0,
+                                uint32_t b1 SITE_ARG)
+{
+    emu::Mma m = {d, a, {b0, b1}};
+    emu::warp_collective(~0u, emu::op_mma_s8, &m, "mma_16832_s8", site_, false);
+}
+
+#define HAS_E4M3 1
+static inline void mma_16832_e4m3(float (&d)[4], const uint32_t (&a)[4], uint32_t b0,
+                                  uint32_t b1 SITE_ARG)
+{
+    emu::Mma m = {d, a, {b0, b1}};
+    emu::warp_collective(~0u, emu::op_mma_e4m3, &m, "mma_16832_e4m3", site_, false);
+}
+
 static inline float exp2_fast(float x)
 {
     return exp2f(x);

@@ -22,7 +22,7 @@ struct Ldsm {
     uint32_t *r;
 };
 struct Mma {
-    float *d;
+    void *d; // 4 floats, or ints of s8
     const uint32_t *a;
     uint32_t b[2];
 };
@@ -39,5 +39,7 @@ void op_ldsm_x2(uint32_t mask, void **a);
 void op_ldsm_x2_t(uint32_t mask, void **a);
 void op_mma_bf16(uint32_t mask, void **a);
 void op_mma_f16(uint32_t mask, void **a);
+void op_mma_s8(uint32_t mask, void **a);
+void op_mma_e4m3(uint32_t mask, void **a);
 } // namespace emu
 #endif

@@ -1,8 +1,12 @@
-// SPDX-License-Identifier: MIT
-// What the bf16 tiles of attention share, compiled for AVX512-BF16. Wants BF16_QUERIES, immintrin.h and string.h.
-//
-// Products take pairs of neighbours: of channels for scores, of keys for values. So queries lie as pairs [d/2][Q] and weights of
-// keys as pairs [n/2][Q], the even neighbour in the low half. The maximum is kept in units of log2: p = 2^(scale log2(e) s - m).
+/* SPDX-License-Identifier: MIT */
+/* What the bf16 tiles of attention share. Only files compiled for AVX512-BF16 include it, after immintrin.h and BF16_QUERIES.
+ *
+ * Products take pairs of neighbours: of channels for scores, of keys for values. So queries lie as pairs [d/2][Q] and weights of
+ * keys as pairs [n/2][Q], the even neighbour in the low half. The maximum is kept in units of log2: p = 2^(scale log2(e) s - m). */
+#ifndef SWD_BACKEND_CPU_SIMD_BF16_H
+#define SWD_BACKEND_CPU_SIMD_BF16_H
+#include <string.h>
+
 enum { BF16_COLUMNS = BF16_QUERIES / 16, BF16_KEYS = 32 };
 
 /* 2^x within 3e-6, a hundredth of a bf16 rounding; 0 for -inf. 2^x = 2^floor(x) p(x - floor(x)). */
@@ -68,3 +72,4 @@ static inline __m512i bf16_pairs(const uint16_t *x0, const uint16_t *x1, int64_t
         _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(const void *)(x1 + c)));
     return _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
 }
+#endif
