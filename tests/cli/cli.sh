@@ -57,7 +57,15 @@ expect 1 "flux-4" generate x --preset flux-4
 expect 1 "no such folder" generate x -m /nowhere
 expect 1 "no such file" generate x --init /nowhere.png
 expect 1 "no such file" generate x --lora /nowhere
-expect 1 "cuda" generate x --device cuda
+expect 1 "cuda" generate x --device cuda:1
+expect 2 "cudax" generate x --device cudax
+expect 2 "--size" generate x --size "32x 32"
+expect 2 "--size" generate x --size +32x32
+expect 2 "--lora a=b" generate x --lora a=b
+expect 2 "--seed" generate x --seed 9223372036854775807 -n2
+expect 2 "UTF-8" generate x --json -o $'\xff.png'
+expect 2 'a\x0ab' generate x -o $'a\nb.gif'
+expect 2 'a\x0ab' $'a\nb'
 expect 1 "folder" generate x -o nowhere/out.jpg
 expect 1 "/nowhere" generate --prompts /nowhere
 expect 2 "UTF-8" generate $'\xff\xfe'
@@ -72,7 +80,7 @@ expect 0 "" generate "a red apple" "${fast[@]}" --seed 1
 [ "$(head -c 3 out.jpg | od -An -tx1 | tr -d ' ')" = ffd8ff ] || bad "out.jpg is no JPEG"
 [ "$(cat out.txt)" = out.jpg ] || bad "stdout is not the name"
 grep -aq "a red apple" out.jpg || bad "out.jpg does not carry its prompt"
-expect 0 "" generate "a dog" "" "${fast[@]}" --seed 1 -n 2 -o pet.png
+expect 0 "" generate "a dog" "" "${fast[@]}" --seed 1 -n2 -o pet.png
 for i in 0 1 2 3; do [ -s pet-000$i.png ] || bad "no pet-000$i.png"; done
 expect 0 "" generate "a dog" "${fast[@]}" --seed 3 -o p%03d.png
 [ -s p000.png ] || bad "no p000.png"
@@ -123,6 +131,15 @@ expect 0 "" info --json
 python3 -m json.tool out.txt >/dev/null || bad "info --json"
 expect 0 "" presets
 grep -q "sd3.5-medium-6" out.txt && grep -q ".945387" out.txt || bad "presets: $(cat out.txt)"
+
+# a standard output that cannot be written is an error of every command, and closed streams are no files
+for c in help --version presets info "presets --json" "tokenize x" "generate --help"; do
+    "$swd" $c >/dev/full 2>err.txt && bad "swd $c to a full disk passes"
+    [ "$(wc -l <err.txt)" = 1 ] && grep -q "^swd: error: standard output" err.txt || bad "swd $c: $(cat err.txt)"
+done
+"$swd" presets >&- 2>err.txt && bad "a closed standard output passes"
+"$swd" generate "a dog" "${fast[@]}" --seed 5 -o closed.png >&- 2>&- <&-
+cmp -s j.png closed.png || bad "closed streams change the picture"
 
 # Ctrl-C: no file, status 1
 "$swd" generate "a dog" -n 500 --sampler euler --seed 1 -o cc/%d.png 2>/dev/null && bad "a missing folder passed"

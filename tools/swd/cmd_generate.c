@@ -85,7 +85,7 @@ static int report(const options *o, const swd_result *r)
     if (o->generate.random_seed) fprintf(stderr, "swd: seed %llu\n", (unsigned long long)r->seed);
     if (o->json) return json_print(result_json(r, o->generate.prompts), false);
     for (int i = 0; i < r->n_images; i++) printf("%s\n", r->images[i].file);
-    return fflush(stdout) == 0 ? EXIT_DONE : EXIT_FAILED;
+    return EXIT_DONE;
 }
 
 static int run(options *o)
@@ -106,6 +106,27 @@ static int run(options *o)
     swd_result_free(&r);
     swd_close(&ctx);
     return status;
+}
+
+/* What the JSON could not say afterwards: bytes that are no text, seeds beyond its integers. */
+static int check(const options *o)
+{
+    const swd_generate_params *g = &o->generate;
+    json_t *name = json_string(g->output);
+    bool is_text = name != NULL;
+    json_decref(name);
+    if (o->json && !is_text) {
+        print_error("--output: --json needs a file name in UTF-8");
+        return EXIT_USAGE;
+    }
+    uint64_t images = (uint64_t)g->n_prompts * (uint64_t)g->count;
+    if (!g->random_seed && g->seed > (uint64_t)INT64_MAX - (images - 1)) {
+        print_error(
+            "--seed %llu: seed + j of the last picture is beyond 2^63 - 1; give a smaller one",
+            (unsigned long long)g->seed);
+        return EXIT_USAGE;
+    }
+    return EXIT_DONE;
 }
 
 int command_generate(options *o)
@@ -131,7 +152,8 @@ int command_generate(options *o)
     g->prompts = o->prompts_file ? (const char *const *)list.items : o->arguments;
     g->n_prompts = o->prompts_file ? list.n : o->n_arguments;
     g->output = o->output ? o->output : "out.jpg";
-    int status = run(o);
+    int status = check(o);
+    if (status == EXIT_DONE) status = run(o);
     prompts_free(&list);
     return status;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /* swd COMMAND: the command line, on the public API alone. */
 #include "commands.h"
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,9 +55,16 @@ static void let_threads_sleep(char **argv)
     /* where that is not possible it runs as it is */
 }
 
-int main(int argc, char **argv)
+/* A program may be started with its standard streams closed: the next file opened would take their place, and a message would go
+ * into a picture. Results that nobody can read are still an error: the stand-in for standard output cannot be written. */
+static void fill_closed_streams(void)
 {
-    let_threads_sleep(argv);
+    for (int fd = 0; fd <= 2; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 1 ? O_RDONLY : O_RDWR) < 0) _exit(1);
+}
+
+static int run(int argc, char **argv)
+{
     const char *name = argc > 1 ? argv[1] : "";
     if (argc < 2) {
         print_error("no command; try: swd generate \"a red apple, 3d emoji\", or swd help");
@@ -77,5 +85,17 @@ int main(int argc, char **argv)
     else if (status == EXIT_DONE)
         status = commands[i].run(&o);
     options_free(&o);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    fill_closed_streams();
+    let_threads_sleep(argv);
+    int status = run(argc, argv);
+    if (status == EXIT_DONE && (fflush(stdout) != 0 || ferror(stdout))) {
+        print_error("standard output cannot be written: the result is lost; is its disk full?");
+        status = EXIT_FAILED;
+    }
     return status;
 }

@@ -6,14 +6,24 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 void print_error(const char *fmt, ...)
 {
+    char text[4096];
     va_list args;
-    fprintf(stderr, "swd: error: ");
     va_start(args, fmt);
-    vfprintf(stderr, fmt, args);
+    vsnprintf(text, sizeof(text), fmt, args);
     va_end(args);
+    fputs("swd: error: ", stderr);
+    for (const char *p = text; *p;
+         p++) { /* a file name may hold a line end: an error is one line */
+        unsigned char c = (unsigned char)*p;
+        if (c < 0x20 || c == 0x7f)
+            fprintf(stderr, "\\x%02x", c);
+        else
+            fputc(c, stderr);
+    }
     fputc('\n', stderr);
 }
 
@@ -64,15 +74,20 @@ static bool to_double(double *out, const char *name, const char *v, double lo, d
     return true;
 }
 
+/* Digits alone: strtol takes blanks and signs as well. */
+static const char *side_of(int *out, const char *v)
+{
+    size_t n = strspn(v, "0123456789");
+    if (n < 1 || n > 5) return NULL;
+    *out = atoi(v);
+    return *out > 0 ? v + n : NULL;
+}
+
 static bool to_size(options *o, const char *name, const char *v)
 {
-    int w, h, used = 0;
-    if (sscanf(v, "%5dx%5d%n", &w, &h, &used) != 2 || v[used] || w < 1 || h < 1 || *v < '0' ||
-        *v > '9')
-        return wrong(name, v, "give WIDTHxHEIGHT in pixels, like 128x128");
-    o->generate.width = w;
-    o->generate.height = h;
-    return true;
+    const char *p = side_of(&o->generate.width, v);
+    p = p && *p == 'x' ? side_of(&o->generate.height, p + 1) : NULL;
+    return p && !*p ? true : wrong(name, v, "give WIDTHxHEIGHT in pixels, like 128x128");
 }
 
 static bool to_scales(options *o, const char *name, const char *v)
@@ -112,6 +127,7 @@ static bool to_sigmas(options *o, const char *name, const char *v)
     return wrong(name, v, "give noise levels from 1 down, like 1,.95,.9,.74,.6");
 }
 
+/* PATH=SCALE; what follows the last = is part of the path if the whole is a file or folder. */
 static bool to_lora(options *o, const char *name, const char *v)
 {
     if (o->open.n_loras == SWD_LORAS_MAX) return wrong(name, v, "too many adapters");
@@ -121,10 +137,14 @@ static bool to_lora(options *o, const char *name, const char *v)
     if (!path) return wrong(name, v, "out of memory");
     o->lora_paths[i] = path;
     o->open.n_loras = i + 1;
-    if (equals) {
+    if (equals && access(v, F_OK) != 0) {
+        char *end;
+        scale = strtod(equals + 1, &end);
+        if (end == equals + 1 || *end || !(scale >= -1000 && scale <= 1000))
+            return wrong(name, v, "give PATH=SCALE, the scale a number from -1000 to 1000");
         *equals = '\0';
-        if (!to_double(&scale, name, equals + 1, -1000, 1000)) return false;
     }
+    if (!*path) return wrong(name, v, "give the path of an adapter");
     o->loras[i] = (swd_lora){.path = path, .scale = (float)scale};
     return true;
 }
@@ -373,8 +393,8 @@ int options_parse(options *o, int command, const char *command_name, int argc, c
             continue;
         }
         const char *equals = arg[1] == '-' ? strchr(arg, '=') : NULL;
-        const struct option_entry *e =
-            find_option(arg, equals ? (size_t)(equals - arg) : strlen(arg));
+        size_t length = equals ? (size_t)(equals - arg) : arg[1] == '-' ? strlen(arg) : 2;
+        const struct option_entry *e = find_option(arg, length);
         if (!e || !(e->commands & command)) {
             print_error("%s: no such option of swd %s; see swd %s --help%s", arg, command_name,
                         command_name,
@@ -383,7 +403,7 @@ int options_parse(options *o, int command, const char *command_name, int argc, c
                             : "");
             return EXIT_USAGE;
         }
-        const char *value = equals ? equals + 1 : NULL;
+        const char *value = equals ? equals + 1 : arg[length] ? arg + length : NULL; /* -n4 */
         if (e->has_value && !value && ++i < argc) value = argv[i];
         if (e->has_value ? !value : value != NULL) {
             print_error("%s %s; see swd %s --help", e->name,

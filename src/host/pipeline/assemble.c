@@ -113,7 +113,9 @@ swd_status pipeline_check_family(const pipeline *p, swd_err *err)
 swd_status pipeline_load_backend(pipeline *p, swd_err *err)
 {
     if (p->backend) return SWD_OK;
-    if (str_starts(p->device, "cuda"))
+    const char *k = str_starts(p->device, "cuda") ? p->device + 4 : "x";
+    bool cuda = !*k || (k[0] == ':' && k[1] && !k[1 + strspn(k + 1, "0123456789")]);
+    if (cuda)
         return SWD_FAIL(err, SWD_ERR_DEVICE, "device %s: this build has no CUDA backend; use cpu",
                         p->device);
     if (strcmp(p->device, "auto") != 0 && strcmp(p->device, "cpu") != 0)
