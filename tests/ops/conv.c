@@ -23,25 +23,25 @@ enum { X, W, Y, COMPUTE, RESIDUAL };
 #define K1 .kh = 1, .kw = 1, .stride = 1
 #define DOWN .kh = 3, .kw = 3, .stride = 2, .before = 0, .after = 1, .no_residual = true // as diffusers pads: right and below
 static const conv_case plain_cases[] = {
-    {{"odd", SMALL, "fffff fbfff bbbbb fbbbf bbbff fbfbf"}, .b = 2, .h = 7, .w = 5, .in = 16, .out = 8, K3},
+    {{"odd", SMALL, "fffff fbfff bbbbb fbbbf bbbff fbfbf hfhfh hbhbh hbhfh hbfbh fbhbf bbhbb"}, .b = 2, .h = 7, .w = 5, .in = 16, .out = 8, K3},
     {{"one", SMALL, "fffff fbfff bbbbb"}, .b = 1, .h = 1, .w = 1, .in = 1, .out = 1, K1},
     {{"one_pixel", SMALL, "fffff bbbbb"}, .b = 3, .h = 1, .w = 1, .in = 32, .out = 24, K3},
-    {{"rgb_in", SMALL, "ffff bbbb fbfb"}, .b = 2, .h = 9, .w = 6, .in = 3, .out = 32, K3, .no_residual = true},
-    {{"rgb_out", SMALL, "ffff bbbb fbbb bbfb"}, .b = 2, .h = 9, .w = 9, .in = 32, .out = 3, K3, .no_residual = true},
+    {{"rgb_in", SMALL, "ffff bbbb fbfb hbhb hfhf"}, .b = 2, .h = 9, .w = 6, .in = 3, .out = 32, K3, .no_residual = true},
+    {{"rgb_out", SMALL, "ffff bbbb fbbb bbfb hbfb hbhb"}, .b = 2, .h = 9, .w = 9, .in = 32, .out = 3, K3, .no_residual = true},
     {{"relu", SMALL, "fffff bbbbb"}, .b = 2, .h = 5, .w = 9, .in = 64, .out = 64, K3, .act = SWD_ACT_RELU},
     {{"silu_alone", SMALL, "ffff bbbb"}, .b = 1, .h = 6, .w = 5, .in = 24, .out = 40, K3, .act = SWD_ACT_SILU, .no_residual = true},
-    {{"k1", SMALL, "fffff fbfff bbbbb bbbff"}, .b = 2, .h = 9, .w = 11, .in = 16, .out = 16, K1},
+    {{"k1", SMALL, "fffff fbfff bbbbb bbbff hbhbh hfhfh"}, .b = 2, .h = 9, .w = 11, .in = 16, .out = 16, K1},
     {{"k1_no_bias", SMALL, "fffff bbbbb"}, .b = 2, .h = 3, .w = 19, .in = 33, .out = 17, K1, .no_bias = true},
     {{"k2x3", SMALL, "ffff bbbb"}, .b = 1, .h = 8, .w = 7, .in = 8, .out = 16, .kh = 2, .kw = 3, .stride = 1, .before = 1, .after = 0, .no_residual = true},
     {{"no_padding", SMALL, "fffff bbbbb"}, .b = 2, .h = 7, .w = 6, .in = 16, .out = 16, .kh = 3, .kw = 3, .stride = 1},
-    {{"down_even", SMALL, "ffff fbff bbbb fbfb bbff"}, .b = 2, .h = 8, .w = 8, .in = 16, .out = 24, DOWN},
+    {{"down_even", SMALL, "ffff fbff bbbb fbfb bbff hbhb hfhf"}, .b = 2, .h = 8, .w = 8, .in = 16, .out = 24, DOWN},
     {{"down_odd", SMALL, "ffff bbbb bbfb"}, .b = 2, .h = 9, .w = 7, .in = 32, .out = 16, DOWN, .act = SWD_ACT_RELU},
     {{"down_both_sides", SMALL, "ffff bbbb"}, .b = 1, .h = 9, .w = 6, .in = 16, .out = 16, .kh = 3, .kw = 3, .stride = 2, .before = 1, .after = 1, .no_residual = true},
     {{"one_signed", SMALL, "fffff bbbbb"}, .b = 1, .h = 6, .w = 5, .in = 96, .out = 16, K3, .fill = FILL_POSITIVE},
-    {{"large", SMALL, "fffff bbbbb"}, .b = 1, .h = 6, .w = 5, .in = 32, .out = 16, K3, .fill = FILL_LARGE},
+    {{"large", SMALL, "fffff bbbbb fbhbh hbhbh"}, .b = 1, .h = 6, .w = 5, .in = 32, .out = 16, K3, .fill = FILL_LARGE},
     {{"zeros", SMALL, "fffff bbbbb"}, .b = 1, .h = 4, .w = 5, .in = 32, .out = 16, K3, .fill = FILL_ZERO},
     {{"subnormal", SMALL, "fffff bbbbb"}, .b = 1, .h = 4, .w = 5, .in = 32, .out = 16, K3, .fill = FILL_SUBNORMAL},
-    {{"strips", MEDIUM, "fffff bbbbf fbbff"}, .b = 2, .h = 180, .w = 150, .in = 96, .out = 8, K3}, // over 8 MB of scratch
+    {{"strips", MEDIUM, "fffff bbbbf fbbff hbhbh hfhfh"}, .b = 2, .h = 180, .w = 150, .in = 96, .out = 8, K3}, // over 8 MB of scratch
     {{"strips_down", MEDIUM, "fbfb bbff"}, .b = 1, .h = 301, .w = 150, .in = 64, .out = 8, DOWN},
     {{"vae_mid_128", REAL, "ffff bbbb"}, .b = 1, .h = 128, .w = 128, .in = 512, .out = 512, K3, .no_residual = true},
     {{"vae_resnet_256", REAL, "fffff bbbbb"}, .b = 1, .h = 256, .w = 256, .in = 256, .out = 256, K3},
@@ -52,11 +52,11 @@ static const conv_case plain_cases[] = {
 };
 
 static const conv_case upsample_cases[] = {
-    {{"odd", SMALL, "ffff fbff bbbb fbfb bbff"}, .b = 2, .h = 6, .w = 5, .in = 16, .out = 8, K3, .no_residual = true},
+    {{"odd", SMALL, "ffff fbff bbbb fbfb bbff hbhb hfhf hbfb"}, .b = 2, .h = 6, .w = 5, .in = 16, .out = 8, K3, .no_residual = true},
     {{"one_pixel", SMALL, "ffff bbbb"}, .b = 2, .h = 1, .w = 1, .in = 8, .out = 8, K3, .no_residual = true},
     {{"one_row", SMALL, "ffff bbbb"}, .b = 1, .h = 1, .w = 19, .in = 24, .out = 32, K3, .no_residual = true, .no_bias = true},
     {{"large", SMALL, "ffff bbbb"}, .b = 1, .h = 5, .w = 3, .in = 32, .out = 16, K3, .no_residual = true, .fill = FILL_LARGE},
-    {{"strips", MEDIUM, "ffff bbbf bbbb fbbb"}, .b = 2, .h = 90, .w = 150, .in = 64, .out = 8, K3, .no_residual = true},
+    {{"strips", MEDIUM, "ffff bbbf bbbb fbbb hbhb"}, .b = 2, .h = 90, .w = 150, .in = 64, .out = 8, K3, .no_residual = true},
     {{"vae_up_128", REAL, "ffff bbbb"}, .b = 1, .h = 128, .w = 128, .in = 512, .out = 512, K3, .no_residual = true},
     {{"vae_up_256", REAL, "ffff bbbb"}, .b = 1, .h = 256, .w = 256, .in = 256, .out = 256, K3, .no_residual = true},
 };

@@ -22,23 +22,24 @@ typedef struct rows_case {
 } rows_case;
 
 // clang-format off
-#define MIX "ff fb bf bb"
+#define MIX "ff fb bf bb fh hf hh" // of the 16-bit types one at a time: the CUDA row kernels take no mix of the two
+#define MIX_ALL MIX " bh hb" // which only copies have to take
 static const rows_case gate_cases[] = {
-    {{"d19", SMALL, "fff fbf bff bbb bfb"}, .b = 2, .n = 3, .d = 19},
-    {{"d1", SMALL, "fff bbb"}, .b = 2, .n = 3, .d = 1, .view = STRIDED},
-    {{"d3", SMALL, "fff fbb"}, .b = 2, .n = 1, .d = 3, .view = ODD},
-    {{"d99", SMALL, "fff fbf bfb bbb"}, .b = 2, .n = 3, .d = 99, .view = ODD},
-    {{"d111", SMALL, "ff fb bb"}, .b = 2, .n = 3, .d = 111, .view = STRIDED, .bare = true},
-    {{"d1030", SMALL, "fff fbf bfb bbb"}, .b = 2, .n = 3, .d = 1030, .view = STRIDED},
-    {{"scales", SMALL, "fff bbb"}, .b = 1, .n = 3, .d = 333, .fill = FILL_SCALES},
-    {{"many", MEDIUM, "fff fbf bbb"}, .b = 3, .n = 333, .d = 768},
+    {{"d19", SMALL, "fff fbf bff bbb bfb fhf hff hhh hfh"}, .b = 2, .n = 3, .d = 19},
+    {{"d1", SMALL, "fff bbb hhh"}, .b = 2, .n = 3, .d = 1, .view = STRIDED},
+    {{"d3", SMALL, "fff fbb fhh"}, .b = 2, .n = 1, .d = 3, .view = ODD},
+    {{"d99", SMALL, "fff fbf bfb bbb fhf hfh hhh"}, .b = 2, .n = 3, .d = 99, .view = ODD},
+    {{"d111", SMALL, "ff fb bb fh hh"}, .b = 2, .n = 3, .d = 111, .view = STRIDED, .bare = true},
+    {{"d1030", SMALL, "fff fbf bfb bbb fhf hfh hhh"}, .b = 2, .n = 3, .d = 1030, .view = STRIDED},
+    {{"scales", SMALL, "fff bbb hhh"}, .b = 1, .n = 3, .d = 333, .fill = FILL_SCALES},
+    {{"many", MEDIUM, "fff fbf bbb fhf hhh"}, .b = 3, .n = 333, .d = 768},
     {{"sd35m_1024", REAL, "fff fbf bbb"}, .b = 1, .n = 1024, .d = 1536},
 };
 
 #define EACH_ACT(name, kind) \
     {{name, SMALL, MIX}, .b = 2, .n = 3, .d = 99, .view = ODD, .act = kind, .fill = FILL_WIDE}, \
     {{name "_special", SMALL, MIX}, .b = 2, .n = 1, .d = 111, .act = kind, .fill = FILL_SPECIAL}, \
-    {{name "_in_place", SMALL, "ff bb"}, .b = 1, .n = 3, .d = 1030, .view = STRIDED, .act = kind, .fill = FILL_WIDE, .in_place = true}
+    {{name "_in_place", SMALL, "ff bb hh"}, .b = 1, .n = 3, .d = 1030, .view = STRIDED, .act = kind, .fill = FILL_WIDE, .in_place = true}
 static const rows_case activation_cases[] = {
     EACH_ACT("silu", SWD_ACT_SILU),
     EACH_ACT("none", SWD_ACT_NONE),
@@ -51,76 +52,76 @@ static const rows_case activation_cases[] = {
     {{"silu_parts", SMALL, MIX}, .b = 2, .n = 3, .d = 96, .parts = 4, .view = ODD, .act = SWD_ACT_SILU},
     {{"silu_vector", SMALL, MIX}, .d = 333, .act = SWD_ACT_SILU},
     {{"silu_scales", SMALL, MIX}, .b = 1, .n = 3, .d = 333, .act = SWD_ACT_SILU, .fill = FILL_SCALES},
-    {{"silu_many", MEDIUM, "ff bb"}, .b = 3, .n = 333, .d = 768, .act = SWD_ACT_SILU},
+    {{"silu_many", MEDIUM, "ff bb hh"}, .b = 3, .n = 333, .d = 768, .act = SWD_ACT_SILU},
     {{"relu_taef2_512", REAL, "ff bb"}, .b = 1, .n = 262144, .d = 64, .act = SWD_ACT_RELU, .in_place = true},
 };
 
 static const rows_case gated_cases[] = {
-    {{"d19", SMALL, "fff fbf bff bbb ffb"}, .b = 2, .n = 3, .d = 19, .fill = FILL_WIDE},
-    {{"d1", SMALL, "fff bbb"}, .b = 2, .n = 3, .d = 1, .fill = FILL_WIDE, .view = ODD},
-    {{"d99", SMALL, "fff bbb bfb"}, .b = 2, .n = 3, .d = 99, .fill = FILL_WIDE, .view = ODD},
-    {{"d1030", SMALL, "fff bbb"}, .b = 2, .n = 3, .d = 1030, .fill = FILL_WIDE, .view = STRIDED},
-    {{"in_place", SMALL, "fff bbb"}, .b = 1, .n = 3, .d = 111, .fill = FILL_WIDE, .in_place = true},
-    {{"large", SMALL, "fff bbb"}, .b = 1, .n = 3, .d = 111, .fill = FILL_LARGE},
-    {{"rows", SMALL, "fff bbb"}, .n = 3, .d = 96, .parts = 2, .fill = FILL_WIDE, .view = STRIDED},
-    {{"zeros", SMALL, "fff bbb"}, .b = 1, .n = 3, .d = 19, .fill = FILL_ZERO},
+    {{"d19", SMALL, "fff fbf bff bbb ffb fhf hff hhh ffh"}, .b = 2, .n = 3, .d = 19, .fill = FILL_WIDE},
+    {{"d1", SMALL, "fff bbb hhh"}, .b = 2, .n = 3, .d = 1, .fill = FILL_WIDE, .view = ODD},
+    {{"d99", SMALL, "fff bbb bfb hhh hfh"}, .b = 2, .n = 3, .d = 99, .fill = FILL_WIDE, .view = ODD},
+    {{"d1030", SMALL, "fff bbb hhh"}, .b = 2, .n = 3, .d = 1030, .fill = FILL_WIDE, .view = STRIDED},
+    {{"in_place", SMALL, "fff bbb hhh"}, .b = 1, .n = 3, .d = 111, .fill = FILL_WIDE, .in_place = true},
+    {{"large", SMALL, "fff bbb hhh"}, .b = 1, .n = 3, .d = 111, .fill = FILL_LARGE},
+    {{"rows", SMALL, "fff bbb hhh"}, .n = 3, .d = 96, .parts = 2, .fill = FILL_WIDE, .view = STRIDED},
+    {{"zeros", SMALL, "fff bbb hhh"}, .b = 1, .n = 3, .d = 19, .fill = FILL_ZERO},
     {{"t5xxl_512", REAL, "fff bbb"}, .b = 1, .n = 512, .d = 10240, .in_place = true},
 };
 
 static const rows_case axpby_cases[] = {
-    {{"d19", SMALL, "fff fbf bff bbb bfb"}, .b = 2, .n = 3, .d = 19, .a = 0.75f, .b2 = -3},
-    {{"d1", SMALL, "fff bbb"}, .b = 2, .n = 3, .d = 1, .a = 0.3f, .b2 = 2, .view = ODD},
-    {{"d99", SMALL, "fff fbf bbb"}, .b = 2, .n = 3, .d = 99, .a = -0.3f, .b2 = 0.7f, .view = ODD},
-    {{"d1030", SMALL, "fff bbb"}, .b = 2, .n = 3, .d = 1030, .a = -0.3f, .b2 = 7, .view = STRIDED},
-    {{"parts", SMALL, "fff bbb"}, .b = 2, .n = 3, .d = 96, .parts = 3, .a = 0.5f, .b2 = 0.7f, .view = ODD},
-    {{"vector", SMALL, "fff bbb"}, .d = 333, .a = 0.5f, .b2 = 0.7f},
+    {{"d19", SMALL, "fff fbf bff bbb bfb fhf hff hhh hfh"}, .b = 2, .n = 3, .d = 19, .a = 0.75f, .b2 = -3},
+    {{"d1", SMALL, "fff bbb hhh"}, .b = 2, .n = 3, .d = 1, .a = 0.3f, .b2 = 2, .view = ODD},
+    {{"d99", SMALL, "fff fbf bbb fhf hhh"}, .b = 2, .n = 3, .d = 99, .a = -0.3f, .b2 = 0.7f, .view = ODD},
+    {{"d1030", SMALL, "fff bbb hhh"}, .b = 2, .n = 3, .d = 1030, .a = -0.3f, .b2 = 7, .view = STRIDED},
+    {{"parts", SMALL, "fff bbb hhh"}, .b = 2, .n = 3, .d = 96, .parts = 3, .a = 0.5f, .b2 = 0.7f, .view = ODD},
+    {{"vector", SMALL, "fff bbb hhh"}, .d = 333, .a = 0.5f, .b2 = 0.7f},
     {{"no_z", SMALL, MIX}, .b = 2, .n = 3, .d = 111, .a = -0.3f, .bare = true},
-    {{"in_place", SMALL, "fff bbb"}, .b = 2, .n = 3, .d = 111, .a = 2, .b2 = -1, .in_place = true},
-    {{"no_z_in_place", SMALL, "ff bb"}, .b = 2, .n = 3, .d = 33, .a = 3, .bare = true, .in_place = true},
-    {{"cancels", SMALL, "fff bbb"}, .b = 1, .n = 3, .d = 333, .a = 1, .b2 = -1, .fill = FILL_OFFSET},
-    {{"scales", SMALL, "fff bbb"}, .b = 1, .n = 3, .d = 333, .a = 1.5f, .b2 = -0.1f, .fill = FILL_SCALES},
+    {{"in_place", SMALL, "fff bbb hhh"}, .b = 2, .n = 3, .d = 111, .a = 2, .b2 = -1, .in_place = true},
+    {{"no_z_in_place", SMALL, "ff bb hh"}, .b = 2, .n = 3, .d = 33, .a = 3, .bare = true, .in_place = true},
+    {{"cancels", SMALL, "fff bbb hhh"}, .b = 1, .n = 3, .d = 333, .a = 1, .b2 = -1, .fill = FILL_OFFSET},
+    {{"scales", SMALL, "fff bbb hhh"}, .b = 1, .n = 3, .d = 333, .a = 1.5f, .b2 = -0.1f, .fill = FILL_SCALES},
     {{"latents_128", REAL, "fff"}, .b = 1, .n = 16, .d = 16384, .a = 1, .b2 = -0.1f, .in_place = true},
 };
 
 static const rows_case guidance_cases[] = {
-    {{"d19", SMALL, "fff fbf bff bbb ffb"}, .b = 2, .n = 3, .d = 19, .a = 4.5f},
-    {{"d1", SMALL, "fff bbb"}, .b = 2, .n = 3, .d = 1, .a = 7, .view = ODD},
-    {{"d99", SMALL, "fff bbb"}, .b = 2, .n = 3, .d = 99, .a = 4.5f, .view = ODD},
-    {{"d1030", SMALL, "fff bbb"}, .b = 2, .n = 3, .d = 1030, .a = 1.5f, .view = STRIDED},
-    {{"parts", SMALL, "fff bbb"}, .b = 2, .n = 3, .d = 96, .parts = 3, .a = 5, .view = STRIDED},
-    {{"none", SMALL, "fff bbb"}, .n = 3, .d = 111, .a = 1},
-    {{"unconditional", SMALL, "fff bbb"}, .b = 1, .n = 3, .d = 111, .a = 0},
-    {{"large", SMALL, "fff bbb"}, .b = 1, .n = 3, .d = 111, .a = 7, .fill = FILL_LARGE},
+    {{"d19", SMALL, "fff fbf bff bbb ffb fhf hff hhh ffh"}, .b = 2, .n = 3, .d = 19, .a = 4.5f},
+    {{"d1", SMALL, "fff bbb hhh"}, .b = 2, .n = 3, .d = 1, .a = 7, .view = ODD},
+    {{"d99", SMALL, "fff bbb hhh"}, .b = 2, .n = 3, .d = 99, .a = 4.5f, .view = ODD},
+    {{"d1030", SMALL, "fff bbb hhh"}, .b = 2, .n = 3, .d = 1030, .a = 1.5f, .view = STRIDED},
+    {{"parts", SMALL, "fff bbb hhh"}, .b = 2, .n = 3, .d = 96, .parts = 3, .a = 5, .view = STRIDED},
+    {{"none", SMALL, "fff bbb hhh"}, .n = 3, .d = 111, .a = 1},
+    {{"unconditional", SMALL, "fff bbb hhh"}, .b = 1, .n = 3, .d = 111, .a = 0},
+    {{"large", SMALL, "fff bbb hhh"}, .b = 1, .n = 3, .d = 111, .a = 7, .fill = FILL_LARGE},
     {{"latents_128", REAL, "fff"}, .b = 1, .n = 16, .d = 16384, .a = 4.5f},
 };
 
 static const rows_case copy_cases[] = {
-    {{"d19", SMALL, MIX}, .b = 2, .n = 3, .d = 19, .fill = FILL_BITS},
-    {{"d1", SMALL, MIX}, .b = 2, .n = 3, .d = 1, .fill = FILL_BITS, .view = ODD},
-    {{"d3", SMALL, MIX}, .b = 2, .n = 3, .d = 3, .fill = FILL_BITS, .view = STRIDED},
-    {{"d99", SMALL, MIX}, .b = 2, .n = 3, .d = 99, .fill = FILL_BITS, .view = ODD},
-    {{"d1030", SMALL, MIX}, .b = 2, .n = 3, .d = 1030, .fill = FILL_BITS, .view = STRIDED},
-    {{"rows_in", SMALL, MIX}, .b = 3, .n = 5, .d = 19, .fill = FILL_BITS, .view = STRIDED_IN},
-    {{"rows_out", SMALL, MIX}, .b = 3, .n = 5, .d = 19, .fill = FILL_BITS, .view = STRIDED_OUT},
-    {{"turned", SMALL, MIX}, .b = 3, .n = 5, .d = 19, .fill = FILL_BITS, .view = STRIDED, .turned = true},
-    {{"parts", SMALL, MIX}, .b = 2, .n = 3, .d = 96, .parts = 8, .fill = FILL_BITS, .view = ODD},
-    {{"vector", SMALL, MIX}, .d = 333, .fill = FILL_BITS, .view = ODD},
-    {{"special", SMALL, MIX}, .b = 1, .n = 1, .d = 111, .fill = FILL_SPECIAL},
-    {{"subnormal", SMALL, MIX}, .b = 1, .n = 3, .d = 111, .fill = FILL_SUBNORMAL},
-    {{"many", MEDIUM, MIX}, .b = 3, .n = 333, .d = 768, .fill = FILL_BITS, .view = STRIDED},
+    {{"d19", SMALL, MIX_ALL}, .b = 2, .n = 3, .d = 19, .fill = FILL_BITS},
+    {{"d1", SMALL, MIX_ALL}, .b = 2, .n = 3, .d = 1, .fill = FILL_BITS, .view = ODD},
+    {{"d3", SMALL, MIX_ALL}, .b = 2, .n = 3, .d = 3, .fill = FILL_BITS, .view = STRIDED},
+    {{"d99", SMALL, MIX_ALL}, .b = 2, .n = 3, .d = 99, .fill = FILL_BITS, .view = ODD},
+    {{"d1030", SMALL, MIX_ALL}, .b = 2, .n = 3, .d = 1030, .fill = FILL_BITS, .view = STRIDED},
+    {{"rows_in", SMALL, MIX_ALL}, .b = 3, .n = 5, .d = 19, .fill = FILL_BITS, .view = STRIDED_IN},
+    {{"rows_out", SMALL, MIX_ALL}, .b = 3, .n = 5, .d = 19, .fill = FILL_BITS, .view = STRIDED_OUT},
+    {{"turned", SMALL, MIX_ALL}, .b = 3, .n = 5, .d = 19, .fill = FILL_BITS, .view = STRIDED, .turned = true},
+    {{"parts", SMALL, MIX_ALL}, .b = 2, .n = 3, .d = 96, .parts = 8, .fill = FILL_BITS, .view = ODD},
+    {{"vector", SMALL, MIX_ALL}, .d = 333, .fill = FILL_BITS, .view = ODD},
+    {{"special", SMALL, MIX_ALL}, .b = 1, .n = 1, .d = 111, .fill = FILL_SPECIAL},
+    {{"subnormal", SMALL, MIX_ALL}, .b = 1, .n = 3, .d = 111, .fill = FILL_SUBNORMAL},
+    {{"many", MEDIUM, MIX_ALL}, .b = 3, .n = 333, .d = 768, .fill = FILL_BITS, .view = STRIDED},
     {{"sd35m_1024", REAL, MIX}, .b = 1, .n = 1024, .d = 1536},
 };
 
 static const rows_case fill_cases[] = {
-    {{"tenth", SMALL, "f b"}, .b = 2, .n = 3, .d = 99, .a = 0.1f, .view = ODD},
-    {{"d1", SMALL, "f b"}, .b = 2, .n = 3, .d = 1, .a = -7, .view = STRIDED},
-    {{"parts", SMALL, "f b"}, .b = 2, .n = 3, .d = 96, .parts = 4, .a = 1.1f, .view = ODD},
-    {{"vector", SMALL, "f b"}, .d = 333, .a = 1.1f},
-    {{"minus_zero", SMALL, "f b"}, .b = 1, .n = 1, .d = 1030, .a = -0.0f},
-    {{"infinity", SMALL, "f b"}, .b = 2, .n = 3, .d = 19, .a = INFINITY, .view = STRIDED},
-    {{"largest", SMALL, "f b"}, .b = 1, .n = 3, .d = 19, .a = 3.4028235e38f},
-    {{"nan", SMALL, "f b"}, .b = 1, .n = 3, .d = 19, .a = NAN},
-    {{"subnormal", SMALL, "f b"}, .b = 1, .n = 3, .d = 19, .a = 1e-40f},
+    {{"tenth", SMALL, "f b h"}, .b = 2, .n = 3, .d = 99, .a = 0.1f, .view = ODD},
+    {{"d1", SMALL, "f b h"}, .b = 2, .n = 3, .d = 1, .a = -7, .view = STRIDED},
+    {{"parts", SMALL, "f b h"}, .b = 2, .n = 3, .d = 96, .parts = 4, .a = 1.1f, .view = ODD},
+    {{"vector", SMALL, "f b h"}, .d = 333, .a = 1.1f},
+    {{"minus_zero", SMALL, "f b h"}, .b = 1, .n = 1, .d = 1030, .a = -0.0f},
+    {{"infinity", SMALL, "f b h"}, .b = 2, .n = 3, .d = 19, .a = INFINITY, .view = STRIDED},
+    {{"largest", SMALL, "f b h"}, .b = 1, .n = 3, .d = 19, .a = 3.4028235e38f},
+    {{"nan", SMALL, "f b h"}, .b = 1, .n = 3, .d = 19, .a = NAN},
+    {{"subnormal", SMALL, "f b h"}, .b = 1, .n = 3, .d = 19, .a = 1e-40f},
     {{"latents_128", REAL, "f b"}, .b = 1, .n = 16, .d = 16384, .a = 0.1f},
 };
 // clang-format on

@@ -31,24 +31,24 @@ typedef struct map_case {
 } map_case;
 
 // clang-format off
-#define MIX "ff fb bf bb"
+#define MIX "ff fb bf bb fh hf hh" // of the 16-bit types one at a time: the CUDA row kernels take no mix of the two
 static const patch_case patch_cases[] = {
-    {{"p2", SMALL, "f b"}, .b = 2, .c = 16, .gh = 3, .gw = 5, .patch = 2},
-    {{"one", SMALL, "f b"}, .b = 2, .c = 1, .gh = 1, .gw = 1, .patch = 1},
-    {{"p1", SMALL, "f b"}, .b = 2, .c = 4, .gh = 7, .gw = 3, .patch = 1, .view = STRIDED},
-    {{"p2_unaligned", SMALL, "f b"}, .b = 3, .c = 3, .gh = 6, .gw = 2, .patch = 2, .view = ODD},
-    {{"p3", SMALL, "f b"}, .b = 2, .c = 4, .gh = 2, .gw = 3, .patch = 3, .view = ODD},
-    {{"tall", SMALL, "f b"}, .b = 1, .c = 16, .gh = 19, .gw = 1, .patch = 2},
+    {{"p2", SMALL, "f b h"}, .b = 2, .c = 16, .gh = 3, .gw = 5, .patch = 2},
+    {{"one", SMALL, "f b h"}, .b = 2, .c = 1, .gh = 1, .gw = 1, .patch = 1},
+    {{"p1", SMALL, "f b h"}, .b = 2, .c = 4, .gh = 7, .gw = 3, .patch = 1, .view = STRIDED},
+    {{"p2_unaligned", SMALL, "f b h"}, .b = 3, .c = 3, .gh = 6, .gw = 2, .patch = 2, .view = ODD},
+    {{"p3", SMALL, "f b h"}, .b = 2, .c = 4, .gh = 2, .gw = 3, .patch = 3, .view = ODD},
+    {{"tall", SMALL, "f b h"}, .b = 1, .c = 16, .gh = 19, .gw = 1, .patch = 2},
     {{"sd35m_64", REAL, "f b"}, .b = 1, .c = 16, .gh = 32, .gw = 32, .patch = 2},
     {{"sd35m_128", REAL, "f b"}, .b = 1, .c = 16, .gh = 64, .gw = 64, .patch = 2},
 };
 
 static const position_case position_cases[] = {
-    {{"centre", SMALL, "f b"}, .b = 2, .gh = 4, .gw = 3, .max = 7, .d = 19},
-    {{"one", SMALL, "f b"}, .b = 2, .gh = 1, .gw = 1, .max = 1, .d = 1},
-    {{"whole", SMALL, "f b"}, .b = 2, .gh = 7, .gw = 7, .max = 7, .d = 33, .view = ODD},
-    {{"row", SMALL, "f b"}, .b = 3, .gh = 1, .gw = 6, .max = 7, .d = 64, .view = STRIDED},
-    {{"tall", SMALL, "f b"}, .b = 1, .gh = 8, .gw = 5, .max = 8, .d = 99, .view = ODD},
+    {{"centre", SMALL, "f b h"}, .b = 2, .gh = 4, .gw = 3, .max = 7, .d = 19},
+    {{"one", SMALL, "f b h"}, .b = 2, .gh = 1, .gw = 1, .max = 1, .d = 1},
+    {{"whole", SMALL, "f b h"}, .b = 2, .gh = 7, .gw = 7, .max = 7, .d = 33, .view = ODD},
+    {{"row", SMALL, "f b h"}, .b = 3, .gh = 1, .gw = 6, .max = 7, .d = 64, .view = STRIDED},
+    {{"tall", SMALL, "f b h"}, .b = 1, .gh = 8, .gw = 5, .max = 8, .d = 99, .view = ODD},
     {{"sd35m_64", REAL, "f b"}, .b = 1, .gh = 32, .gw = 32, .max = 384, .d = 1536},
 };
 
@@ -63,12 +63,12 @@ static const map_case layout_cases[] = {
 };
 
 static const map_case rgb_cases[] = {
-    {{"odd", SMALL, "f b"}, .b = 2, .c = 3, .h = 19, .w = 11, .scale = 0.5f, .shift = 0.5f},
-    {{"one", SMALL, "f b"}, .b = 1, .c = 3, .h = 1, .w = 1, .scale = 1, .shift = 0},
+    {{"odd", SMALL, "f b h"}, .b = 2, .c = 3, .h = 19, .w = 11, .scale = 0.5f, .shift = 0.5f},
+    {{"one", SMALL, "f b h"}, .b = 1, .c = 3, .h = 1, .w = 1, .scale = 1, .shift = 0},
     {{"ties", SMALL, "f"}, .b = 1, .c = 3, .h = 17, .w = 10, .scale = 1, .shift = 0, .ramp = true},
-    {{"special", SMALL, "f b"}, .b = 1, .c = 3, .h = 5, .w = 9, .scale = 1, .shift = 0, .fill = FILL_SPECIAL},
-    {{"any_bits", SMALL, "f b"}, .b = 1, .c = 3, .h = 9, .w = 9, .scale = 1, .shift = 0, .fill = FILL_BITS},
-    {{"clamped", SMALL, "f b"}, .b = 2, .c = 3, .h = 3, .w = 33, .scale = 0.5f, .shift = 0.5f, .fill = FILL_WIDE},
+    {{"special", SMALL, "f b h"}, .b = 1, .c = 3, .h = 5, .w = 9, .scale = 1, .shift = 0, .fill = FILL_SPECIAL},
+    {{"any_bits", SMALL, "f b h"}, .b = 1, .c = 3, .h = 9, .w = 9, .scale = 1, .shift = 0, .fill = FILL_BITS},
+    {{"clamped", SMALL, "f b h"}, .b = 2, .c = 3, .h = 3, .w = 33, .scale = 0.5f, .shift = 0.5f, .fill = FILL_WIDE},
     {{"picture_512", REAL, "f b"}, .b = 1, .c = 3, .h = 512, .w = 512, .scale = 0.5f, .shift = 0.5f},
 };
 // clang-format on

@@ -26,30 +26,30 @@ enum { X, W, Y, COMPUTE, GATE }; // letters
 
 // clang-format off
 static const linear_case plain_cases[] = {
-    {{"odd", SMALL, "ffff fbff bbbf bbbb fbfb"}, .b = 2, .n = 19, .in = 40, .out = 72},
+    {{"odd", SMALL, "ffff fbff bbbf bbbb fbfb hfhf hbhf hbhb hbfb fbhb bbhb hbbb"}, .b = 2, .n = 19, .in = 40, .out = 72},
     {{"one", SMALL, "ffff fbff bbbb"}, .b = 1, .n = 1, .in = 1, .out = 1},
     {{"vector", SMALL, "ffff fbff bbbb"}, .in = 33, .out = 17},
     {{"rows", SMALL, "ffff fbff bbbb"}, .n = 33, .in = 31, .out = 17, .act = SWD_ACT_QUICK_GELU},
     {{"silu", SMALL, "ffff fbff bbbb"}, .b = 2, .n = 1, .in = 64, .out = 96, .act = SWD_ACT_SILU},
-    {{"gelu_tanh", SMALL, "ffff fbff bbbb fbfb"}, .b = 2, .n = 19, .in = 40, .out = 72, .act = SWD_ACT_GELU_TANH, .view = STRIDED},
-    {{"gelu_erf", SMALL, "ffff fbff bbbb"}, .b = 2, .n = 19, .in = 40, .out = 72, .act = SWD_ACT_GELU_ERF, .view = ODD},
+    {{"gelu_tanh", SMALL, "ffff fbff bbbb fbfb hbhb hfff"}, .b = 2, .n = 19, .in = 40, .out = 72, .act = SWD_ACT_GELU_TANH, .view = STRIDED},
+    {{"gelu_erf", SMALL, "ffff fbff bbbb hbhf hbhb"}, .b = 2, .n = 19, .in = 40, .out = 72, .act = SWD_ACT_GELU_ERF, .view = ODD},
     {{"relu", SMALL, "ffff bbbf bbbb"}, .b = 2, .n = 9, .in = 64, .out = 48, .act = SWD_ACT_RELU},
     {{"tanh", SMALL, "ffff fbff fbfb"}, .b = 2, .n = 19, .in = 64, .out = 80, .act = SWD_ACT_TANH, .view = STRIDED},
     {{"no_bias", SMALL, "ffff fbff bbbf bbbb"}, .b = 3, .n = 5, .in = 99, .out = 111, .no_bias = true, .view = ODD},
-    {{"few_rows", SMALL, "ffff fbff bbbb"}, .b = 1, .n = 3, .in = 203, .out = 40, .act = SWD_ACT_SILU, .view = STRIDED},
-    {{"rows_in", SMALL, "ffff fbff bbbf bbbb"}, .b = 3, .n = 5, .in = 40, .out = 24, .view = STRIDED_IN},
-    {{"rows_out", SMALL, "ffff fbff fbbf bbbb"}, .b = 3, .n = 5, .in = 40, .out = 24, .view = STRIDED_OUT},
+    {{"few_rows", SMALL, "ffff fbff bbbb hbhf hbhb"}, .b = 1, .n = 3, .in = 203, .out = 40, .act = SWD_ACT_SILU, .view = STRIDED},
+    {{"rows_in", SMALL, "ffff fbff bbbf bbbb hbhb hbfb"}, .b = 3, .n = 5, .in = 40, .out = 24, .view = STRIDED_IN},
+    {{"rows_out", SMALL, "ffff fbff fbbf bbbb hbhb fbhf"}, .b = 3, .n = 5, .in = 40, .out = 24, .view = STRIDED_OUT},
     {{"one_row_in", SMALL, "ffff fbff bbbb"}, .b = 3, .n = 1, .in = 40, .out = 24, .view = STRIDED_IN},
     {{"one_sample_in", SMALL, "ffff fbff bbbb"}, .b = 1, .n = 7, .in = 40, .out = 24, .view = STRIDED_IN},
     {{"one_output", SMALL, "ffff fbff bbbb"}, .b = 2, .n = 19, .in = 99, .out = 1},
     {{"one_input", SMALL, "ffff fbff bbbb"}, .b = 2, .n = 19, .in = 1, .out = 99},
     {{"one_signed", SMALL, "ffff fbff bbbb"}, .n = 19, .in = 333, .out = 24, .fill = FILL_POSITIVE},
-    {{"large", SMALL, "ffff fbff bbbb"}, .n = 19, .in = 111, .out = 24, .fill = FILL_LARGE, .act = SWD_ACT_GELU_TANH},
-    {{"scales", SMALL, "ffff fbff bbbb"}, .n = 9, .in = 111, .out = 24, .fill = FILL_SCALES},
+    {{"large", SMALL, "ffff fbff bbbb fbhf hbhb"}, .n = 19, .in = 111, .out = 24, .fill = FILL_LARGE, .act = SWD_ACT_GELU_TANH},
+    {{"scales", SMALL, "ffff fbff bbbb hbhf hbhb"}, .n = 9, .in = 111, .out = 24, .fill = FILL_SCALES},
     {{"zeros", SMALL, "ffff fbff bbbb"}, .n = 9, .in = 64, .out = 24, .fill = FILL_ZERO, .act = SWD_ACT_GELU_ERF},
-    {{"subnormal", SMALL, "ffff fbff bbbb"}, .n = 9, .in = 64, .out = 24, .fill = FILL_SUBNORMAL},
+    {{"subnormal", SMALL, "ffff fbff bbbb hfhf hbhb"}, .n = 9, .in = 64, .out = 24, .fill = FILL_SUBNORMAL},
     {{"wide_output", MEDIUM, "ffff fbff bbbb"}, .b = 1, .n = 9, .in = 16, .out = 2100}, // over 2048 rows of a weight
-    {{"many_rows", MEDIUM, "ffff bbbf fbff"}, .b = 3, .n = 300, .in = 24, .out = 40, .view = STRIDED}, // over 512 rows of x
+    {{"many_rows", MEDIUM, "ffff bbbf fbff hbhb hfhf"}, .b = 3, .n = 300, .in = 24, .out = 40, .view = STRIDED}, // over 512 rows of x
     {{"long_sum", MEDIUM, "ffff fbff bbbb"}, .n = 33, .in = 6144, .out = 40},
     {{"sd35m_modulation", REAL, "fbff bbbb"}, .n = 1, .in = 1536, .out = 9216, .act = SWD_ACT_NONE},
     {{"sd35m_text", REAL, "ffff fbff bbbb"}, .n = 333, .in = 1536, .out = 1536},
@@ -61,17 +61,17 @@ static const linear_case plain_cases[] = {
 };
 
 static const linear_case residual_cases[] = {
-    {{"odd", SMALL, "fffff fbfff bbbfb bbbbb fbfbb"}, .b = 2, .n = 19, .in = 40, .out = 72, .residual = BESIDE_IT},
+    {{"odd", SMALL, "fffff fbfff bbbfb bbbbb fbfbb hfhfh hbhfh hbhbh hbfbh fbhbf"}, .b = 2, .n = 19, .in = 40, .out = 72, .residual = BESIDE_IT},
     {{"over_it", SMALL, "fffff fbfff bbbbb fbfbb"}, .b = 2, .n = 9, .in = 64, .out = 111},
     {{"no_gate", SMALL, "fffff fbfff bbbbf"}, .b = 1, .n = 3, .in = 24, .out = 40, .no_gate = true},
     {{"rows_no_gate", SMALL, "fffff fbfff bbbbf"}, .n = 19, .in = 33, .out = 17, .no_gate = true, .residual = BESIDE_IT, .view = ODD},
-    {{"strided", SMALL, "fffff fbffb bbbbb bbfbf"}, .b = 3, .n = 7, .in = 40, .out = 24, .view = STRIDED},
-    {{"unaligned", SMALL, "fffff fbffb bbbbb bbfbf"}, .b = 3, .n = 7, .in = 41, .out = 25, .residual = BESIDE_IT, .view = ODD},
+    {{"strided", SMALL, "fffff fbffb bbbbb bbfbf hbhbh hbhff"}, .b = 3, .n = 7, .in = 40, .out = 24, .view = STRIDED},
+    {{"unaligned", SMALL, "fffff fbffb bbbbb bbfbf hbhbh hbhff"}, .b = 3, .n = 7, .in = 41, .out = 25, .residual = BESIDE_IT, .view = ODD},
     {{"rows_in", SMALL, "fffff fbfff bbbbb"}, .b = 3, .n = 5, .in = 40, .out = 24, .residual = BESIDE_IT, .view = STRIDED_IN},
     {{"rows_out", SMALL, "fffff fbfff bbbbb"}, .b = 3, .n = 5, .in = 40, .out = 24, .view = STRIDED_OUT},
     {{"large", SMALL, "fffff fbffb bbbbb"}, .b = 2, .n = 5, .in = 64, .out = 24, .fill = FILL_LARGE},
     {{"zeros", SMALL, "fffff bbbbb"}, .b = 2, .n = 5, .in = 64, .out = 24, .fill = FILL_ZERO},
-    {{"many_rows", MEDIUM, "fffff fbfff bbfbf bbbbb"}, .b = 2, .n = 300, .in = 64, .out = 32}, // samples end within a chunk
+    {{"many_rows", MEDIUM, "fffff fbfff bbfbf bbbbb hbhbh hfhfh"}, .b = 2, .n = 300, .in = 64, .out = 32}, // samples end within a chunk
     {{"wide_output", MEDIUM, "fffff fbfff"}, .b = 2, .n = 9, .in = 64, .out = 2600},
     {{"sd35m_out", REAL, "fffff fbfff bbfbf"}, .b = 1, .n = 1024, .in = 1536, .out = 1536},
     {{"sd35m_mlp_out", REAL, "fffff fbfff bbfbf"}, .b = 1, .n = 1024, .in = 6144, .out = 1536},

@@ -15,28 +15,28 @@ typedef struct qk_case {
 
 // clang-format off
 static const qk_case norm_cases[] = {
-    {{"d64", SMALL, "f b"}, .b = 2, .n = 19, .h = 3, .d = 64, .eps = 1e-6f, .view = STRIDED},
-    {{"d6", SMALL, "f b"}, .b = 2, .n = 19, .h = 3, .d = 6, .eps = 1e-6f, .view = ODD},
-    {{"d1", SMALL, "f b"}, .b = 2, .n = 3, .h = 1, .d = 1, .eps = 1e-6f},
-    {{"d99", SMALL, "f b"}, .b = 2, .n = 3, .h = 1, .d = 99, .eps = 1e-6f, .view = ODD},
-    {{"d128", SMALL, "f b"}, .b = 1, .n = 5, .h = 2, .d = 128, .eps = 1e-6f},
-    {{"no_weight", SMALL, "f b"}, .b = 2, .n = 3, .h = 2, .d = 40, .eps = 1e-6f, .no_weight = true},
-    {{"large", SMALL, "f b"}, .b = 1, .n = 3, .h = 2, .d = 64, .eps = 1e-6f, .fill = FILL_LARGE},
-    {{"scales", SMALL, "f b"}, .b = 1, .n = 3, .h = 2, .d = 64, .eps = 1e-6f, .fill = FILL_SCALES},
-    {{"zeros", SMALL, "f b"}, .b = 1, .n = 3, .h = 2, .d = 64, .eps = 1e-6f, .fill = FILL_ZERO},
-    {{"subnormal", SMALL, "f b"}, .b = 1, .n = 3, .h = 2, .d = 64, .eps = 1e-6f, .fill = FILL_SUBNORMAL},
-    {{"many", MEDIUM, "f b"}, .b = 2, .n = 333, .h = 24, .d = 64, .eps = 1e-6f, .view = STRIDED},
+    {{"d64", SMALL, "f b h"}, .b = 2, .n = 19, .h = 3, .d = 64, .eps = 1e-6f, .view = STRIDED},
+    {{"d6", SMALL, "f b h"}, .b = 2, .n = 19, .h = 3, .d = 6, .eps = 1e-6f, .view = ODD},
+    {{"d1", SMALL, "f b h"}, .b = 2, .n = 3, .h = 1, .d = 1, .eps = 1e-6f},
+    {{"d99", SMALL, "f b h"}, .b = 2, .n = 3, .h = 1, .d = 99, .eps = 1e-6f, .view = ODD},
+    {{"d128", SMALL, "f b h"}, .b = 1, .n = 5, .h = 2, .d = 128, .eps = 1e-6f},
+    {{"no_weight", SMALL, "f b h"}, .b = 2, .n = 3, .h = 2, .d = 40, .eps = 1e-6f, .no_weight = true},
+    {{"large", SMALL, "f b h"}, .b = 1, .n = 3, .h = 2, .d = 64, .eps = 1e-6f, .fill = FILL_LARGE},
+    {{"scales", SMALL, "f b h"}, .b = 1, .n = 3, .h = 2, .d = 64, .eps = 1e-6f, .fill = FILL_SCALES},
+    {{"zeros", SMALL, "f b h"}, .b = 1, .n = 3, .h = 2, .d = 64, .eps = 1e-6f, .fill = FILL_ZERO},
+    {{"subnormal", SMALL, "f b h"}, .b = 1, .n = 3, .h = 2, .d = 64, .eps = 1e-6f, .fill = FILL_SUBNORMAL},
+    {{"many", MEDIUM, "f b h"}, .b = 2, .n = 333, .h = 24, .d = 64, .eps = 1e-6f, .view = STRIDED},
     {{"sd35m_1024", REAL, "f b"}, .b = 1, .n = 1024, .h = 24, .d = 64, .eps = 1e-6f},
 };
 
 static const qk_case rope_cases[] = {
-    {{"d64", SMALL, "f b"}, .b = 2, .n = 19, .h = 3, .d = 64, .eps = 1e-6f, .view = STRIDED},
-    {{"d6", SMALL, "f b"}, .b = 2, .n = 19, .h = 3, .d = 6, .eps = 1e-6f, .view = ODD},
-    {{"d2", SMALL, "f b"}, .b = 2, .n = 3, .h = 1, .d = 2, .eps = 1e-6f},
-    {{"d128", SMALL, "f b"}, .b = 1, .n = 99, .h = 2, .d = 128, .eps = 1e-6f},
-    {{"no_weight", SMALL, "f b"}, .b = 2, .n = 7, .h = 2, .d = 40, .eps = 1e-6f, .no_weight = true},
-    {{"no_angles", SMALL, "f b"}, .b = 2, .n = 7, .h = 2, .d = 33, .eps = 1e-6f, .no_angles = true},
-    {{"large", SMALL, "f b"}, .b = 1, .n = 3, .h = 2, .d = 64, .eps = 1e-6f, .fill = FILL_LARGE},
+    {{"d64", SMALL, "f b h"}, .b = 2, .n = 19, .h = 3, .d = 64, .eps = 1e-6f, .view = STRIDED},
+    {{"d6", SMALL, "f b h"}, .b = 2, .n = 19, .h = 3, .d = 6, .eps = 1e-6f, .view = ODD},
+    {{"d2", SMALL, "f b h"}, .b = 2, .n = 3, .h = 1, .d = 2, .eps = 1e-6f},
+    {{"d128", SMALL, "f b h"}, .b = 1, .n = 99, .h = 2, .d = 128, .eps = 1e-6f},
+    {{"no_weight", SMALL, "f b h"}, .b = 2, .n = 7, .h = 2, .d = 40, .eps = 1e-6f, .no_weight = true},
+    {{"no_angles", SMALL, "f b h"}, .b = 2, .n = 7, .h = 2, .d = 33, .eps = 1e-6f, .no_angles = true},
+    {{"large", SMALL, "f b h"}, .b = 1, .n = 3, .h = 2, .d = 64, .eps = 1e-6f, .fill = FILL_LARGE},
     {{"flux_1024", REAL, "f b"}, .b = 1, .n = 1024, .h = 24, .d = 128, .eps = 1e-6f},
 };
 // clang-format on

@@ -11,7 +11,5 @@
 int refuse_count(void);
 /* "refuse.linear.operands", "refuse.resize_renoise.sigma_next_nan"; id[CASE_ID_MAX] */
 void refuse_name(char id[CASE_ID_MAX], int i);
-/* False for ids out of range where a backend cannot look at them: they are on its device. */
-bool refuse_applies(int i, const swd_backend *b);
 bool refuse_check(char message[CHECK_MESSAGE_MAX], int i, swd_backend *b);
 #endif

@@ -27,7 +27,7 @@ typedef struct sinusoid_case {
 } sinusoid_case;
 
 // clang-format off
-#define MIX "ff fb bf bb"
+#define MIX "ff fb bf bb fh hf hh" // of the 16-bit types one at a time: the CUDA row kernels take no mix of the two
 static const embed_case embed_cases[] = {
     {{"d19", SMALL, MIX}, .b = 2, .n = 3, .d = 19, .vocabulary = 7},
     {{"d1", SMALL, MIX}, .b = 2, .n = 3, .d = 1, .vocabulary = 7, .view = ODD},
@@ -49,10 +49,10 @@ static const bias_case bias_cases[] = {
 };
 
 static const sinusoid_case sinusoid_cases[] = {
-    {{"d256", SMALL, "f b"}, .b = 5, .d = 256},
-    {{"d2", SMALL, "f b"}, .b = 5, .d = 2, .view = ODD},
-    {{"d38", SMALL, "f b"}, .b = 3, .d = 38, .view = ODD},
-    {{"one_time", SMALL, "f b"}, .b = 1, .d = 256, .view = STRIDED},
+    {{"d256", SMALL, "f b h"}, .b = 5, .d = 256},
+    {{"d2", SMALL, "f b h"}, .b = 5, .d = 2, .view = ODD},
+    {{"d38", SMALL, "f b h"}, .b = 3, .d = 38, .view = ODD},
+    {{"one_time", SMALL, "f b h"}, .b = 1, .d = 256, .view = STRIDED},
 };
 // clang-format on
 

@@ -7,6 +7,8 @@
 Each seed draws one model folder (random_models.py) and a few requests to it. A request fails if a latent of any step is more than
 5e-5 (relative L2) from diffusers' or a pixel more than 1 of 255. What float32 itself leaves open is shown beside: diffusers'
 float32 result against its float64 result; a request where that exceeds 1e-5 is chaotic and only counted.
+
+--bf16 runs each request in bf16 as well and holds its last latents to docs/precision.md.
 """
 import argparse
 import json
@@ -63,7 +65,7 @@ class Request:
         self.encoders = oracle.ALL if r.random() < .7 else tuple(r.sample(oracle.ALL, r.randint(1, 2)))
         self.tokens = r.choice([None, None, 1, 7, 33])
         self.guidance = self.negative = self.init = self.tiny = None
-        self.args = ["--rng", "torch", "--precision", "f32", "--seed", str(self.seed), "-n", str(self.count),
+        self.args = ["--rng", "torch", "--seed", str(self.seed), "-n", str(self.count),
                      "--size", f"{self.w * self.factor}x{self.h * self.factor}"]
         if self.patch == 2 and r.random() < .6 or self.patch == 1 and r.random() < .5:
             self.draw_scalewise()
@@ -190,10 +192,18 @@ def distance(got, want):
     return float((got.double() - want.double()).norm() / want.double().norm().clamp_min(1e-12))
 
 
-def run(program, model_dir, request, folder):
+def bf16_tolerance(pipe):
+    """Of a trajectory: docs/precision.md."""
+    texts = (pipe.text_encoder.config.num_hidden_layers, pipe.text_encoder_2.config.num_hidden_layers,
+             pipe.text_encoder_3.config.num_layers)
+    return 2 * 2**-8 * (pipe.transformer.config.num_layers + max(texts) + 2) ** .5
+
+
+def run(program, model_dir, request, folder, precision="f32"):
     """The program's latents of every step, and its pictures."""
     latents = folder / "latents.safetensors"
-    command = [program, "generate", "-m", model_dir, "-o", folder / "%d.png", "--save-latents", latents, "--json", *request.args,
+    command = [program, "generate", "-m", model_dir, "-o", folder / "%d.png", "--save-latents", latents, "--json", "--threads", "1", "--precision", precision,
+               *request.args,
                "--", *request.prompts]
     done = subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=300)
     request.command = [str(c) for c in command]
@@ -204,7 +214,7 @@ def run(program, model_dir, request, folder):
     return load_file(latents), images, said
 
 
-def compare(program, model, model_dir, folder, seed):
+def compare(program, model, model_dir, folder, seed, bf16):
     """One request: (failures, worst latent error, worst pixel, float32's own error)."""
     request = Request(model, folder, seed)
     request.prepare()
@@ -225,6 +235,11 @@ def compare(program, model, model_dir, folder, seed):
     off = max(int(np.abs(i.astype(int) - w.astype(int)).max()) for i, w in zip(images, rgb))
     if off > PIXELS_MAX:
         failures.append(f"a pixel is off by {off}")
+    if bf16:
+        rough = distance(run(program, model_dir, request, folder, "bf16")[0]["latents"], got["latents"])
+        request.rough = rough / bf16_tolerance(model.pipe)
+        if request.rough > 1:
+            failures.append(f"bf16 is off by {rough:.1e}, {request.rough:.2f} of its tolerance")
     chaotic = own > CHAOS_MIN
     return request, [] if chaotic and max(errors) < 10 * own + LATENTS_MAX else failures, max(errors), off, own
 
@@ -235,6 +250,7 @@ def main():
     parser.add_argument("--seeds", default="0:20", help="FIRST:BEYOND")
     parser.add_argument("--requests", type=int, default=6, help="to each model")
     parser.add_argument("--tokenizers", default="weights/emoji", help="folder that holds tokenizer, tokenizer_2, tokenizer_3")
+    parser.add_argument("--bf16", action="store_true", help="run each request in bf16 as well")
     parser.add_argument("--keep", help="a folder for the models and calls that failed")
     a = parser.parse_args()
     torch.set_num_threads(1)
@@ -243,7 +259,7 @@ def main():
     warnings.filterwarnings("ignore", message=".*alpha_pattern keys did not match.*")  # drawn so on purpose
     first, beyond = map(int, a.seeds.split(":"))
     total = failed = chaotic = 0
-    worst = 0.0
+    worst = rough = 0.0
     for seed in range(first, beyond):
         with tempfile.TemporaryDirectory() as t:
             model_dir = Path(t, "model")
@@ -255,9 +271,10 @@ def main():
                 folder.mkdir()
                 total += 1
                 try:
-                    request, failures, error, off, own = compare(a.program, model, model_dir, folder, seed * 1000 + k)
+                    request, failures, error, off, own = compare(a.program, model, model_dir, folder, seed * 1000 + k, a.bf16)
                     args = " ".join(repr(c) if " " in c or not c else c for c in request.command[2:])[:600]
                     chaotic += own > CHAOS_MIN
+                    rough = max(rough, getattr(request, "rough", 0.0))
                     worst = max(worst, 0.0 if own > CHAOS_MIN else error)
                 except Exception as e:  # the run goes on: every finding counts
                     failures, error, off, own, args = [str(e) if isinstance(e, Refused) else traceback.format_exc().strip().splitlines()[-1]], 0, 0, 0, ""
@@ -266,7 +283,8 @@ def main():
                     print(f"FAILED seed {seed} request {k}: {'; '.join(failures)} (float32's own: {own:.1e})\n  {args}", flush=True)
                     if a.keep:
                         shutil.copytree(t, Path(a.keep, f"{seed}-{k}"), dirs_exist_ok=True)
-    print(f"{total} requests, {failed} failed, {chaotic} chaotic; worst latent error {worst:.2e}")
+    print(f"{total} requests, {failed} failed, {chaotic} chaotic; worst latent error {worst:.2e}" +
+          (f", bf16 at most {rough:.2f} of its tolerance" if a.bf16 else ""))
     return failed > 0
 
 

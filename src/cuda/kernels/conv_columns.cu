@@ -7,6 +7,7 @@
 // shared memory and adds for each of the 14 x 14 pixels inside the nine that concern it. Every pixel is fetched (16 / 14)^2 =
 // 1.3 times, mostly from the L2 cache, and read out of shared memory once instead of nine times.
 // Planes of P are PLANE floats apart: 4 banks, so that the fragments' eight rows by four columns hit 32 different banks.
+// hot: conv_columns
 #include "conv.cuh"
 
 namespace conv

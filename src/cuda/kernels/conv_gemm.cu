@@ -6,6 +6,7 @@
 //
 // For 1x1, stride 2 and the rare rest; 3x3 of stride 1 has conv_halo.cu. A block makes BM x BN results in steps of one tap of
 // one slab, three buffers, one barrier a step. Threads keep the origin of their pixels and look the taps up anew.
+// hot: conv_gemm
 #include "conv.cuh"
 
 namespace conv

@@ -14,6 +14,7 @@
 // Pipeline: one step a tap. Weights of a step are fetched two steps ahead (three buffers), the next slab's halo in the first
 // steps of this one (two buffers), so that there is one barrier a step. With three taps in the unrolled loop the number of the
 // weights' buffer is kx. Accumulation is in the order of conv_gemm.cu: results are the same to the bit.
+// hot: conv_halo
 #include "conv.cuh"
 
 namespace conv

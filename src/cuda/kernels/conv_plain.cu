@@ -5,6 +5,7 @@
 //
 // A block makes 64 pixels x 64 outputs in steps of 16 k, a thread 4 x 4 of them; the next step's operands wait in registers
 // while this one's are read from shared memory. Storage of x and w is any: a weight that came as bf16 is widened as it is read.
+// hot: conv_plain
 #include "conv.cuh"
 
 namespace conv

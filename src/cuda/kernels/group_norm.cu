@@ -12,16 +12,17 @@
 // its first channel. A pivot is one of the data, so that |pivot - mean| <= sqrt(n) std: even an outlier as the pivot costs no
 // more than 2^-24 sqrt(n) of std. The order of additions depends on shapes alone.
 // The map is read twice and written once, 16 bytes an access where C and the pointers allow (V = 8), else by elements (V = 1).
+// hot: group_norm_partial, group_norm_apply, group_norm_small
 #include "act.cuh"
 #include "dev.cuh"
 #include "kernels.h"
+#include "rows.cuh"
 #include "storage.cuh"
 
 namespace
 {
 constexpr int THREADS = 256;
 constexpr int BATCH = 8;        // pixels in flight in a thread of partial
-constexpr int APPLY_BATCH = 4;  // and of apply
 constexpr int APPLY_ROUNDS = 4; // batches of a thread of apply
 constexpr int SLABS_MAX = 512;  // blocks of partial for an image
 constexpr int SMALL_MAX = 8192; // elements of a group that one block keeps in shared memory
@@ -44,12 +45,31 @@ DEV void merge_moments(moments &a, float n_a, float mean_b, float m2_b, float sh
     a.m2 += fmaf(d * d, n_a * share, m2_b);
 }
 
-template <typename T, int V> DEV void load_vec(float (&v)[V], const T *p)
+// Pixels in flight in a thread of apply: 64 bytes, or 4 elements.
+template <typename T, int V> constexpr int APPLY_BATCH = V == 8 ? 8 / sizeof(T) : 4;
+
+// V elements as they lie in memory, so that loads are under way in few registers.
+template <typename T, int V> using raw_vec = typename std::conditional<V == 8, raw8, T>::type;
+
+template <typename T, int V> DEV raw_vec<T, V> fetch_vec(const T *p)
 {
     if constexpr (V == 8)
-        load8(v, p);
+        return fetch8(p, dtype_of<T>::value, 0);
     else
-        v[0] = to_f(*p);
+        return *p;
+}
+
+template <typename T, int V> DEV void widen_vec(float (&v)[V], const raw_vec<T, V> &raw)
+{
+    if constexpr (V == 8)
+        widen8(v, raw, dtype_of<T>::value);
+    else
+        v[0] = to_f(raw);
+}
+
+template <typename T, int V> DEV void load_vec(float (&v)[V], const T *p)
+{
+    widen_vec<T, V>(v, fetch_vec<T, V>(p));
 }
 
 // N pixels, step elements apart, of V channels.
@@ -167,7 +187,7 @@ template <int V> DEV void store_vec(const k_group_norm_args &a, int64_t at, floa
 
 // blockIdx: (image, block of pixels), block of columns.
 template <typename T, int V>
-__global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(THREADS, 3)
     group_norm_apply(k_group_norm_args a, const float2 *stats, layout l, int64_t pixel_blocks)
 {
     const int tid = static_cast<int>(threadIdx.x), lane = tid / l.columns;
@@ -183,22 +203,25 @@ __global__ void __launch_bounds__(THREADS)
         scale[c] = s.y * a.gamma[first + c];
         shift[c] = a.beta[first + c];
     }
+    constexpr int N = APPLY_BATCH<T, V>;
     const T *x = static_cast<const T *>(a.x);
-    const int64_t block_pixels = static_cast<int64_t>(l.lanes) * APPLY_BATCH * APPLY_ROUNDS;
+    const int64_t block_pixels = static_cast<int64_t>(l.lanes) * N * APPLY_ROUNDS;
     const int64_t end = min((block + 1) * block_pixels, a.pixels);
-    for (int64_t at = block * block_pixels + lane; at < end; at += l.lanes * APPLY_BATCH) {
-        float v[APPLY_BATCH][V];
+    for (int64_t at = block * block_pixels + lane; at < end; at += l.lanes * N) {
+        raw_vec<T, V> raw[N];
         const int64_t offset = (image * a.pixels + at) * a.channels + first,
                       step = static_cast<int64_t>(l.lanes) * a.channels;
 #pragma unroll
-        for (int i = 0; i < APPLY_BATCH; i++)
-            if (at + i * l.lanes < end) load_vec<T, V>(v[i], x + offset + i * step);
+        for (int i = 0; i < N; i++)
+            if (at + i * l.lanes < end) raw[i] = fetch_vec<T, V>(x + offset + i * step);
 #pragma unroll
-        for (int i = 0; i < APPLY_BATCH; i++) {
+        for (int i = 0; i < N; i++) {
             if (at + i * l.lanes >= end) continue;
+            float v[V];
+            widen_vec<T, V>(v, raw[i]);
 #pragma unroll
-            for (int c = 0; c < V; c++) v[i][c] = fmaf(v[i][c] - mean[c], scale[c], shift[c]);
-            store_vec<V>(a, offset + i * step, v[i]);
+            for (int c = 0; c < V; c++) v[c] = fmaf(v[c] - mean[c], scale[c], shift[c]);
+            store_vec<V>(a, offset + i * step, v);
         }
     }
 }
@@ -277,7 +300,7 @@ cudaError_t run(const k_group_norm_args &a, const layout &l, void *ws, cudaStrea
     e = launch((group_norm_merge<T>), dim3(static_cast<unsigned>(a.groups), batch), threads, 0,
                stream, stats, part, x, a.pixels, a.channels, a.eps, l);
     if (e != cudaSuccess) return e;
-    const int64_t block = static_cast<int64_t>(l.lanes) * APPLY_BATCH * APPLY_ROUNDS,
+    const int64_t block = static_cast<int64_t>(l.lanes) * APPLY_BATCH<T, V> * APPLY_ROUNDS,
                   blocks = (a.pixels + block - 1) / block;
     return launch((group_norm_apply<T, V>), dim3(static_cast<unsigned>(a.batch * blocks), columns),
                   threads, 0, stream, a, stats, l, blocks);

@@ -70,7 +70,8 @@ typedef struct swd_ops {
 struct swd_backend {
     const char *name; /* "cpu", "cuda" */
     char device[128]; /* for people: "AMD EPYC, 2 threads, avx512_bf16" */
-    bool native_bf16; /* bf16 products run faster than float32 ones */
+    bool has_bf16;    /* products in bf16 are there at all */
+    bool native_bf16; /* and run faster than float32 ones */
     swd_ops ops;
     /* Memory: 64-byte aligned, NULL when there is none left. */
     void *(*alloc)(swd_backend *, size_t bytes);

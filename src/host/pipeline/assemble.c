@@ -122,8 +122,9 @@ swd_status pipeline_load_backend(pipeline *p, swd_err *err)
         return SWD_FAIL(err, SWD_ERR_ARGUMENT, "device %s is not known; use auto, cpu or cuda[:K]",
                         p->device);
     SWD_TRY(backend_cpu_create(&p->backend, p->threads, err), err);
-    bool bf16 = p->precision == SWD_PRECISION_BF16 ||
-                (p->precision == SWD_PRECISION_AUTO && p->backend->native_bf16);
+    bool bf16 = p->precision == SWD_PRECISION_BF16
+                    ? p->backend->has_bf16
+                    : p->precision == SWD_PRECISION_AUTO && p->backend->native_bf16;
     p->compute = bf16 ? SWD_BF16 : SWD_F32;
     return SWD_OK;
 }

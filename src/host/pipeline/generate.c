@@ -110,9 +110,20 @@ static swd_status make_result(request *r, swd_err *err)
     return SWD_OK;
 }
 
+/* A wish that the device cannot fulfil is not passed over in silence. */
+static void note_precision(result *o, const pipeline *p)
+{
+    size_t n = strlen(o->note);
+    if (p->precision == SWD_PRECISION_BF16 && p->compute != SWD_BF16)
+        snprintf(o->note + n, sizeof(o->note) - n,
+                 "%sbf16 was asked for, but this processor has none: computed in float32",
+                 n ? "; " : "");
+}
+
 static void finish_result(request *r, double started_s)
 {
     result *o = r->result;
+    note_precision(o, r->p);
     struct rusage usage;
     snprintf(o->device, sizeof(o->device), "%s: %s", r->p->backend->name, r->p->backend->device);
     o->pub.precision = r->p->compute == SWD_BF16 ? "bf16" : "f32";

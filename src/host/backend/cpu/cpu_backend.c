@@ -133,6 +133,7 @@ swd_status backend_cpu_create(swd_backend **out, int threads, swd_err *err)
     const char *unit = bf16_unit();
     char name[64];
     cpu_name(name, sizeof name);
+    b->has_bf16 = dnn_isa() >= DNN_ISA_AVX512;
     b->native_bf16 = unit != NULL;
     snprintf(b->device, sizeof b->device, "%s, %d thread%s, %s", name, s->threads,
              s->threads == 1 ? "" : "s", unit ? unit : "float32");

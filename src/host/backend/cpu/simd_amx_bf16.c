@@ -4,6 +4,7 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #if defined(__clang__)
@@ -15,7 +16,7 @@
 #endif
 
 enum { BF16_QUERIES = 32, STEP = 32 }; // STEP: of keys and of channels
-#include "backend/cpu/simd_bf16.h"
+#include "backend/cpu/simd_bf16.inc"
 
 bool simd_amx_usable(void)
 {

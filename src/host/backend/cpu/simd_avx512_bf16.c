@@ -4,6 +4,7 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
+#include <string.h>
 #if defined(__clang__)
 #pragma clang attribute push(                                                                      \
     __attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx512bf16"))), apply_to = function)
@@ -12,7 +13,7 @@
 #endif
 
 enum { BF16_QUERIES = 48, ROWS = 8 };
-#include "backend/cpu/simd_bf16.h"
+#include "backend/cpu/simd_bf16.inc"
 
 #if defined(__clang__)
 #define UNROLL _Pragma("unroll")
