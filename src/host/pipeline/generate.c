@@ -12,16 +12,19 @@
 
 static swd_status load(request *r, swd_err *err)
 {
-    pipeline *p = r->p;
-    r->ex = &(swd_exec){.err = err};
     swd_status (*const parts[])(pipeline *,
                                 swd_err *) = {pipeline_load_text, pipeline_load_transformer,
                                               pipeline_load_decoder, pipeline_load_encoder};
     int n = r->params->init ? 4 : 3;
-    for (int i = 0; i < n; i++) {
-        SWD_TRY(request_progress(r, SWD_STAGE_LOAD, i + 1, n), err);
-        SWD_TRY(parts[i](p, err), err);
+    swd_exec loading = {.err = err};
+    swd_status s = SWD_OK;
+    r->ex = &loading;
+    for (int i = 0; i < n && s == SWD_OK; i++) {
+        s = request_progress(r, SWD_STAGE_LOAD, i + 1, n);
+        if (s == SWD_OK) s = parts[i](r->p, err);
     }
+    r->ex = NULL;
+    SWD_TRY(s, err);
     return SWD_OK;
 }
 
