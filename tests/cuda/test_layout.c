@@ -2,9 +2,9 @@
 // Launchers of layout.cu beyond the op cases: fp16, tails of tiles, unaligned pictures; the bytes of RGB8 at every border.
 #include "launch_support.h"
 
-static const k_dtype pairs[][2] = {{K_F32, K_F32},   {K_F32, K_BF16}, {K_F32, K_F16},
-                                   {K_BF16, K_BF16}, {K_BF16, K_F32}, {K_F16, K_F16},
-                                   {K_F16, K_F32}};
+static const k_dtype pairs[9][2] = {{K_F32, K_F32},   {K_F32, K_BF16}, {K_F32, K_F16},
+                                    {K_BF16, K_BF16}, {K_BF16, K_F32}, {K_F16, K_F16},
+                                    {K_F16, K_F32},   {K_BF16, K_F16}, {K_F16, K_BF16}};
 
 static k_view view_of(array *a)
 {
@@ -40,7 +40,7 @@ static void test_relayout(void)
                      sizes[] = {1, 19, 63, 64, 65, 511, 512, 513};
     for (int i = 0; i < 9; i++)
         for (int k = 0; k < 8; k++)
-            check_relayout(pairs[(i + k) % 7], 1 + i % 3, channels[i], sizes[k]);
+            check_relayout(pairs[(i + k) % 9], 1 + i % 3, channels[i], sizes[k]);
 }
 
 // What the CPU computes: a product, a sum, a product, each rounded; half to even; NaN is 0.

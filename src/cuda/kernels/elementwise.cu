@@ -226,13 +226,15 @@ template <typename TX, typename TY> cudaError_t run_unary(unary_params &p, bool 
 cudaError_t run_binary(binary_params &p, const int64_t shape[4], cudaStream_t s)
 {
     p.w = p.gate.data ? plain(shape) : collapse(shape, {&p.y, &p.x, &p.z});
-    const bool vec = p.w.cols % 8 == 0 && vectors(p.y, 3) && vectors(p.x, 3) && vectors(p.z, 3) &&
-                     vectors(p.gate, 1);
+    const bool mixed = p.x.dtype != p.y.dtype && p.x.dtype != K_F32 && p.y.dtype != K_F32;
+    const bool vec = !mixed && p.w.cols % 8 == 0 && vectors(p.y, 3) && vectors(p.x, 3) &&
+                     vectors(p.z, 3) && vectors(p.gate, 1);
     p.w = counted(p.w, vec ? 8 : 1);
     return with_storage(p.x.dtype, p.y.dtype, [&](auto tx, auto ty) {
-        using TX = std::remove_const_t<std::remove_pointer_t<decltype(tx)>>;
-        using TY = std::remove_const_t<std::remove_pointer_t<decltype(ty)>>;
-        if (vec) return launch((binary<TX, TY, 8>), grid_of(p), dim3(THREADS), 0, s, p);
+        using TX = typename decltype(tx)::type;
+        using TY = typename decltype(ty)::type;
+        if constexpr (!mixed_halves<TX, TY>)
+            if (vec) return launch((binary<TX, TY, 8>), grid_of(p), dim3(THREADS), 0, s, p);
         return launch((binary<TX, TY, 1>), grid_of(p), dim3(THREADS), 0, s, p);
     });
 }
@@ -272,13 +274,8 @@ extern "C" cudaError_t k_activation(k_view y, k_view x, k_view bias, k_act act,
     unary_params p = {{}, y, x, bias, act};
     p.w = collapse(shape, {&p.y, &p.x}, bias.data != nullptr);
     const bool vec = p.w.cols % 8 == 0 && vectors(p.y, 3) && vectors(p.x, 3) && vectors(bias, 0);
-    if (x.dtype == K_BF16 && y.dtype == K_F16)
-        return run_unary<__nv_bfloat16, __half>(p, vec, stream);
-    if (x.dtype == K_F16 && y.dtype == K_BF16)
-        return run_unary<__half, __nv_bfloat16>(p, vec, stream);
     return with_storage(x.dtype, y.dtype, [&](auto tx, auto ty) {
-        return run_unary<std::remove_const_t<std::remove_pointer_t<decltype(tx)>>,
-                         std::remove_const_t<std::remove_pointer_t<decltype(ty)>>>(p, vec, stream);
+        return run_unary<typename decltype(tx)::type, typename decltype(ty)::type>(p, vec, stream);
     });
 }
 
@@ -344,10 +341,11 @@ extern "C" cudaError_t k_softmax(k_view y, k_view x, float scale, int64_t rows, 
     softmax_params p = {y, x, rows, n, scale * 1.44269504f}; // log2 e
     const dim3 grid((unsigned)div_up(rows, THREADS / WARP));
     return with_storage(x.dtype, y.dtype, [&](auto tx, auto ty) {
-        using TX = std::remove_const_t<std::remove_pointer_t<decltype(tx)>>;
-        using TY = std::remove_const_t<std::remove_pointer_t<decltype(ty)>>;
-        if (n <= WARP * SOFTMAX_ITEMS)
-            return launch((softmax<TX, TY, true>), grid, dim3(THREADS), 0, stream, p);
+        using TX = typename decltype(tx)::type;
+        using TY = typename decltype(ty)::type;
+        if constexpr (!mixed_halves<TX, TY>)
+            if (n <= WARP * SOFTMAX_ITEMS)
+                return launch((softmax<TX, TY, true>), grid, dim3(THREADS), 0, stream, p);
         return launch((softmax<TX, TY, false>), grid, dim3(THREADS), 0, stream, p);
     });
 }

@@ -44,8 +44,8 @@ extern "C" {
  *   x  <- x + gate * branch     where a branch is given: rounded to x's storage, so that the result is that of two launches
  *   h  =  (x - mean) / sqrt(var + eps),  or  x / sqrt(mean(x^2) + eps)  where rms
  *   y  =  h * scale + shift     y2 = h * scale2 + shift2
- * y may be x where there is no branch, y2 may be neither; both have one storage. Storage of x and y: float with any, a half with
- * itself; of everything else: any. Squares must not overflow: |x| < 1e18. */
+ * y may be x where there is no branch, y2 may be neither; y and y2 have one storage, everything else has any of its own.
+ * Squares must not overflow: |x| < 1e18. */
 typedef struct k_norm_args {
     k_view y, y2; /* [B, n, D]; y2 optional */
     k_view x;     /* [B, n, D] */
@@ -76,12 +76,12 @@ cudaError_t k_qk_norm_rope(const k_qk_norm_args *a, cudaStream_t stream);
 /* ---- elementwise.cu ---- */
 
 /* Over tensors [n0, n1, n2, cols] of any strides, shape gives the four; results may lie over an input of the same strides and
- * storage. Storage of y and x: float with any, a half with itself; of z, gate and bias: any. */
+ * storage. Operands have any storage, each its own. */
 
-/* y = act(x + bias), bias [cols] optional; here y and x may be any two storages. */
+/* y = act(x + bias), bias [cols] optional */
 cudaError_t k_activation(k_view y, k_view x, k_view bias, k_act act, const int64_t shape[4],
                          cudaStream_t stream);
-/* Any two storages; where they are one the bits are kept. */
+/* Between two of one storage the bits are kept. */
 cudaError_t k_copy(k_view y, k_view x, const int64_t shape[4], cudaStream_t stream);
 cudaError_t k_fill(k_view y, float value, const int64_t shape[4], cudaStream_t stream);
 /* y = a x + b z, z optional */
@@ -122,7 +122,7 @@ cudaError_t k_unpatchify(float *x, k_view y, int patch, int64_t batch, int64_t c
 /* x [B, grid_h * grid_w, D] += the centred window of table [max * max, D] */
 cudaError_t k_add_position(k_view x, const float *table, int64_t max, int64_t batch, int64_t grid_h,
                            int64_t grid_w, int64_t dim, cudaStream_t stream);
-/* y = x * scale + shift in the other layout; both contiguous, float with any storage, a half with itself; B < 65536 */
+/* y = x * scale + shift in the other layout; both contiguous, of any storage; B < 65536 */
 cudaError_t k_nchw_to_nhwc(k_view y, k_view x, float scale, float shift, int64_t batch, int64_t c,
                            int64_t pixels, cudaStream_t stream);
 cudaError_t k_nhwc_to_nchw(k_view y, k_view x, float scale, float shift, int64_t batch, int64_t c,

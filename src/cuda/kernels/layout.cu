@@ -144,12 +144,13 @@ cudaError_t run_relayout(k_view y, k_view x, float scale, float shift, int64_t b
     if (batch > 65535 || c > 32 * 65535) return cudaErrorInvalidValue;
     relayout_params p = {y.data, x.data, pixels, c, scale, shift};
     return with_storage(x.dtype, y.dtype, [&](auto tx, auto ty) {
-        using TX = std::remove_const_t<std::remove_pointer_t<decltype(tx)>>;
-        using TY = std::remove_const_t<std::remove_pointer_t<decltype(ty)>>;
-        if (c <= 4) // pictures
-            return launch((relayout<TX, TY, 512, 4, TO_NHWC>),
-                          dim3((unsigned)div_up(pixels, 512), 1, (unsigned)batch), dim3(THREADS), 0,
-                          stream, p);
+        using TX = typename decltype(tx)::type;
+        using TY = typename decltype(ty)::type;
+        if constexpr (!mixed_halves<TX, TY>)
+            if (c <= 4) // pictures
+                return launch((relayout<TX, TY, 512, 4, TO_NHWC>),
+                              dim3((unsigned)div_up(pixels, 512), 1, (unsigned)batch),
+                              dim3(THREADS), 0, stream, p);
         return launch((relayout<TX, TY, 64, 32, TO_NHWC>),
                       dim3((unsigned)div_up(pixels, 64), (unsigned)div_up(c, 32), (unsigned)batch),
                       dim3(THREADS), 0, stream, p);
@@ -223,15 +224,10 @@ template <bool TO_RGB> cudaError_t run_rgb8(rgb_params p, k_dtype dtype, cudaStr
 {
     const bool vec = aligned16(p.map) && reinterpret_cast<uintptr_t>(p.rgb) % 8 == 0;
     const dim3 grid((unsigned)div_up(p.n, vec ? THREADS * 8 : THREADS));
-    switch (dtype) {
-    case K_F32:
-        return launch((rgb8<float, TO_RGB>), grid, dim3(THREADS), 0, stream, p, vec);
-    case K_BF16:
-        return launch((rgb8<__nv_bfloat16, TO_RGB>), grid, dim3(THREADS), 0, stream, p, vec);
-    case K_F16:
-        return launch((rgb8<__half, TO_RGB>), grid, dim3(THREADS), 0, stream, p, vec);
-    }
-    return cudaErrorInvalidValue;
+    return with_type(dtype, [&](auto t) {
+        return launch((rgb8<typename decltype(t)::type, TO_RGB>), grid, dim3(THREADS), 0, stream, p,
+                      vec);
+    });
 }
 
 patch_params patches(k_view tokens, float *latents, int patch, int64_t batch, int64_t c, int64_t h,
@@ -247,8 +243,8 @@ extern "C" cudaError_t k_patchify(k_view y, const float *x, int patch, int64_t b
                                   int64_t h, int64_t w, cudaStream_t stream)
 {
     const patch_params p = patches(y, const_cast<float *>(x), patch, batch, c, h, w);
-    return with_storage(K_F32, y.dtype, [&](auto, auto ty) {
-        using T = std::remove_const_t<std::remove_pointer_t<decltype(ty)>>;
+    return with_type(y.dtype, [&](auto ty) {
+        using T = typename decltype(ty)::type;
         return launch(patchify<T>, dim3((unsigned)div_up(p.items, THREADS)), dim3(THREADS), 0,
                       stream, p);
     });
@@ -258,8 +254,8 @@ extern "C" cudaError_t k_unpatchify(float *x, k_view y, int patch, int64_t batch
                                     int64_t h, int64_t w, cudaStream_t stream)
 {
     const patch_params p = patches(y, x, patch, batch, c, h, w);
-    return with_storage(K_F32, y.dtype, [&](auto, auto ty) {
-        using T = std::remove_const_t<std::remove_pointer_t<decltype(ty)>>;
+    return with_type(y.dtype, [&](auto ty) {
+        using T = typename decltype(ty)::type;
         return launch(unpatchify<T>, dim3((unsigned)div_up(p.items, THREADS)), dim3(THREADS), 0,
                       stream, p);
     });
@@ -276,8 +272,8 @@ extern "C" cudaError_t k_add_position(k_view x, const float *table, int64_t max,
     const bool vec = dim % 8 == 0 && vectors(x, 2) && aligned16(table);
     if (vec) p.per_row = dim / 8;
     p.items = batch * p.n * p.per_row;
-    return with_storage(K_F32, x.dtype, [&](auto, auto ty) {
-        using T = std::remove_const_t<std::remove_pointer_t<decltype(ty)>>;
+    return with_type(x.dtype, [&](auto ty) {
+        using T = typename decltype(ty)::type;
         const dim3 grid((unsigned)div_up(p.items, THREADS));
         if (vec) return launch((add_position<T, 8>), grid, dim3(THREADS), 0, stream, p);
         return launch((add_position<T, 1>), grid, dim3(THREADS), 0, stream, p);

@@ -371,14 +371,14 @@ extern "C" cudaError_t k_norm(const k_norm_args *a, cudaStream_t stream)
                               vectors(a->gate, 1) && vectors(a->scale, 1) && vectors(a->shift, 1) &&
                               vectors(a->scale2, 1) && vectors(a->shift2, 1);
     return with_storage(a->x.dtype, a->y.dtype, [&](auto tx, auto ty) {
-        using TX = std::remove_const_t<std::remove_pointer_t<decltype(tx)>>;
-        using TY = std::remove_const_t<std::remove_pointer_t<decltype(ty)>>;
+        using TX = typename decltype(tx)::type;
+        using TY = typename decltype(ty)::type;
         constexpr int THREADS = 256;
-        if (!in_registers)
-            return launch((norm_long_rows<TX, TY, THREADS>), dim3(p.rows), dim3(THREADS), 0, stream,
-                          p);
-        return a->branch.data ? run_rows<TX, TY, true>(p, stream)
-                              : run_rows<TX, TY, false>(p, stream);
+        if constexpr (!mixed_halves<TX, TY>)
+            if (in_registers)
+                return a->branch.data ? run_rows<TX, TY, true>(p, stream)
+                                      : run_rows<TX, TY, false>(p, stream);
+        return launch((norm_long_rows<TX, TY, THREADS>), dim3(p.rows), dim3(THREADS), 0, stream, p);
     });
 }
 
@@ -401,13 +401,7 @@ extern "C" cudaError_t k_qk_norm_rope(const k_qk_norm_args *a, cudaStream_t stre
                      aligned16(a->weight_q) && aligned16(a->weight_k) && aligned16(a->cos) &&
                      aligned16(a->sin);
     const unsigned batch = (unsigned)a->batch, tensors = a->k.data ? 2 : 1;
-    switch (a->q.dtype) {
-    case K_F32:
-        return run_qk<float>(p, vec, batch, tensors, stream);
-    case K_BF16:
-        return run_qk<__nv_bfloat16>(p, vec, batch, tensors, stream);
-    case K_F16:
-        return run_qk<__half>(p, vec, batch, tensors, stream);
-    }
-    return cudaErrorInvalidValue;
+    return with_type(a->q.dtype, [&](auto tag) {
+        return run_qk<typename decltype(tag)::type>(p, vec, batch, tensors, stream);
+    });
 }
