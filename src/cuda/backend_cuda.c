@@ -154,6 +154,7 @@ swd_status backend_cuda_create(swd_backend **out, int device, swd_err *err)
     cuda_elementwise_slots(&b->ops);
     cuda_group_norm_slots(&b->ops);
     cuda_layout_slots(&b->ops);
+    cuda_linear_slots(b);
     cuda_norm_slots(&b->ops);
     cuda_resize_slots(&b->ops);
     cuda_text_slots(&b->ops);

@@ -43,6 +43,7 @@ void cuda_conv_slots(swd_backend *b);
 void cuda_elementwise_slots(swd_ops *ops);
 void cuda_group_norm_slots(swd_ops *ops);
 void cuda_layout_slots(swd_ops *ops);
+void cuda_linear_slots(swd_backend *b);
 void cuda_norm_slots(swd_ops *ops);
 void cuda_resize_slots(swd_ops *ops);
 void cuda_text_slots(swd_ops *ops);

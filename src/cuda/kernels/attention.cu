@@ -8,6 +8,7 @@
 // fragments of the second (the two layouts agree). Masks exist in the last tile of each stream only; bias, the causal mask and
 // scale <= 0 have a variant of their own, GENERAL, which scales s before the maximum.
 #include "attention.cuh"
+#include "device.cuh"
 
 using namespace attention;
 
@@ -228,15 +229,6 @@ __global__ void __launch_bounds__(C::THREADS, C::BLOCKS)
 template <class C> cudaError_t run(const k_attention_args &a, cudaStream_t stream)
 {
     return launch(flash<C>, grid_of(a, C::BM), dim3(C::THREADS), C::SMEM, stream, a);
-}
-
-int multiprocessors()
-{
-    int device = 0, n = 0;
-    if (cudaGetDevice(&device) != cudaSuccess ||
-        cudaDeviceGetAttribute(&n, cudaDevAttrMultiProcessorCount, device) != cudaSuccess)
-        return 1;
-    return n;
 }
 
 // The larger block halves the traffic of keys and values; the smaller one fills the device when there are few queries.

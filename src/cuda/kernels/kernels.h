@@ -178,7 +178,40 @@ typedef struct k_attention_args {
 } k_attention_args;
 cudaError_t k_attention(const k_attention_args *args, cudaStream_t stream);
 
-/* ---- gemm.cu ---- */
+/* ---- gemm.cu, gemm_few.cu, gemm_plain.cu ---- */
+
+typedef enum k_gemm_kernel {
+    K_GEMM_AUTO,  /* by compute and size */
+    K_GEMM_FEW,   /* streams the weight; B n <= 16 */
+    K_GEMM_SMALL, /* tiles of 64 x 64 */
+    K_GEMM_LARGE, /* tiles of 128 x 128 */
+    K_GEMM_PLAIN  /* float32 arithmetic */
+} k_gemm_kernel;
+
+/* y = residual + gate * act(x w^T + bias) */
+typedef struct k_gemm_args {
+    k_view y, x; /* [B, n, N], [B, n, K], any storages */
+    /* [N, K], rows w_stride elements apart. Where compute is a 2-byte type w is of it, as k_gemm_pack leaves it: 16-byte aligned rows with
+     * zeros up to the next multiple of 8 columns. */
+    const void *w;
+    k_dtype w_dtype;
+    int64_t w_stride;
+    const float *bias; /* optional, [N] */
+    k_act act;
+    k_view residual; /* optional, [B, n, N]; may be y */
+    k_view gate;     /* optional, [B, N] */
+    int64_t batch, rows;
+    int n, k;
+    k_dtype compute; /* of the products: x is rounded to it */
+    k_gemm_kernel kernel;
+} k_gemm_args;
+size_t k_gemm_workspace(const k_gemm_args *args);
+cudaError_t k_gemm(const k_gemm_args *args, void *workspace, cudaStream_t stream);
+
+/* to [B n, k_gemm_pitch(k)] = x [B, n, k] in another storage, zeros in the columns behind; to is 16-byte aligned. */
+int64_t k_gemm_pitch(int64_t k); /* the next multiple of 8 */
+cudaError_t k_gemm_pack(void *to, k_dtype dtype, k_view x, int64_t batch, int64_t rows, int k,
+                        cudaStream_t stream);
 
 /* ---- group_norm.cu ---- */
 
@@ -201,9 +234,10 @@ cudaError_t k_group_norm(const k_group_norm_args *a, void *workspace, cudaStream
 
 typedef struct k_conv_shape {
     int out, in, kh, kw, stride;
-    int pad;         /* zeros before the map, above and on the left; behind it there are as many as are needed */
+    int pad; /* zeros before the map, above and on the left; behind it there are as many as are needed */
     bool upsample2x; /* nearest, before the padding */
-    k_dtype compute; /* of the products: K_BF16 and K_F16 on tensor cores, K_F32 on the others; sums are float32 */
+    k_dtype
+        compute; /* of the products: K_BF16 and K_F16 on tensor cores, K_F32 on the others; sums are float32 */
 } k_conv_shape;
 
 /* A kernel and the pixels x outputs of its tile. */
@@ -220,8 +254,8 @@ typedef enum k_conv_kernel {
 
 typedef struct k_conv_args {
     k_conv_shape shape;
-    void *y; /* [batch, ho, wo, out] = act(conv(x) + bias) + residual */
-    const void *x; /* [batch, h, w, in] */
+    void *y;              /* [batch, ho, wo, out] = act(conv(x) + bias) + residual */
+    const void *x;        /* [batch, h, w, in] */
     const void *residual; /* as y, may be y; or NULL */
     const void *packed;   /* by k_conv_pack, aligned to 16 bytes */
     const float *bias;    /* [out] or NULL */

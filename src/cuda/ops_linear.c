@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: MIT
+// Linear layers of the backend. A weight is kept in the type of its arithmetic, in rows of whole 16-byte pieces; where the
+// arithmetic is float32 it stays as it came and is widened on the way.
+#include "backend_cuda.h"
+#include <limits.h>
+#include <stdlib.h>
+
+struct swd_linear {
+    struct swd_linear_facts facts;
+    void *w;
+    k_dtype w_dtype;
+    int64_t w_stride;
+    float *bias; // NULL: none
+    size_t bytes;
+};
+
+static void linear_destroy(swd_backend *b, swd_linear **w)
+{
+    if (!*w) return;
+    cuda_of(b)->weight_bytes -= (*w)->bytes;
+    b->release(b, (*w)->w);
+    b->release(b, (*w)->bias);
+    free(*w);
+    *w = NULL;
+}
+
+static swd_status take(void **out, swd_backend *b, size_t bytes, swd_err *err)
+{
+    *out = b->alloc(b, bytes);
+    if (*out) return SWD_OK;
+    return SWD_FAIL(err, SWD_ERR_MEMORY, "no device memory for a linear layer of %zu bytes", bytes);
+}
+
+// The weight in another type or with longer rows, by way of a copy as it is.
+static swd_status pack(const swd_linear *w, swd_backend *b, swd_tensor weight, swd_err *err)
+{
+    swd_tensor raw = weight;
+    SWD_TRY(take(&raw.data, b, tensor_bytes(weight), err), err);
+    swd_status s = b->upload(b, raw, weight.data, NULL, err);
+    k_view rows = {raw.data, cuda_dtype(weight.dtype), {0, w->facts.k, 0}};
+    if (s == SWD_OK)
+        s = cuda_status(k_gemm_pack(w->w, w->w_dtype, rows, 1, w->facts.n, (int)w->facts.k,
+                                    cuda_stream(b, NULL)),
+                        "k_gemm_pack", err);
+    swd_status done = b->synchronize(b, NULL, err);
+    b->release(b, raw.data);
+    return s != SWD_OK ? s : done;
+}
+
+static swd_status fill(swd_linear *w, swd_backend *b, swd_tensor weight, swd_tensor bias,
+                       swd_err *err)
+{
+    const bool plain = w->facts.compute == SWD_F32;
+    w->w_dtype = cuda_dtype(plain ? weight.dtype : w->facts.compute);
+    w->w_stride = plain ? w->facts.k : k_gemm_pitch(w->facts.k);
+    swd_dtype stored = plain ? weight.dtype : w->facts.compute;
+    size_t bytes = (size_t)(w->facts.n * w->w_stride) * dtype_size(stored);
+    SWD_TRY(take(&w->w, b, bytes, err), err);
+    if (stored == weight.dtype && w->w_stride == w->facts.k) {
+        swd_tensor to = weight;
+        to.data = w->w;
+        SWD_TRY(b->upload(b, to, weight.data, NULL, err), err);
+    } else {
+        SWD_TRY(pack(w, b, weight, err), err);
+    }
+    if (w->facts.has_bias) {
+        void *p;
+        SWD_TRY(take(&p, b, tensor_bytes(bias), err), err);
+        w->bias = p;
+        SWD_TRY(b->upload(b, tensor1(p, SWD_F32, w->facts.n), bias.data, NULL, err), err);
+        bytes += tensor_bytes(bias);
+    }
+    SWD_TRY(b->synchronize(b, NULL, err), err); // the host's memory is not needed afterwards
+    w->bytes = bytes;
+    cuda_of(b)->weight_bytes += bytes;
+    return SWD_OK;
+}
+
+static swd_status check(swd_tensor weight, swd_tensor bias, swd_dtype compute, swd_err *err)
+{
+    if (weight.ndim != 2 || !tensor_contiguous(weight) ||
+        (weight.dtype != SWD_F32 && weight.dtype != SWD_BF16) || weight.shape[0] < 1 ||
+        weight.shape[1] < 1 || weight.shape[0] > INT_MAX / 2 || weight.shape[1] > INT_MAX / 2)
+        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "a linear weight is F32 or BF16 [N, K]");
+    if (tensor_present(bias) &&
+        (bias.dtype != SWD_F32 || bias.ndim != 1 || bias.shape[0] != weight.shape[0]))
+        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "the bias of a linear layer [%lld, %lld] is F32 [N]",
+                        (long long)weight.shape[0], (long long)weight.shape[1]);
+    if (compute != SWD_F32 && compute != SWD_BF16 && compute != SWD_F16)
+        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "linear layers compute in F32, BF16 or F16, not %s",
+                        dtype_name(compute));
+    return SWD_OK;
+}
+
+static swd_status linear_create(swd_backend *b, swd_linear **out, swd_tensor weight,
+                                swd_tensor bias, swd_dtype compute, swd_err *err)
+{
+    *out = NULL;
+    SWD_TRY(check(weight, bias, compute, err), err);
+    swd_linear *w = calloc(1, sizeof *w);
+    if (!w) return SWD_FAIL(err, SWD_ERR_MEMORY, "no memory for a linear layer");
+    w->facts =
+        (struct swd_linear_facts){weight.shape[0], weight.shape[1], tensor_present(bias), compute};
+    swd_status s = fill(w, b, weight, bias, err);
+    if (s != SWD_OK) linear_destroy(b, &w);
+    SWD_TRY(s, err);
+    *out = w;
+    return SWD_OK;
+}
+
+// Rows of 1, 2 or 3 dimensions as [batch, rows, ..].
+static k_view rows_of(swd_tensor t)
+{
+    k_view v = cuda_view(t);
+    if (t.ndim == 2) v.stride[1] = v.stride[0];
+    if (t.ndim < 3) v.stride[0] = 0;
+    if (t.ndim < 2) v.stride[1] = 0;
+    return v;
+}
+
+static k_gemm_args args_of(const linear_args *a)
+{
+    const swd_linear *w = a->w;
+    return (k_gemm_args){.y = rows_of(a->y),
+                         .x = rows_of(a->x),
+                         .w = w->w,
+                         .w_dtype = w->w_dtype,
+                         .w_stride = w->w_stride,
+                         .bias = w->bias,
+                         .act = (k_act)a->act,
+                         .residual = rows_of(a->residual),
+                         .gate = cuda_view(a->gate),
+                         .batch = a->x.ndim == 3 ? a->x.shape[0] : 1,
+                         .rows = a->x.ndim == 1 ? 1 : a->x.shape[a->x.ndim - 2],
+                         .n = (int)w->facts.n,
+                         .k = (int)w->facts.k,
+                         .compute = cuda_dtype(w->facts.compute)};
+}
+
+static size_t linear_workspace(swd_backend *b, const linear_args *a)
+{
+    (void)b;
+    k_gemm_args k = args_of(a);
+    return k_gemm_workspace(&k);
+}
+
+static swd_status linear(swd_backend *b, const linear_args *a, void *ws, swd_stream *stream,
+                         swd_err *err)
+{
+    k_gemm_args k = args_of(a);
+    SWD_CUDA(k_gemm(&k, ws, cuda_stream(b, stream)), err);
+    return SWD_OK;
+}
+
+void cuda_linear_slots(swd_backend *b)
+{
+    b->linear_create = linear_create;
+    b->linear_destroy = linear_destroy;
+    b->ops.linear_workspace = linear_workspace;
+    b->ops.linear = linear;
+}
