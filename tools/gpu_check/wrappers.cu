@@ -49,7 +49,8 @@ __global__ void copies(uint32_t *out, const uint32_t *source)
 
 __global__ void matrices(uint32_t *out)
 {
-    SMEM_ARRAY(__align__(16) uint16_t, tile, 32 * 8);
+    SMEM_ARRAY(uint4, rows, 32); // of 8 numbers
+    uint16_t *tile = reinterpret_cast<uint16_t *>(rows);
     int l = threadIdx.x;
     for (int i = l; i < 32 * 8; i += WARP) tile[i] = static_cast<uint16_t>(i / 8 << 8 | i % 8);
     __syncwarp();
