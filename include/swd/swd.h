@@ -97,7 +97,7 @@ SWD_API swd_status swd_open(swd_context **out, const swd_open_params *params);
 SWD_API void swd_close(swd_context **ctx); /* writes NULL; accepts it */
 /* Loads what swd_generate needs, now. */
 SWD_API swd_status swd_load(swd_context *ctx);
-/* The folder of the bundled model into buf: beside the program, else where it was installed, else in the source tree.
+/* The folder of the bundled model into buf: beside the installed library, else in the source tree it was built from.
  * SWD_ERR_FILE if there is none, SWD_ERR_ARGUMENT if n is too small. Thread-safe. */
 SWD_API swd_status swd_default_model(char *buf, size_t n);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Where the bundled model lies: beside the program (bin/../share/swd/weights/emoji), where it was installed, or in the source tree. */
+/* Where the bundled model lies: in share/swd/weights of the prefix that the library is in, or in the source tree, or where it was meant
+ * to be installed. */
 #ifndef SWD_PIPELINE_BUNDLED_H
 #define SWD_PIPELINE_BUNDLED_H
 #include "base/status.h"
