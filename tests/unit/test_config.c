@@ -119,6 +119,13 @@ Test(config, vae)
              "\"use_quant_conv\":false}");
     cr_assert(c.n_blocks == 2 && !c.use_quant_conv && c.shift_factor == 0);
     REFUSED(vae, SWD_ERR_UNSUPPORTED, "{\"block_out_channels\":[1024]}", "takes up to 512");
+    ACCEPTED(vae, &c, "{\"down_block_types\":null,\"block_out_channels\":null,\"act_fn\":null}");
+    cr_assert(c.n_blocks == 1 && c.block_out_channels[0] == 64);
+    REFUSED(vae, SWD_ERR_FILE, "{\"down_block_types\":\"DownEncoderBlock2D\"}", "down_block_types");
+    REFUSED(vae, SWD_ERR_FILE, "{\"down_block_types\":[1]}", "\"down_block_types\"[0]");
+    REFUSED(vae, SWD_ERR_FILE, "{\"layers_per_block\":0}", "layers_per_block");
+    REFUSED(vae, SWD_ERR_FILE, "{\"use_quant_conv\":1}", "use_quant_conv");
+    REFUSED(vae, SWD_ERR_FILE, "{\"norm_num_groups\":0}", "norm_num_groups");
     REFUSED(vae, SWD_ERR_FILE, "{\"block_out_channels\":[64,64]}",
             "has 1 entries, but \"block_out_channels\" has 2");
     REFUSED(vae, SWD_ERR_FILE, "{\"block_out_channels\":[]}", "empty list");
@@ -160,6 +167,10 @@ Test(config, text_encoders)
     cr_assert(c.hidden_act == CONFIG_ACT_GELU_ERF && c.eos_token_id == 2 && !c.with_projection);
     ACCEPTED(clip_text, &c, "{\"model_type\":\"clip\",\"text_config\":{\"hidden_size\":64}}");
     cr_assert(c.hidden_size == 64 && c.head_dim == 8);
+    ACCEPTED(clip_text, &c, "{\"architectures\":null}");
+    cr_assert(c.with_projection);
+    REFUSED(clip_text, SWD_ERR_FILE, "{\"architectures\":\"CLIPTextModel\"}", "architectures");
+    REFUSED(clip_text, SWD_ERR_FILE, "{\"architectures\":[1]}", "architectures");
     REFUSED(clip_text, SWD_ERR_FILE, "{\"hidden_size\":510}", "no multiple of num_attention_heads");
     REFUSED(clip_text, SWD_ERR_FILE, "{\"text_config\":{\"hidden_size\":\"x\"}}",
             "text_config: field \"hidden_size\"");

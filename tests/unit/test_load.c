@@ -206,6 +206,122 @@ Test(load, tiny_vae_without_memory)
     without_memory(TINY, SWD_F32);
 }
 
+// A field of config.json that the tensors contradict is named, with the file and the tensor.
+typedef struct lie {
+    const char *field;
+    int *value, add; // of a config
+} lie;
+
+static void contradicted(kind k, net *n, const char *field)
+{
+    char file[512];
+    snprintf(file, sizeof file, "%s/config.json: field \"%s\" ", n->dir, field);
+    cr_expect_eq(load(n, 0, SWD_F32), SWD_ERR_FILE, "%s: %s", places[k].dir, field);
+    cr_expect_eq(strncmp(n->err.message, file, strlen(file)), 0, "%s: %s", field, n->err.message);
+    cr_expect_not_null(strstr(n->err.message, " tensor "), "%s", n->err.message);
+    cr_expect_null(n->m.any);
+}
+
+static void lies(kind k, net *n, const lie *list, size_t count)
+{
+    cr_expect_eq(load(n, 0, SWD_F32), SWD_OK, "%s", n->err.message);
+    destroy(n);
+    for (size_t i = 0; i < count; i++) {
+        *list[i].value += list[i].add;
+        contradicted(k, n, list[i].field);
+        *list[i].value -= list[i].add;
+    }
+}
+
+static void flips(kind k, net *n, bool *value, const char *field)
+{
+    *value = !*value;
+    contradicted(k, n, field);
+    *value = !*value;
+}
+
+#define LIES(kind, ...)                                                                            \
+    do {                                                                                           \
+        const lie list_[] = {__VA_ARGS__};                                                         \
+        lies(kind, &n, list_, sizeof list_ / sizeof *list_);                                       \
+    } while (0)
+
+Test(load, contradicted_mmdit)
+{
+    net n;
+    net_open(&n, MMDIT);
+    config_sd3 *c = &n.cfg.sd3;
+    LIES(MMDIT, {"num_layers", &c->num_layers, -1}, {"num_layers", &c->num_layers, 1},
+         {"caption_projection_dim", &c->inner_dim, 8}, {"in_channels", &c->in_channels, 1},
+         {"out_channels", &c->out_channels, 1}, {"patch_size", &c->patch_size, 1},
+         {"attention_head_dim", &c->attention_head_dim, 8},
+         {"joint_attention_dim", &c->joint_attention_dim, -1},
+         {"pooled_projection_dim", &c->pooled_projection_dim, 1},
+         {"pos_embed_max_size", &c->pos_embed_max_size, 1});
+    flips(MMDIT, &n, &c->qk_norm_rms, "qk_norm");
+    for (int i = 0; i < c->num_layers; i++)
+        flips(MMDIT, &n, &c->dual_attention[i], "dual_attention_layers");
+    net_close(&n);
+}
+
+Test(load, contradicted_t5)
+{
+    net n;
+    net_open(&n, T5);
+    config_t5 *c = &n.cfg.t5;
+    LIES(T5, {"vocab_size", &c->vocab_size, 1}, {"d_model", &c->d_model, 1},
+         {"num_layers", &c->num_layers, 1}, {"num_layers", &c->num_layers, -1},
+         {"d_ff", &c->d_ff, 1}, {"d_kv", &c->d_kv, 8}, {"num_heads", &c->num_heads, 1},
+         {"relative_attention_num_buckets", &c->relative_attention_num_buckets, 4});
+    c->is_gated_act = false;
+    c->dense_act = CONFIG_ACT_RELU;
+    contradicted(T5, &n, "feed_forward_proj");
+    net_close(&n);
+}
+
+Test(load, contradicted_clip)
+{
+    net n;
+    net_open(&n, CLIP);
+    config_clip_text *c = &n.cfg.clip;
+    LIES(CLIP, {"vocab_size", &c->vocab_size, -1}, {"hidden_size", &c->hidden_size, 8},
+         {"intermediate_size", &c->intermediate_size, 1}, {"projection_dim", &c->projection_dim, 1},
+         {"max_position_embeddings", &c->max_position_embeddings, 1},
+         {"num_hidden_layers", &c->num_hidden_layers, 1},
+         {"num_hidden_layers", &c->num_hidden_layers, -1});
+    flips(CLIP, &n, &c->with_projection, "architectures");
+    net_close(&n);
+}
+
+Test(load, contradicted_vae)
+{
+    net n;
+    net_open(&n, KL);
+    config_vae *c = &n.cfg.kl;
+    LIES(KL, {"in_channels", &c->in_channels, 1}, {"out_channels", &c->out_channels, 1},
+         {"latent_channels", &c->latent_channels, 1}, {"layers_per_block", &c->layers_per_block, 1},
+         {"layers_per_block", &c->layers_per_block, -1}, {"block_out_channels", &c->n_blocks, -1},
+         {"block_out_channels", &c->block_out_channels[0], 8});
+    flips(KL, &n, &c->use_quant_conv, "use_quant_conv");
+    flips(KL, &n, &c->use_post_quant_conv, "use_post_quant_conv");
+    flips(KL, &n, &c->mid_block_add_attention, "mid_block_add_attention");
+    net_close(&n);
+}
+
+Test(load, contradicted_tiny_vae)
+{
+    net n;
+    net_open(&n, TINY);
+    config_tiny_vae *c = &n.cfg.tiny;
+    LIES(TINY, {"in_channels", &c->in_channels, 1}, {"out_channels", &c->out_channels, 1},
+         {"latent_channels", &c->latent_channels, 1},
+         {"num_encoder_blocks", &c->num_encoder_blocks[0], 1},
+         {"num_decoder_blocks", &c->num_decoder_blocks[0], 1},
+         {"encoder_block_out_channels", &c->encoder_block_out_channels[0], 1},
+         {"decoder_block_out_channels", &c->decoder_block_out_channels[0], 1});
+    net_close(&n);
+}
+
 // What the backend refuses is said with file and tensor: it does not know them.
 static long n_uploads;
 static swd_status broken_upload(swd_backend *be, swd_tensor dst, const void *src,

@@ -8,6 +8,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 typedef struct coder {
     vae *kl;
@@ -225,4 +226,72 @@ Test(vae, slab_of_a_large_picture)
     cr_expect_geq(ex.peak, (size_t)128 << 20);
     cr_expect_leq(ex.peak, (size_t)(128 + 64) << 20);
     coder_close(&c);
+}
+
+// SD3's own widths (128, 256, 512, 512), two resnets a block: the sixteenth's tensors grown by 16, their numbers zero. What a decode of
+// 1024 x 1024 holds, weights and slab, is measured by the dry run; 3 GB are allowed, the program around it takes less than 0.1.
+static void zeros(void *ctx, void *to, int64_t first, int64_t n)
+{
+    (void)ctx, (void)first;
+    memset(to, 0, (size_t)n * 2);
+}
+
+static void write_full_width(const char *path, const safetensors *sixteenth)
+{
+    st_write_tensor all[512] = {0};
+    int n = safetensors_count(sixteenth);
+    cr_assert_lt(n, 512);
+    for (int i = 0; i < n; i++) {
+        const st_tensor *t = safetensors_at(sixteenth, i);
+        all[i] =
+            (st_write_tensor){.name = t->name, .dtype = SWD_BF16, .ndim = t->ndim, .fill = zeros};
+        for (int k = 0; k < t->ndim;
+             k++) { // 3: colours and kernels, 4: latents, encoder's 2 x 4 = 8
+            bool moments = t->shape[k] == 8 && k == 0 && strstr(t->name, "encoder.conv_out");
+            all[i].shape[k] = t->shape[k] >= 8 && !moments ? 16 * t->shape[k] : t->shape[k];
+        }
+    }
+    swd_err err = {0};
+    cr_assert_eq(safetensors_write(path, all, n, NULL, 0, &err), SWD_OK, "%s", err.message);
+}
+
+Test(vae, memory_of_sd3_at_1024)
+{
+    swd_err err = {0};
+    safetensors *small;
+    weights *w;
+    config_vae c;
+    vae *m;
+    swd_backend *be;
+    char path[] = "/tmp/swd_vae_XXXXXX",
+         *json = in_source("tests/goldens/vae/sixteenth", "config.json"),
+         *dir = in_source("tests/goldens/vae", "sixteenth");
+    cr_assert_eq(config_vae_read(&c, json, &err), SWD_OK, "%s", err.message);
+    cr_assert_eq(safetensors_open(&small, dir, "diffusion_pytorch_model", &err), SWD_OK, "%s",
+                 err.message);
+    close(mkstemp(path));
+    write_full_width(path, small);
+    for (int i = 0; i < c.n_blocks; i++) c.block_out_channels[i] *= 16;
+    cr_assert(c.n_blocks == 4 && c.block_out_channels[0] == 128 && c.block_out_channels[1] == 256 &&
+              c.block_out_channels[2] == 512 && c.block_out_channels[3] == 512 &&
+              c.layers_per_block == 2);
+    cr_assert_eq(backend_cpu_create(&be, 1, &err), SWD_OK);
+    cr_assert_eq(weights_open(&w, path, "", &err), SWD_OK, "%s", err.message);
+    cr_assert_eq(vae_create(&m, &c, w, be, SWD_F32, false, true, &err), SWD_OK, "%s", err.message);
+    weights_close(&w);
+    swd_exec ex = {.backend = be, .err = &err, .act = SWD_F32, .dry = true};
+    cr_assert_eq(vae_decode(tensor4(NULL, SWD_U8, 1, 1024, 1024, 3),
+                            tensor4(NULL, SWD_F32, 1, 4, 128, 128), m, &ex),
+                 SWD_OK, "%s", err.message);
+    double slab = (double)ex.peak / 1e9, packed = (double)be->weight_bytes(be) / 1e9;
+    printf("# SD3's decoder at 1024 x 1024: slab %.2f GB, weights %.2f GB\n", slab, packed);
+    cr_expect_lt(slab + packed, 2.9);
+    cr_expect_gt(slab,
+                 2.1); // the one map of 256 channels and two of 128 that are needed at once: 2 GiB
+    vae_destroy(&m);
+    backend_destroy(&be);
+    safetensors_close(&small);
+    unlink(path);
+    free(json);
+    free(dir);
 }

@@ -164,6 +164,7 @@ static swd_status check_block_types(const swd_json *j, const char *field, const 
                                     swd_err *err)
 {
     const json_t *list = json_object_get(j->root, field);
+    if (json_is_null(list)) list = NULL;
     size_t count = list ? json_array_size(list) : 1; // the constructors have one
     if (list && !json_is_array(list))
         return SWD_FAIL(err, SWD_ERR_FILE, "%s: field \"%s\" is no list", j->path, field);
@@ -358,15 +359,25 @@ static swd_status check_model_type(const swd_json *j, const char *a, const char 
     return SWD_OK;
 }
 
+// The first of "architectures" tells: only CLIPTextModel has no projection.
+static swd_status read_with_projection(bool *out, const swd_json *j, swd_err *err)
+{
+    const json_t *list = json_object_get(j->root, "architectures"),
+                 *first = json_array_get(list, 0);
+    if (list && !json_is_null(list) && (!json_is_array(list) || (first && !json_is_string(first))))
+        return SWD_FAIL(err, SWD_ERR_FILE, "%s: field \"architectures\" is no list of strings",
+                        j->path);
+    *out = !first || strcmp(json_string_value(first), "CLIPTextModel") != 0;
+    return SWD_OK;
+}
+
 static swd_status read_clip_text(void *out, const swd_json *j, swd_err *err)
 {
     config_clip_text *c = out;
     swd_json text;
     SWD_TRY(check_class(j, NULL, err), err);
     SWD_TRY(check_model_type(j, "clip_text_model", "clip", err), err);
-    const char *class_name =
-        json_string_value(json_array_get(json_object_get(j->root, "architectures"), 0));
-    c->with_projection = !class_name || strcmp(class_name, "CLIPTextModel") != 0;
+    SWD_TRY(read_with_projection(&c->with_projection, j, err), err);
     // A config of the two-tower class holds that of the text tower.
     SWD_TRY(json_sub(&text, j, "text_config", err), err);
     swd_status s = read_clip_fields(c, text.root ? &text : j, err);

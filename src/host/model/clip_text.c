@@ -34,12 +34,28 @@ static void load_layer(loader *l, layer *y, const config_clip_text *c)
     load_linear(l, &y->fc2, d, wide, WITH_BIAS, "mlp.fc2");
 }
 
+static void check_config(loader *l, const config_clip_text *c)
+{
+    static const char tokens[] = "embeddings.token_embedding.weight",
+                      positions[] = "embeddings.position_embedding.weight";
+    size_t here = load_enter(l, "text_model.");
+    expect_dim(l, "vocab_size", c->vocab_size, tokens, 0);
+    expect_dim(l, "hidden_size", c->hidden_size, tokens, 1);
+    expect_dim(l, "max_position_embeddings", c->max_position_embeddings, positions, 0);
+    expect_count(l, "num_hidden_layers", c->num_hidden_layers, "encoder.layers", "mlp.fc1.weight");
+    expect_dim(l, "intermediate_size", c->intermediate_size, "encoder.layers.0.mlp.fc1.weight", 0);
+    load_leave(l, here);
+    expect_there(l, "architectures", c->with_projection, "text_projection.weight");
+    expect_dim(l, "projection_dim", c->projection_dim, "text_projection.weight", 0);
+}
+
 static void load_tensors(loader *l, clip_text *m)
 {
     const config_clip_text *c = &m->cfg;
     int64_t d = c->hidden_size, positions[] = {c->max_position_embeddings, d};
     m->layers = load_array(l, (size_t)c->num_hidden_layers, sizeof *m->layers, "the layers");
     if (!m->layers) return;
+    check_config(l, c);
     size_t here = load_enter(l, "text_model.");
     load_table(l, &m->tokens, c->vocab_size, d, "embeddings.token_embedding.weight");
     load_matrix(l, &m->positions, positions, 2, "embeddings.position_embedding.weight");

@@ -108,6 +108,39 @@ static void settle(loader *l, swd_status s, const char *name)
     l->status = s;
 }
 
+/* ---- the config against the tensors ---- */
+
+void expect_dim(loader *l, const char *field, int64_t value, const char *tensor, int dim)
+{
+    full_name name = full(l, tensor, "");
+    int ndim;
+    const int64_t *shape = weights_shape(l->w, name.text, &ndim);
+    if (l->status != SWD_OK || dim >= ndim || shape[dim] == value) return;
+    l->status = SWD_FAIL(
+        l->err, SWD_ERR_FILE,
+        "%s/config.json: field \"%s\" makes dimension %d of tensor %s %lld, but it is %lld",
+        weights_path(l->w), field, dim, name.text, (long long)value, (long long)shape[dim]);
+}
+
+void expect_there(loader *l, const char *field, bool there, const char *tensor)
+{
+    full_name name = full(l, tensor, "");
+    int ndim;
+    if (l->status != SWD_OK || (weights_shape(l->w, name.text, &ndim) != NULL) == there) return;
+    l->status = SWD_FAIL(l->err, SWD_ERR_FILE, "%s/config.json: field \"%s\" %s tensor %s, %s",
+                         weights_path(l->w), field, there ? "asks for" : "leaves out", name.text,
+                         there ? "which is missing" : "which is there");
+}
+
+void expect_count(loader *l, const char *field, int count, const char *before, const char *after)
+{
+    for (int i = 0; i <= count; i++) {
+        char name[LOAD_NAME_MAX];
+        snprintf(name, sizeof name, "%s.%d.%s", before, i, after);
+        expect_there(l, field, i < count, name);
+    }
+}
+
 void *load_array(loader *l, size_t n, size_t size, const char *what)
 {
     if (l->status != SWD_OK) return NULL;

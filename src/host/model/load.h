@@ -41,6 +41,13 @@ swd_status loader_end(loader *l, const char *const *may_stay);
 size_t load_enter(loader *l, const char *fmt, ...) SWD_PRINTF(2, 3);
 void load_leave(loader *l, size_t mark);
 
+/* What fields of config.json say about the tensors, asked before any is read, so that a contradiction is SWD_ERR_FILE with the name of
+ * the field: that a dimension is value (a tensor that is not there does not contradict), that there is such a tensor or none, and
+ * that tensors before.I.after are there for I from 0 to count - 1 and no further. */
+void expect_dim(loader *l, const char *field, int64_t value, const char *tensor, int dim);
+void expect_there(loader *l, const char *field, bool there, const char *tensor);
+void expect_count(loader *l, const char *field, int count, const char *before, const char *after);
+
 /* n zeroed elements on the host; NULL after an error. what: for the message. */
 void *load_array(loader *l, size_t n, size_t size, const char *what);
 

@@ -98,6 +98,28 @@ static void load_block(loader *l, block *b, const config_sd3 *c, int i)
     load_leave(l, here);
 }
 
+static void check_config(loader *l, const config_sd3 *c)
+{
+    int patch = c->patch_size, side = c->pos_embed_max_size;
+    expect_count(l, "num_layers", c->num_layers, "transformer_blocks", "norm1.linear.weight");
+    expect_dim(l, "caption_projection_dim", c->inner_dim, "pos_embed.proj.weight", 0);
+    expect_dim(l, "in_channels", c->in_channels, "pos_embed.proj.weight", 1);
+    expect_dim(l, "patch_size", patch, "pos_embed.proj.weight", 2);
+    expect_dim(l, "out_channels", (int64_t)patch * patch * c->out_channels, "proj_out.weight", 0);
+    expect_dim(l, "pos_embed_max_size", (int64_t)side * side, "pos_embed.pos_embed", 1);
+    expect_dim(l, "joint_attention_dim", c->joint_attention_dim, "context_embedder.weight", 1);
+    expect_dim(l, "pooled_projection_dim", c->pooled_projection_dim,
+               "time_text_embed.text_embedder.linear_1.weight", 1);
+    expect_there(l, "qk_norm", c->qk_norm_rms, "transformer_blocks.0.attn.norm_q.weight");
+    expect_dim(l, "attention_head_dim", c->attention_head_dim,
+               "transformer_blocks.0.attn.norm_q.weight", 0);
+    for (int i = 0; i < c->num_layers; i++) {
+        size_t here = load_enter(l, "transformer_blocks.%d.", i);
+        expect_there(l, "dual_attention_layers", c->dual_attention[i], "attn2.to_q.weight");
+        load_leave(l, here);
+    }
+}
+
 static void load_tensors(loader *l, mmdit *m)
 {
     const config_sd3 *c = &m->cfg;
@@ -105,6 +127,7 @@ static void load_tensors(loader *l, mmdit *m)
     int64_t patch = (int64_t)c->patch_size * c->patch_size * c->out_channels;
     m->blocks = load_array(l, (size_t)c->num_layers, sizeof *m->blocks, "the blocks");
     if (!m->blocks) return;
+    check_config(l, c);
     load_patch_linear(l, &m->patch, d, c->in_channels, c->patch_size, "pos_embed.proj");
     load_matrix(l, &m->position, (int64_t[]){1, places, d}, 3, "pos_embed.pos_embed");
     size_t here = load_enter(l, "time_text_embed.");

@@ -36,12 +36,29 @@ static void load_layer(loader *l, layer *y, const config_t5 *c)
     load_leave(l, here);
 }
 
+static void check_config(loader *l, const config_t5 *c)
+{
+    expect_dim(l, "vocab_size", c->vocab_size, "shared.weight", 0);
+    expect_dim(l, "d_model", c->d_model, "shared.weight", 1);
+    size_t here = load_enter(l, "encoder.");
+    expect_count(l, "num_layers", c->num_layers, "block", "layer.0.SelfAttention.q.weight");
+    load_enter(l, "block.0.layer.");
+    expect_dim(l, "relative_attention_num_buckets", c->relative_attention_num_buckets,
+               "0.SelfAttention.relative_attention_bias.weight", 0);
+    expect_dim(l, "num_heads", c->num_heads, "0.SelfAttention.relative_attention_bias.weight", 1);
+    expect_dim(l, "d_kv", (int64_t)c->num_heads * c->d_kv, "0.SelfAttention.q.weight", 0);
+    expect_there(l, "feed_forward_proj", c->is_gated_act, "1.DenseReluDense.wi_0.weight");
+    expect_dim(l, "d_ff", c->d_ff, "1.DenseReluDense.wo.weight", 1);
+    load_leave(l, here);
+}
+
 static void load_tensors(loader *l, t5 *m)
 {
     const config_t5 *c = &m->cfg;
     int64_t buckets[] = {c->relative_attention_num_buckets, c->num_heads};
     m->layers = load_array(l, (size_t)c->num_layers, sizeof *m->layers, "the layers");
     if (!m->layers) return;
+    check_config(l, c);
     load_table(l, &m->tokens, c->vocab_size, c->d_model, "shared.weight");
     size_t here = load_enter(l, "encoder.");
     load_matrix(l, &m->relative_bias, buckets, 2,

@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "model/load.h"
 #include "model/maps.h"
+#include <stdio.h>
 
 typedef struct block {
     swd_conv *conv[3];
@@ -43,6 +44,21 @@ static void load_block(loader *l, block *b, int width, int i)
     }
 }
 
+// The last layer's number follows from the counts: a wrong one puts it where there is none.
+static void check_config(loader *l, const half *h, int in, int out, bool decoder)
+{
+    int n_blocks = 0;
+    for (int k = 0; k < h->n_stages; k++) n_blocks += h->n_blocks[k];
+    int last = decoder ? 2 + n_blocks + 2 * (h->n_stages - 1) : n_blocks + h->n_stages;
+    char name[32];
+    snprintf(name, sizeof name, "%d.weight", last);
+    expect_there(l, decoder ? "num_decoder_blocks" : "num_encoder_blocks", true, name);
+    expect_dim(l, decoder ? "decoder_block_out_channels" : "encoder_block_out_channels", h->width,
+               "0.weight", 0);
+    expect_dim(l, decoder ? "latent_channels" : "in_channels", in, "0.weight", 1);
+    expect_dim(l, decoder ? "out_channels" : "latent_channels", out, name, 0);
+}
+
 static void load_half(loader *l, half *h, int in, int out, bool decoder)
 {
     int i = 0, at = 0, n_blocks = 0, width = h->width;
@@ -54,6 +70,7 @@ static void load_half(loader *l, half *h, int in, int out, bool decoder)
     h->blocks = load_array(l, (size_t)n_blocks, sizeof *h->blocks, "the blocks");
     if (!h->blocks) return;
     size_t here = load_enter(l, "%s.layers.", decoder ? "decoder" : "encoder");
+    check_config(l, h, in, out, decoder);
     // numbered through, the layers without weights (ReLU, upsampling) included
     load_layer(l, &h->in, conv3x3(in, width), i++);
     i += decoder; // ReLU

@@ -106,12 +106,37 @@ static void load_blocks(loader *l, half *h, const config_vae *c, bool decoder)
     }
 }
 
+// What both halves can tell; after load_enter of "encoder." or "decoder.".
+static void check_config(loader *l, const config_vae *c, bool decoder)
+{
+    int n = c->n_blocks;
+    const char *blocks = decoder ? "up_blocks" : "down_blocks";
+    expect_count(l, "block_out_channels", n, blocks, "resnets.0.conv1.weight");
+    for (int i = 0; i < n; i++) {
+        size_t here = load_enter(l, "%s.%d.", blocks, i);
+        expect_dim(l, "block_out_channels", c->block_out_channels[decoder ? n - 1 - i : i],
+                   "resnets.0.conv1.weight", 0);
+        expect_count(l, "layers_per_block", c->layers_per_block + decoder, "resnets",
+                     "conv1.weight");
+        load_leave(l, here);
+    }
+    expect_there(l, "mid_block_add_attention", c->mid_block_add_attention,
+                 "mid_block.attentions.0.to_q.weight");
+    expect_dim(l, "latent_channels", decoder ? c->latent_channels : 2 * c->latent_channels,
+               decoder ? "conv_in.weight" : "conv_out.weight", decoder ? 1 : 0);
+    expect_dim(l, decoder ? "out_channels" : "in_channels",
+               decoder ? c->out_channels : c->in_channels,
+               decoder ? "conv_out.weight" : "conv_in.weight", decoder ? 0 : 1);
+}
+
 static void load_decoder(loader *l, half *h, const config_vae *c)
 {
     int latent = c->latent_channels, last = c->block_out_channels[0];
     h->width = c->block_out_channels[c->n_blocks - 1];
+    expect_there(l, "use_post_quant_conv", c->use_post_quant_conv, "post_quant_conv.weight");
     if (c->use_post_quant_conv) load_conv(l, &h->quant, conv1x1(latent, latent), "post_quant_conv");
     size_t here = load_enter(l, "decoder.");
+    check_config(l, c, true);
     load_conv(l, &h->in, conv3x3(latent, h->width), "conv_in");
     load_mid(l, h, h->width, c->mid_block_add_attention);
     load_blocks(l, h, c, true);
@@ -128,7 +153,9 @@ static void load_encoder(loader *l, half *h, const config_vae *c)
                quant = conv1x1(2 * latent, latent);
     out.file_out = quant.file_out = 2 * latent;
     h->width = c->block_out_channels[0];
+    expect_there(l, "use_quant_conv", c->use_quant_conv, "quant_conv.weight");
     size_t here = load_enter(l, "encoder.");
+    check_config(l, c, false);
     load_conv(l, &h->in, conv3x3(c->in_channels, h->width), "conv_in");
     load_blocks(l, h, c, false);
     load_mid(l, h, last, c->mid_block_add_attention);

@@ -88,6 +88,13 @@ static const st_tensor *find(weights *w, const char *name, bool mark)
     return t;
 }
 
+const int64_t *weights_shape(const weights *w, const char *name, int *ndim)
+{
+    const st_tensor *t = find((weights *)(uintptr_t)w, name, false); // marks nothing
+    *ndim = t ? t->ndim : 0;
+    return t ? t->shape : NULL;
+}
+
 swd_status weights_alias(weights *w, const char *alias, const char *name, swd_err *err)
 {
     if (w->n_aliases == ALIASES_MAX)

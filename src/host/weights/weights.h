@@ -19,6 +19,8 @@ void weights_close(weights **w);
  * Every tensor that it names must be here with a fitting shape: else SWD_ERR_FILE with the list. */
 swd_status weights_add_lora(weights *w, const struct lora *adapter, float scale, swd_err *err);
 
+/* The shape that a tensor has in the files, *ndim numbers; NULL: there is no such tensor. It does not count as read. */
+const int64_t *weights_shape(const weights *w, const char *name, int *ndim);
 /* Asking for alias gives name, unless alias itself is in the file (tied weights: T5's shared.weight). Both are copied. */
 swd_status weights_alias(weights *w, const char *alias, const char *name, swd_err *err);
 
