@@ -2,7 +2,8 @@
 // o_i = sum_j p_j v_j,  p = softmax_j(scale q_i . k_j + bias_ij) over the keys of one or two streams.
 //
 // Error: scores s_j in float32 are off by at most e, so weights by a factor within exp(+-2e), which moves o by expm1(2e) *
-// sum_j p_j |v_j - o|. Weights may be rounded to the storage type before they meet the values, as matrix units want them.
+// sum_j p_j |v_j - o|. The weights are all positive: in a chain of additions those of a few units of the sum keep so few bits that
+// what they lose doesn't average out (a row with one large weight and many tiny ones). Weights may be rounded to the storage type before they meet the values, as matrix units want them.
 #include "families.h"
 #include "number.h"
 #include <math.h>
@@ -189,8 +190,15 @@ static const float *head_row(const fixture *f, const attention_case *k, int stre
 typedef struct softmax_row {
     double *p, *error; // [keys] weights; relative error of each
     const float **v;   // [keys] values
+    double lost;       // of the sum of the weights, see above
     int64_t n;
 } softmax_row;
+
+// What an addition may lose of an addend so small beside the total. A larger one is rounded this way or that.
+static double lost(double addend, double total)
+{
+    return addend < 16 * UNIT * total ? fmin(addend, UNIT * total) : 0;
+}
 
 static void score(softmax_row *r, const fixture *f, const attention_case *k, const float *q,
                   const float *key, double bias)
@@ -213,6 +221,7 @@ static void softmax(softmax_row *r, const fixture *f, const attention_case *k, i
     const float *query = head_row(f, k, stream, Q, b, q, h);
     double top = -INFINITY, sum = 0;
     r->n = 0;
+    r->lost = 0;
     for (int s = 0; s < streams; s++)
         for (int64_t j = 0; j < n_keys(k, s); j++, r->n++) {
             double add = bias ? value_of(bias, (h * k->nq[0] + q) * n_keys(k, 0) + j) : 0;
@@ -224,6 +233,7 @@ static void softmax(softmax_row *r, const fixture *f, const attention_case *k, i
     for (int64_t j = 0; j < r->n; j++) sum += r->p[j] = exp(r->p[j] - top);
     for (int64_t j = 0; j < r->n; j++) {
         r->p[j] /= sum;
+        r->lost += lost(r->p[j], 1);
         r->error[j] = r->p[j] > 0 ? expm1(2 * r->error[j]) + 8 * UNIT : 0;
     }
 }
@@ -237,8 +247,11 @@ static void expect_row(operand *o, int64_t at, const softmax_row *r, const atten
             want += r->p[j] * (double)r->v[j][i];
             size += r->p[j] * fabs((double)r->v[j][i]);
         }
-        for (int64_t j = 0; j < r->n; j++)
+        for (int64_t j = 0; j < r->n; j++) {
             moved += r->p[j] * r->error[j] * fabs((double)r->v[j][i] - want);
+            moved += lost(r->p[j] * fabs((double)r->v[j][i]), size);
+        }
+        moved += r->lost * fabs(want);
         double rounded = type == SWD_F32 ? 0 : number_unit(type) * size;
         expect(o, at + i, want, moved + rounded + sum_slack(r->n, size, type));
     }
