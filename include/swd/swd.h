@@ -105,7 +105,7 @@ SWD_API swd_status swd_default_model(char *buf, size_t n);
 
 typedef struct swd_image {
     int width, height;
-    const uint8_t *rgb; /* [height, width, 3] */
+    const uint8_t *rgb; /* [height, width, 3]; NULL with drop_pixels */
     const char *file;   /* where it was written; NULL: nowhere */
     int prompt;         /* index of its prompt */
     uint64_t seed;
@@ -163,8 +163,8 @@ typedef struct swd_generate_params {
         *preset; /* a named schedule; implies scale-wise. NULL: the adapter's, else the model's */
     const int *scales; /* an own schedule: n_scales latent sides, non-decreasing, ... */
     int n_scales;
-    const double
-        *sigmas; /* ... and noise levels in (0, 1], not increasing; a trailing 0 may be given */
+    const double *
+        sigmas; /* ... and noise levels from 1 down to above 0, decreasing; a trailing 0 may be given */
     int n_sigmas;
     int steps; /* euler; 0 (default): swd.json's, else 28 */
     double
@@ -176,12 +176,13 @@ typedef struct swd_generate_params {
     int max_tokens; /* length of the T5 prompt; 0 (default): the schedule's, else min(256, the tokenizer's) */
 
     const char *
-        output; /* "out.jpg", "out.png" or a pattern with one %d; several images without one: out-0000.jpg, ...
+        output; /* "out.jpg", "out.png" or a pattern with one %d (%% is a %); several images without one: out-0000.jpg, ...
                                     NULL (default): no files */
     const char *
         save_latents; /* safetensors: "latents" F32 [images, C, h, w] and "x0.K" of each step; NULL: no */
     const char
         *save_scales; /* a folder for the decoded x0 of every step; made if absent; NULL: no */
+    int drop_pixels; /* nonzero: rgb is NULL in the result, so that long calls need no more memory than short ones; default 0 */
 } swd_generate_params;
 
 typedef struct swd_step {

@@ -69,7 +69,18 @@ expect 2 'a\x0ab' $'a\nb'
 expect 1 "folder" generate x -o nowhere/out.jpg
 expect 1 "/nowhere" generate --prompts /nowhere
 expect 2 "UTF-8" generate $'\xff\xfe'
-[ -z "$(ls | grep -v '.txt$')" ] || bad "files are left behind: $(ls)"
+# what cannot be written is known before the work
+mkdir lies.png
+expect 2 "pattern" generate x -o o%.png
+expect 2 "pattern" generate x -o o%d%d.png
+expect 1 "lies.png: a folder" generate x -o lies.png
+expect 1 "there is no folder d0" generate x -o d%d/x.png
+expect 1 "a folder" generate x --init lies.png
+expect 1 "lies.png: cannot be written" generate x --save-latents lies.png
+expect 1 "nowhere/l: cannot be written" generate x --save-latents nowhere/l
+expect 1 "cannot be made" generate x --save-scales err.txt
+rmdir lies.png
+[ -z "$(ls -A | grep -v '.txt$')" ] || bad "files are left behind: $(ls -A)"
 
 # another family
 mkdir other && echo '{"_class_name": "FluxPipeline"}' >other/model_index.json
@@ -84,6 +95,8 @@ expect 0 "" generate "a dog" "" "${fast[@]}" --seed 1 -n2 -o pet.png
 for i in 0 1 2 3; do [ -s pet-000$i.png ] || bad "no pet-000$i.png"; done
 expect 0 "" generate "a dog" "${fast[@]}" --seed 3 -o p%03d.png
 [ -s p000.png ] || bad "no p000.png"
+expect 0 "" generate "a dog" "${fast[@]}" --seed 3 -o 'half%%-%d.png'
+[ "$(cat out.txt)" = half%-0.png ] && [ -s half%-0.png ] || bad "no half%-0.png"
 printf 'a dog\n\n  a cat \n' >list.txt
 expect 0 "" generate --prompts - "${fast[@]}" --seed 1 -o l.png --json <list.txt
 expect 0 "swd: seed" generate "a dog" "${fast[@]}"
@@ -140,6 +153,18 @@ done
 "$swd" presets >&- 2>err.txt && bad "a closed standard output passes"
 "$swd" generate "a dog" "${fast[@]}" --seed 5 -o closed.png >&- 2>&- <&-
 cmp -s j.png closed.png || bad "closed streams change the picture"
+
+# a long list takes no more memory than a short one; 8 MB are the buffer that writes the latents
+peak() { python3 -c 'import json; print(json.load(open("out.txt"))["peak_memory_bytes"])'; }
+mkdir long
+for n in 16 400; do
+    yes 'a dog' | head -$n >long.txt
+    expect 0 "" generate --prompts long.txt --scales 16 --sigmas 1 --max-tokens 4 --text-encoders clip_l --vae-tiny "$goldens/tiny_vae" \
+        --seed 1 -o long/%d.jpg --save-latents long/l --json
+    eval "peak_$n=$(peak)"
+done
+[ $((peak_400 - peak_16)) -lt 12000000 ] || bad "400 pictures take $peak_400 bytes, 16 take $peak_16"
+python3 "$root/tests/cli/latents.py" long/l long/l || bad "the latents of a long list"
 
 # Ctrl-C: no file, status 1
 "$swd" generate "a dog" -n 500 --sampler euler --seed 1 -o cc/%d.png 2>/dev/null && bad "a missing folder passed"

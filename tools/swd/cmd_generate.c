@@ -152,6 +152,7 @@ int command_generate(options *o)
     g->prompts = o->prompts_file ? (const char *const *)list.items : o->arguments;
     g->n_prompts = o->prompts_file ? list.n : o->n_arguments;
     g->output = o->output ? o->output : "out.jpg";
+    g->drop_pixels = 1;
     int status = check(o);
     if (status == EXIT_DONE) status = run(o);
     prompts_free(&list);

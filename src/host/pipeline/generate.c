@@ -9,6 +9,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 static swd_status load(request *r, swd_err *err)
 {
@@ -61,7 +62,7 @@ static swd_status run(request *r, swd_err *err)
     for (int first = 0; first < r->plan.n_images; first += r->plan.batch)
         SWD_TRY(run_batch(r, first, &ex), err);
     if (!r->params->save_latents) return SWD_OK;
-    return latent_log_write(&r->latents, &r->plan, r->params->save_latents, err);
+    return latent_log_write(&r->latents, &r->plan, err);
 }
 
 /* ---- around it ---- */
@@ -136,31 +137,45 @@ static void finish_result(request *r, double started_s)
 }
 
 /* What can be known to fail is refused before any work. */
-static swd_status check_files(const swd_generate_params *a, swd_err *err)
+static swd_status check_files(const swd_generate_params *a, int n_images, swd_err *err)
 {
-    if (a->output) SWD_TRY(output_check(a->output, err), err);
-    if (a->init && !path_exists(a->init))
-        return SWD_FAIL(err, SWD_ERR_FILE, "init %s: no such file", a->init);
+    if (a->output) SWD_TRY(output_check(a->output, n_images, err), err);
+    if (a->init && (!path_exists(a->init) || path_is_dir(a->init)))
+        return SWD_FAIL(err, SWD_ERR_FILE, "init %s: %s", a->init,
+                        path_is_dir(a->init) ? "a folder; name a picture" : "no such file");
     if (a->save_scales && !path_is_dir(a->save_scales) && mkdir(a->save_scales, 0777) != 0)
         return SWD_FAIL(err, SWD_ERR_FILE, "save_scales %s: the folder cannot be made: %m",
                         a->save_scales);
+    if (a->save_scales && access(a->save_scales, W_OK) != 0)
+        return SWD_FAIL(err, SWD_ERR_FILE, "save_scales %s: the folder cannot be written to: %m",
+                        a->save_scales);
     return SWD_OK;
+}
+
+static swd_status open_latent_log(request *r, swd_err *err)
+{
+    const request_plan *plan = &r->plan;
+    SWD_TRY(latent_log_create(&r->latents, plan, r->params->save_latents, err), err);
+    return swd_malloc(&r->x0_host, (size_t)(r->latents.per_image[plan->n_steps - 1] * plan->batch),
+                      sizeof(float), "latents to save", err);
 }
 
 swd_status generate(swd_result **out, const swd_generate_params *params, pipeline *p, swd_err *err)
 {
     double started_s = clock_now_s();
-    request r = {.p = p, .params = params, .step_started_s = started_s};
+    request r = {.p = p,
+                 .params = params,
+                 .keep_pixels = out && !params->drop_pixels,
+                 .step_started_s = started_s};
     swd_status s;
     if (out) *out = NULL;
     SWD_TRY_GOTO(s, pipeline_read_configs(p, err), err, done);
     if (p->text_encoders) SWD_TRY_GOTO(s, pipeline_load_tokenizers(p, err), err, done);
     SWD_TRY_GOTO(s, plan_make(&r.plan, params, p, err), err, done);
-    SWD_TRY_GOTO(s, check_files(params, err), err, done);
+    SWD_TRY_GOTO(s, check_files(params, r.plan.n_images, err), err, done);
     SWD_TRY_GOTO(s, pick_seed(&r, err), err, done);
     SWD_TRY_GOTO(s, make_result(&r, err), err, done);
-    if (params->save_latents)
-        SWD_TRY_GOTO(s, latent_log_create(&r.latents, &r.plan, err), err, done);
+    if (params->save_latents) SWD_TRY_GOTO(s, open_latent_log(&r, err), err, done);
     int64_t numbers = (int64_t)r.plan.channels * r.plan.latent_height * r.plan.latent_width;
     SWD_TRY_GOTO(s,
                  noise_create(&r.noise, params->rng == SWD_RNG_TORCH, r.plan.batch, numbers, err),
@@ -173,7 +188,8 @@ swd_status generate(swd_result **out, const swd_generate_params *params, pipelin
     }
 done:
     noise_destroy(&r.noise);
-    latent_log_free(&r.latents);
+    latent_log_close(&r.latents);
+    free(r.x0_host);
     if (r.result) {
         swd_result *unused = &r.result->pub;
         result_free(&unused);

@@ -102,6 +102,7 @@ static swd_status decode_all(const char *image_file, const st_tensor *t, const c
     size_t numbers = (size_t)(t->numel / n), peak = 0;
     float *latents = NULL;
     uint8_t *rgb = NULL;
+    SWD_TRY(output_check(image_file, n, err), err);
     swd_status s = swd_malloc(&latents, numbers, sizeof(float), "latents", err);
     if (s == SWD_OK) s = swd_malloc(&rgb, (size_t)width * (size_t)height, 3, "a picture", err);
     if (s == SWD_OK) s = decode(rgb, latents, p, t->shape[2], t->shape[3], true, &peak, err);
@@ -129,7 +130,7 @@ swd_status parts_decode_file(const char *image_file, const char *latents_file, p
                              swd_err *err)
 {
     safetensors *file = NULL;
-    SWD_TRY(output_check(image_file, err), err);
+    SWD_TRY(output_check(image_file, 0, err), err);
     SWD_TRY(pipeline_load_decoder(p, err), err);
     SWD_TRY(safetensors_open(&file, latents_file, "latents", err), err);
     swd_status s = decode_all(image_file, safetensors_find(file, "latents"), latents_file, p, err);

@@ -212,10 +212,11 @@ static swd_status after_step(void *user, int k, swd_tensor x0)
         double before = r->result->steps[k].ms;
         lap(&r->result->steps[k].ms, &r->step_started_s);
         r->result->pub.denoise_ms += r->result->steps[k].ms - before;
-        if (r->params->save_latents)
-            RUN(ex->backend->download(ex->backend,
-                                      r->latents.data[k] + r->first * r->latents.per_image[k], x0,
-                                      ex->stream, ex->err));
+        if (r->x0_host) {
+            RUN(ex->backend->download(ex->backend, r->x0_host, x0, ex->stream, ex->err));
+            RUN(ex->backend->synchronize(ex->backend, ex->stream, ex->err));
+            RUN(latent_log_put(&r->latents, k, r->first, r->n, r->x0_host, ex->err));
+        }
     }
     if (!r->params->save_scales && !(r->p->progress && r->p->want_x0)) return SWD_OK;
     for (int b = 0; b < r->n; b++) RUN(show_scale(r, k, b, x0, ex));
@@ -248,6 +249,12 @@ swd_status request_denoise(request *r, swd_exec *ex)
 
 /* ---- pictures ---- */
 
+static void drop_pixels(swd_image *o)
+{
+    free((void *)(uintptr_t)o->rgb);
+    o->rgb = NULL;
+}
+
 static swd_status keep_and_write(request *r, int image, uint8_t *rgb, swd_exec *ex)
 {
     const swd_generate_params *a = r->params;
@@ -259,7 +266,10 @@ static swd_status keep_and_write(request *r, int image, uint8_t *rgb, swd_exec *
                      .prompt = prompt,
                      .seed = r->seed + (uint64_t)image};
     r->result->pub.n_images = image + 1; /* from here on the result owns rgb */
-    if (!a->output) return SWD_OK;
+    if (!a->output) {
+        if (!r->keep_pixels) drop_pixels(o);
+        return SWD_OK;
+    }
     RUN(request_progress(r, SWD_STAGE_WRITE, image + 1, r->plan.n_images));
     double started_s = clock_now_s();
     char *path = NULL, *comment = NULL;
@@ -268,6 +278,7 @@ static swd_status keep_and_write(request *r, int image, uint8_t *rgb, swd_exec *
     RUN(output_comment(&comment, a->prompts[prompt], o->seed, &r->plan, r->p->dir, ex->err));
     swd_status s = output_write(path, rgb, o->width, o->height, comment, ex->err);
     free(comment);
+    if (!r->keep_pixels) drop_pixels(o);
     lap(&r->result->pub.write_ms, &started_s);
     return s;
 }

@@ -12,6 +12,8 @@ typedef struct request {
     uint64_t seed;
     noise_source *noise;
     latent_log latents;    /* empty unless they are to be saved */
+    float *x0_host;        /* one batch of the largest x0, for them; else NULL */
+    bool keep_pixels;      /* in the result; else they go once they are written */
     struct result *result; /* grows image by image */
     swd_exec *ex;
     int first, n; /* images of the batch at work */
