@@ -7,6 +7,8 @@
 // and o / l at the end: one fma and one ex2 a score. p goes from the accumulators of the first product straight to the A
 // fragments of the second (the two layouts agree). Masks exist in the last tile of each stream only; bias, the causal mask and
 // scale <= 0 have a variant of their own, GENERAL, which scales s before the maximum.
+//
+// hot: flash
 #include "attention.cuh"
 #include "device.cuh"
 

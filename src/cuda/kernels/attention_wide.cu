@@ -6,6 +6,8 @@
 // only a part of the scores; the two warps of a row block exchange their parts through shared memory and add them, both the same two
 // numbers, so that both go on with the same scores and no p has to be exchanged. Keys and values have a buffer of 32 rows each:
 // values arrive while the scores are formed, the next keys while the outputs are.
+//
+// hot: wide
 #include "attention.cuh"
 
 using namespace attention;

@@ -7,6 +7,8 @@
 // banks, so the eight rows that ldmatrix reads at one chunk, and the two rows that eight lanes of cp.async write, touch each
 // bank once. The rows of w are moreover permuted within groups of 32 (w_row) such that a thread's accumulators are 8
 // neighbouring columns of y: results leave in 16-byte pieces without another trip through shared memory.
+//
+// hot: gemm_tiles
 #include "gemm.cuh"
 #include "device.cuh"
 
