@@ -2,7 +2,7 @@
 // What launchers ask about the current device before they choose a kernel.
 #ifndef SWD_CUDA_KERNELS_DEVICE_CUH
 #define SWD_CUDA_KERNELS_DEVICE_CUH
-#include <cuda_runtime.h>
+#include "dev.cuh"
 
 static inline int multiprocessors()
 {
