@@ -38,28 +38,6 @@ static double cpu_now(void *ctx)
 
 static const bench_clock clock_default = {wall_now, cpu_now, NULL};
 
-/* ---- statistics ---- */
-
-static int ascending(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double quantile(const double *sorted, int n, double q)
-{
-    double at = q * (n - 1);
-    int i = (int)at;
-    return i + 1 < n ? sorted[i] + (at - i) * (sorted[i + 1] - sorted[i]) : sorted[n - 1];
-}
-
-bench_stats bench_statistics(double *samples, int n)
-{
-    qsort(samples, (size_t)n, sizeof *samples, ascending);
-    return (bench_stats){n, quantile(samples, n, 0.5), quantile(samples, n, 0.1),
-                         quantile(samples, n, 0.9), samples[0]};
-}
-
 int bench_rotation(size_t bytes, int max)
 {
     size_t cache = machine_last_cache_bytes(), n = bytes ? ROTATION_CACHES * cache / bytes + 1 : 2;

@@ -9,6 +9,7 @@
 #ifndef SWD_BENCH_HARNESS_H
 #define SWD_BENCH_HARNESS_H
 #include "base/status.h"
+#include "statistics.h"
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -42,11 +43,6 @@ typedef struct bench_case {
     double flop, bytes;              /* work of one run; 0: no rate */
     double peak_flop_s, peak_byte_s; /* measured in this run, for the share; 0: no share */
 } bench_case;
-
-typedef struct bench_stats {
-    int runs;
-    double median, p10, p90, min;
-} bench_stats;
 
 typedef struct bench_result {
     bool measured;                /* false: --filter left it out, all else is 0 */
@@ -95,8 +91,6 @@ void bench_value(bench *b, const char *name, const char *key, double value);
 
 /* ---- parts, for tests and for programs with loops of their own ---- */
 
-/* Sorts samples [n], n >= 1. Quantiles between two samples are interpolated linearly. */
-bench_stats bench_statistics(double *samples, int n);
 /* How many sets of `bytes` overflow the last cache twice over: buffers to rotate; at least 2, at most max. */
 int bench_rotation(size_t bytes, int max);
 #endif

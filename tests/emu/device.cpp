@@ -179,6 +179,13 @@ cudaError_t cudaDeviceGetStreamPriorityRange(int *least, int *greatest)
     return ret(broken());
 }
 
+cudaError_t cudaDeviceGetPCIBusId(char *bus, int n, int device)
+{
+    if (device != 0) return ret(cudaErrorInvalidDevice);
+    snprintf(bus, static_cast<size_t>(n), "0000:00:00.0");
+    return ret(broken());
+}
+
 cudaError_t cudaDeviceGetAttribute(int *v, cudaDeviceAttr a, int device)
 {
     if (device != 0) return ret(cudaErrorInvalidDevice);
@@ -222,6 +229,16 @@ cudaError_t cudaDeviceGetAttribute(int *v, cudaDeviceAttr a, int device)
         break;
     case cudaDevAttrL2CacheSize:
         *v = 4 << 20;
+        break;
+    case cudaDevAttrClockRate:
+    case cudaDevAttrMemoryClockRate:
+        *v = 1000000; // kHz
+        break;
+    case cudaDevAttrGlobalMemoryBusWidth:
+        *v = 64;
+        break;
+    case cudaDevAttrEccEnabled:
+        *v = 0;
         break;
     default:
         fail("cudaDeviceGetAttribute(%d): not known to the emulator", static_cast<int>(a));

@@ -1,50 +1,85 @@
 // SPDX-License-Identifier: MIT
-// gpu_check [device]: what the CUDA backend is built on, on a real device: dev.cuh's wrappers against the emulator's words.
-// Exits with 77 where there is no device.
+// gpu_check: is the CUDA backend right on the GPU of this machine? See --help and docs/gpu-check.md.
 #include "backend_cuda.h"
-#include "wrappers.h"
+#include "checks.h"
+#include "device.h"
+#include "options.h"
+#include "report.h"
 #include <stdio.h>
-#include <stdlib.h>
 
-enum { SKIPPED = 77 };
+enum { FAILED = 1, USAGE = 2, SKIPPED = 77 };
 
-static swd_status check_wrappers(swd_backend *b, int *n_off, swd_err *err)
+#ifdef GPU_CHECK_EMULATED
+static const bool emulated = true;
+#else
+static const bool emulated = false;
+#endif
+
+static void run_parts(report *r, const options *o, const device *d, swd_backend *b)
 {
-    static uint32_t words[WRAPPER_WORDS];
-    int major, minor, device = cuda_of(b)->device;
-    SWD_CUDA(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), err);
-    SWD_CUDA(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device), err);
-    bool e4m3 = major * 10 + minor >= 89;
-    uint32_t *out;
-    SWD_CUDA(cudaMalloc((void **)&out, sizeof words), err);
-    swd_status st = cuda_status(wrappers_run(out, e4m3, cuda_stream(b, NULL)), "wrappers_run", err);
-    if (st == SWD_OK) st = b->download(b, words, tensor1(out, SWD_I32, WRAPPER_WORDS), NULL, err);
-    if (st == SWD_OK) st = b->synchronize(b, NULL, err);
-    (void)cudaFree(out);
-    if (st == SWD_OK) *n_off = wrappers_compare(words, e4m3);
+    if (o->wrappers) check_wrappers(r, o, b, d->major * 10 + d->minor >= 89);
+    if (o->ops) check_ops(r, o, b);
+}
+
+static swd_status on_device(report *r, const options *o, swd_err *err)
+{
+    device d;
+    swd_backend *b;
+    SWD_TRY(device_open(&d, o->device, err), err);
+    swd_status st = backend_cuda_create(&b, o->device, err);
+    if (st == SWD_OK) {
+        printf("gpu_check: %s%s\n", b->device, emulated ? ": times mean nothing" : "");
+        device_report(&d, r);
+        if (emulated) report_fact(r, "emulated", "times mean nothing");
+        run_parts(r, o, &d, b);
+        backend_destroy(&b);
+    }
+    device_close(&d);
     return st;
+}
+
+// The exit status; the report is written even where something failed.
+static int finish(const report *r, const options *o, swd_status st, swd_err *err)
+{
+    if (st == SWD_OK && o->out) st = report_write(r, o->out, err);
+    if (st != SWD_OK) {
+        fprintf(stderr, "gpu_check: error: %s\n", err->message);
+        return FAILED;
+    }
+    if (report_checks(r) + report_results(r) == 0) {
+        fprintf(stderr, "gpu_check: error: nothing passes the filter\n");
+        return USAGE;
+    }
+    int failures = report_failures(r);
+    if (o->out) printf("gpu_check: the report is in %s\n", o->out);
+    if (failures)
+        printf("gpu_check: %d of %d checks failed\n", failures, report_checks(r));
+    else
+        puts("gpu_check: all is well");
+    return failures ? FAILED : 0;
 }
 
 int main(int argc, char **argv)
 {
+    options o;
     swd_err err = {0};
-    swd_backend *b;
-    int n = 0, n_off = 0;
-    if (cudaGetDeviceCount(&n) != cudaSuccess || n == 0) {
-        printf("gpu_check: no CUDA device here (%s): nothing was checked\n",
-               cudaGetErrorString(cudaGetLastError()));
+    report *r;
+    char why[128];
+    parsed p = options_parse(&o, argc, argv, emulated);
+    if (p != PARSED) return p == PARSED_HELP ? 0 : USAGE;
+    int n = device_count(why, sizeof why);
+    if (n == 0) {
+        printf("gpu_check: no CUDA device here (%s): nothing was checked\n", why);
         return SKIPPED;
     }
-    swd_status st = backend_cuda_create(&b, argc > 1 ? atoi(argv[1]) : 0, &err);
-    if (st == SWD_OK) {
-        printf("gpu_check: %s\n", b->device);
-        st = check_wrappers(b, &n_off, &err);
-        backend_destroy(&b);
+    if (o.device >= n) {
+        fprintf(stderr, "gpu_check: error: device %d: there %s %d\n", o.device,
+                n == 1 ? "is" : "are", n);
+        return USAGE;
     }
-    if (st != SWD_OK) {
-        fprintf(stderr, "gpu_check: %s\n", err.message);
-        return 1;
-    }
-    printf("gpu_check: %s\n", n_off ? "some wrappers are off" : "every wrapper of dev.cuh agrees");
-    return n_off != 0;
+    swd_status st = report_open(&r, emulated, &err);
+    if (st == SWD_OK) st = on_device(r, &o, &err);
+    int status = finish(r, &o, st, &err);
+    report_close(&r);
+    return status;
 }

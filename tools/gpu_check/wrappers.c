@@ -25,7 +25,7 @@ static bool agrees(uint32_t got, uint32_t want, enum wrapper_kind kind, double t
     return fabs(g - w) <= tolerance * fmax(1.0, fabs(w)); // false for NaN
 }
 
-int wrappers_compare(const uint32_t *words, bool e4m3)
+void wrappers_compare(const uint32_t *words, bool e4m3, wrappers_tell *tell, void *ctx)
 {
     static const struct {
         const char *name;
@@ -37,7 +37,7 @@ int wrappers_compare(const uint32_t *words, bool e4m3)
         WRAPPERS(X)
 #undef X
     };
-    int n_off = 0;
+    char message[160];
     for (size_t i = 0; i < sizeof wrappers / sizeof *wrappers; i++) {
         int off = 0, where = 0;
         if (wrappers[i].kind == WRAPPER_E4M3 && !e4m3) continue;
@@ -48,12 +48,11 @@ int wrappers_compare(const uint32_t *words, bool e4m3)
             off++;
             where = j;
         }
-        if (!off) continue;
         int k = wrappers[i].first + where;
-        printf("%s: %d of %d words are off, the first at %d: %08x (%.9g), expected %08x (%.9g)\n",
-               wrappers[i].name, off, wrappers[i].words, where, words[k], as_float(words[k]),
-               wrappers_expected[k], as_float(wrappers_expected[k]));
-        n_off++;
+        snprintf(message, sizeof message,
+                 "%d of %d words are off, the first at %d: %08x (%.9g), expected %08x (%.9g)", off,
+                 wrappers[i].words, where, words[k], as_float(words[k]), wrappers_expected[k],
+                 as_float(wrappers_expected[k]));
+        tell(ctx, wrappers[i].name, off ? message : NULL);
     }
-    return n_off;
 }

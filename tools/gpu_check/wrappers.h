@@ -63,8 +63,9 @@ extern "C" {
 #endif
 /* Queues everything; out: device memory, WRAPPER_WORDS words. e4m3: run that one, too. */
 cudaError_t wrappers_run(uint32_t *out, bool e4m3, cudaStream_t s);
-/* Compares (words in host memory) and prints a line for each wrapper that is off. Returns how many are. */
-int wrappers_compare(const uint32_t *words, bool e4m3);
+/* Compares (words in host memory) and tells of each wrapper: message says where it is off, or is NULL. */
+typedef void wrappers_tell(void *ctx, const char *name, const char *message);
+void wrappers_compare(const uint32_t *words, bool e4m3, wrappers_tell *tell, void *ctx);
 #ifdef __cplusplus
 }
 #endif

@@ -67,13 +67,6 @@ static void cpu_destroy(swd_backend *b)
     free(b);
 }
 
-void backend_destroy(swd_backend **b)
-{
-    if (!*b) return;
-    (*b)->destroy(*b);
-    *b = NULL;
-}
-
 // The unit that multiplies bf16 faster than float32; NULL: none.
 static const char *bf16_unit(void)
 {
