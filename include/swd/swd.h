@@ -61,6 +61,10 @@ SWD_API const char *swd_message(const swd_context *ctx);
 /* Where that failure came from, innermost first: frame i as "file:line function", NULL beyond the last; valid until the next call. */
 SWD_API const char *swd_message_frame(swd_context *ctx, int i);
 
+/* What was decided for the caller about the device and is worth saying: with "auto", why it is not a GPU; "" if nothing. The result of
+ * swd_generate has it in its note. Valid until the context is closed. */
+SWD_API const char *swd_note(const swd_context *ctx);
+
 /* ---- a model ---- */
 
 typedef enum swd_precision {
@@ -77,9 +81,10 @@ typedef struct swd_lora {
 
 typedef struct swd_open_params {
     size_t size;
-    const char *model;  /* a diffusers folder; NULL: the bundled model (swd_default_model) */
-    const char *device; /* "auto" (default), "cpu", "cuda", "cuda:1" */
-    int threads;        /* 0 (default): all that the process may use */
+    const char *model; /* a diffusers folder; NULL: the bundled model (swd_default_model) */
+    const char *
+        device; /* "cpu", "cuda" (the first GPU), "cuda:1"; "auto" (default): a GPU where there is one that can be used, else the CPU */
+    int threads; /* 0 (default): all that the process may use */
     swd_precision
         precision; /* arithmetic of the networks; AUTO: the fastest that the device does natively */
     const swd_lora *loras; /* merged in this order */
@@ -277,7 +282,7 @@ typedef struct swd_info {
     int latent_channels, vae_factor;
     int n_components;
     swd_component components[16];
-    char device[192];
+    char device[208];
     char precision[8];
 } swd_info;
 

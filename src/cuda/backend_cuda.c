@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The CUDA backend: device memory, one stream of its own, copies; the slots are filled by the ops_*.c of this folder.
+// The CUDA backend: one stream of its own, copies, and the ends of a device's use; the slots are filled by the ops_*.c of this folder.
 #include "backend_cuda.h"
 #include <assert.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 swd_status cuda_status(cudaError_t e, const char *what, swd_err *err)
@@ -32,19 +31,26 @@ k_view cuda_view(swd_tensor t)
 
 static void *cuda_alloc(swd_backend *b, size_t bytes)
 {
-    (void)b;
-    void *p = NULL;
-    if (cudaMalloc(&p, bytes ? bytes : 1) != cudaSuccess) {
-        (void)cudaGetLastError();
-        return NULL;
-    }
-    return p;
+    return cuda_account_alloc(&cuda_of(b)->account, bytes);
 }
 
 static void cuda_release(swd_backend *b, void *p)
 {
-    (void)b;
-    (void)cudaFree(p);
+    cuda_account_release(&cuda_of(b)->account, p);
+}
+
+static swd_status cuda_memory(swd_backend *b, swd_memory *out, swd_err *err)
+{
+    const cuda_account *a = &cuda_of(b)->account;
+    *out = (swd_memory){.held = a->held, .peak = a->peak};
+    SWD_CUDA(cudaMemGetInfo(&out->free, &out->total), err);
+    return SWD_OK;
+}
+
+static swd_status cuda_bind(swd_backend *b, swd_err *err)
+{
+    SWD_CUDA(cudaSetDevice(cuda_of(b)->device.index), err);
+    return SWD_OK;
 }
 
 static swd_status cuda_upload(swd_backend *b, swd_tensor dst, const void *src, swd_stream *s,
@@ -52,10 +58,8 @@ static swd_status cuda_upload(swd_backend *b, swd_tensor dst, const void *src, s
 {
     if (!tensor_contiguous(dst))
         return SWD_FAIL(err, SWD_ERR_ARGUMENT, "an upload goes to a contiguous tensor");
-    SWD_CUDA(cudaMemcpyAsync(dst.data, src, tensor_bytes(dst), cudaMemcpyHostToDevice,
-                             cuda_stream(b, s)),
-             err);
-    return SWD_OK;
+    return cuda_staging_copy(&cuda_of(b)->staging, dst.data, src, tensor_bytes(dst),
+                             cuda_stream(b, s), err);
 }
 
 static swd_status cuda_download(swd_backend *b, void *dst, swd_tensor src, swd_stream *s,
@@ -69,15 +73,16 @@ static swd_status cuda_download(swd_backend *b, void *dst, swd_tensor src, swd_s
     return SWD_OK;
 }
 
-// Also where a kernel's complaint about a token id is heard: nothing that came after it is worth keeping.
+// Also where a kernel's complaint about a token id is heard: nothing that came after it is worth keeping. Whatever fails, the stream is
+// empty afterwards: the caller frees what a download writes to.
 static swd_status cuda_synchronize(swd_backend *b, swd_stream *s, swd_err *err)
 {
     cuda_state *state = cuda_of(b);
     cudaStream_t stream = cuda_stream(b, s);
-    SWD_CUDA(cudaMemcpyAsync(state->bad_id_seen, state->bad_id, sizeof *state->bad_id,
-                             cudaMemcpyDeviceToHost, stream),
-             err);
+    cudaError_t asked = cudaMemcpyAsync(state->bad_id_seen, state->bad_id, sizeof *state->bad_id,
+                                        cudaMemcpyDeviceToHost, stream);
     SWD_CUDA(cudaStreamSynchronize(stream), err);
+    SWD_TRY(cuda_status(asked, "cudaMemcpyAsync", err), err);
     int seen = *state->bad_id_seen;
     if (seen == 0) return SWD_OK;
     SWD_CUDA(cudaMemsetAsync(state->bad_id, 0, sizeof *state->bad_id, stream), err);
@@ -94,44 +99,28 @@ static void cuda_destroy(swd_backend *b)
 {
     cuda_state *s = b->state;
     if (s) {
+        if (s->stream) (void)cudaStreamSynchronize(s->stream);
+        cuda_staging_close(&s->staging);
         if (s->stream) (void)cudaStreamDestroy(s->stream);
         (void)cudaFree(s->bad_id);
         (void)cudaFreeHost(s->bad_id_seen);
+        cuda_account_close(&s->account);
     }
     free(s);
     free(b);
 }
 
-static swd_status device_open(swd_backend *b, int device, swd_err *err)
+static swd_status open_device(swd_backend *b, int device, swd_err *err)
 {
-    int n = 0;
-    cudaError_t e = cudaGetDeviceCount(&n);
-    if (e == cudaErrorInsufficientDriver || e == cudaErrorNoDevice ||
-        (e == cudaSuccess && n == 0)) {
-        (void)cudaGetLastError();
-        return SWD_FAIL(err, SWD_ERR_DEVICE, "no CUDA device: no NVIDIA GPU, or no driver for it");
-    }
-    SWD_CUDA(e, err);
-    if (device < 0 || device >= n)
-        return SWD_FAIL(err, SWD_ERR_DEVICE, "CUDA device %d: there %s %d", device,
-                        n == 1 ? "is" : "are", n);
-    SWD_CUDA(cudaSetDevice(device), err);
-    struct cudaDeviceProp prop;
-    SWD_CUDA(cudaGetDeviceProperties(&prop, device), err);
-    if (prop.major < 8)
-        return SWD_FAIL(err, SWD_ERR_DEVICE,
-                        "CUDA device %d, %s: compute capability %d.%d, 8.0 is needed", device,
-                        prop.name, prop.major, prop.minor);
-    snprintf(b->device, sizeof b->device, "%.80s, sm_%d%d, %d SMs, %zu MiB", prop.name, prop.major,
-             prop.minor, prop.multiProcessorCount, prop.totalGlobalMem >> 20);
     cuda_state *s = cuda_of(b);
-    s->device = device;
-    s->sm_count = prop.multiProcessorCount;
+    SWD_TRY(cuda_device_open(&s->device, device, err), err);
+    cuda_device_describe(&s->device, b->device, sizeof b->device);
     SWD_CUDA(cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking), err);
     SWD_CUDA(cudaMalloc((void **)&s->bad_id, sizeof *s->bad_id), err);
     SWD_CUDA(cudaHostAlloc((void **)&s->bad_id_seen, sizeof *s->bad_id_seen, cudaHostAllocDefault),
              err);
     SWD_CUDA(cudaMemsetAsync(s->bad_id, 0, sizeof *s->bad_id, s->stream), err);
+    SWD_TRY(cuda_staging_open(&s->staging, err), err);
     SWD_CUDA(cudaStreamSynchronize(s->stream), err);
     return SWD_OK;
 }
@@ -142,7 +131,7 @@ swd_status backend_cuda_create(swd_backend **out, int device, swd_err *err)
     swd_backend *b = calloc(1, sizeof *b);
     if (!b) return SWD_FAIL(err, SWD_ERR_MEMORY, "no memory for the CUDA backend");
     b->name = "cuda";
-    b->native_bf16 = true;
+    b->has_bf16 = b->native_bf16 = true;
     b->destroy = cuda_destroy;
     b->alloc = cuda_alloc;
     b->release = cuda_release;
@@ -150,6 +139,8 @@ swd_status backend_cuda_create(swd_backend **out, int device, swd_err *err)
     b->download = cuda_download;
     b->synchronize = cuda_synchronize;
     b->weight_bytes = cuda_weight_bytes;
+    b->bind = cuda_bind;
+    b->memory = cuda_memory;
     cuda_conv_slots(b);
     cuda_elementwise_slots(&b->ops);
     cuda_group_norm_slots(&b->ops);
@@ -160,7 +151,7 @@ swd_status backend_cuda_create(swd_backend **out, int device, swd_err *err)
     cuda_text_slots(&b->ops);
     cuda_attention_slots(&b->ops);
     b->state = calloc(1, sizeof(cuda_state));
-    swd_status st = b->state ? device_open(b, device, err)
+    swd_status st = b->state ? open_device(b, device, err)
                              : SWD_FAIL(err, SWD_ERR_MEMORY, "no memory for the CUDA backend");
     if (st != SWD_OK) {
         backend_destroy(&b);

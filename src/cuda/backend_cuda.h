@@ -4,17 +4,21 @@
 #ifndef SWD_CUDA_BACKEND_CUDA_H
 #define SWD_CUDA_BACKEND_CUDA_H
 #include "backend/backend.h"
+#include "device.h"
 #include "kernels/kernels.h"
+#include "device_memory.h"
 #include <cuda_runtime_api.h>
 
-/* A backend on this device (0 is the first). On failure *out is NULL; SWD_ERR_DEVICE where there is none. One thread at a time. */
+/* A backend on this device (0 is the first). On failure *out is NULL; SWD_ERR_DEVICE where there is none. One thread at a time.
+ * Host code finds it through backend/devices.h. */
 swd_status backend_cuda_create(swd_backend **out, int device, swd_err *err);
 
 typedef struct cuda_state {
-    int device;
+    cuda_device device;
     cudaStream_t stream; /* what a NULL swd_stream means; ordered with no other stream */
     size_t weight_bytes; /* of packed weights, kept by the adapters that pack them */
-    int sm_count;
+    cuda_account account;
+    cuda_staging staging;
     int *bad_id,
         *bad_id_seen; /* device, pinned host: 1 + the position of a token id outside its table, 0: none */
 } cuda_state;

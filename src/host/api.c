@@ -18,11 +18,12 @@ struct swd_context {
     int32_t tokens[3][SWD_TOKENS_MAX];
 };
 
-/* Entry of a call: the last message is gone; without a context there is nobody to tell. */
+/* Entry of a call: the last message is gone, the device is the thread's; without a context there is nobody to tell. */
 #define ENTER(ctx)                                                                                 \
     do {                                                                                           \
         if (!(ctx)) return SWD_ERR_ARGUMENT;                                                       \
         swd_err_clear(&(ctx)->err);                                                                \
+        SWD_TRY(pipeline_bind(&(ctx)->p, &(ctx)->err), &(ctx)->err);                               \
     } while (0)
 
 /* Params of a program built against an older header are shorter: what they lack keeps its default. */
@@ -68,6 +69,11 @@ const char *swd_message_frame(swd_context *ctx, int i)
     const struct swd_err_site *f = &ctx->err.frame[i];
     snprintf(ctx->frame, sizeof(ctx->frame), "%s:%d %s", f->file, f->line, f->func);
     return ctx->frame;
+}
+
+const char *swd_note(const swd_context *ctx)
+{
+    return ctx ? ctx->p.device_note : "";
 }
 
 void swd_open_params_default(swd_open_params *params)

@@ -57,7 +57,7 @@ expect 1 "flux-4" generate x --preset flux-4
 expect 1 "no such folder" generate x -m /nowhere
 expect 1 "no such file" generate x --init /nowhere.png
 expect 1 "no such file" generate x --lora /nowhere
-expect 1 "cuda" generate x --device cuda:1
+expect 1 "cuda" generate x --device cuda:999
 expect 2 "cudax" generate x --device cudax
 expect 2 "--size" generate x --size "32x 32"
 expect 2 "--size" generate x --size +32x32
@@ -146,7 +146,7 @@ expect 0 "" presets
 grep -q "sd3.5-medium-6" out.txt && grep -q ".945387" out.txt || bad "presets: $(cat out.txt)"
 
 # a standard output that cannot be written is an error of every command, and closed streams are no files
-for c in help --version presets info "presets --json" "tokenize x" "generate --help"; do
+for c in help --version presets "info --device cpu" "presets --json" "tokenize x" "generate --help"; do
     "$swd" $c >/dev/full 2>err.txt && bad "swd $c to a full disk passes"
     [ "$(wc -l <err.txt)" = 1 ] && grep -q "^swd: error: standard output" err.txt || bad "swd $c: $(cat err.txt)"
 done

@@ -16,11 +16,13 @@ enum {
     SM_THREADS = 1536,
     SM_BLOCKS = 16,
     CAPABILITY_MAJOR = 8,
-    CAPABILITY_MINOR = 6
+    CAPABILITY_MINOR = 6,
+    CLOCK_KHZ = 1000000
 };
 
 static thread_local cudaError_t last = cudaSuccess;
 static cudaError_t stays = cudaSuccess;
+static int driver = CUDART_VERSION;
 static std::map<const void *, size_t> &smem_of = *new std::map<const void *, size_t>; // granted
 static thread_local const char *next_name;
 
@@ -84,6 +86,13 @@ void emu_break_device(cudaError_t e)
     stays = e;
 }
 
+void emu_set_driver(int version)
+{
+    Lock lock(runtime_lock);
+    driver = version;
+    stays = version < CUDART_VERSION ? cudaErrorInsufficientDriver : cudaSuccess;
+}
+
 cudaError_t cudaGetLastError(void)
 {
     cudaError_t e = stays ? stays : last;
@@ -110,6 +119,8 @@ const char *cudaGetErrorName(cudaError_t e)
         NAME(cudaErrorInvalidDevice)
         NAME(cudaErrorInvalidResourceHandle)
         NAME(cudaErrorNotReady)
+        NAME(cudaErrorNoDevice)
+        NAME(cudaErrorInsufficientDriver)
         NAME(cudaErrorNotSupported)
         NAME(cudaErrorIllegalAddress)
         NAME(cudaErrorIllegalState)
@@ -157,8 +168,8 @@ cudaError_t cudaGetDevice(int *device)
 
 cudaError_t cudaDriverGetVersion(int *version)
 {
-    *version = CUDART_VERSION;
-    return ret(broken());
+    *version = driver;
+    return cudaSuccess;
 }
 
 cudaError_t cudaRuntimeGetVersion(int *version)
@@ -223,16 +234,16 @@ cudaError_t cudaDeviceGetAttribute(int *v, cudaDeviceAttr a, int device)
     case cudaDevAttrMaxBlocksPerMultiprocessor:
         *v = SM_BLOCKS;
         break;
+    case cudaDevAttrClockRate:
+    case cudaDevAttrMemoryClockRate:
+        *v = CLOCK_KHZ;
+        break;
     case cudaDevAttrMemoryPoolsSupported:
     case cudaDevAttrUnifiedAddressing:
         *v = 1;
         break;
     case cudaDevAttrL2CacheSize:
         *v = 4 << 20;
-        break;
-    case cudaDevAttrClockRate:
-    case cudaDevAttrMemoryClockRate:
-        *v = 1000000; // kHz
         break;
     case cudaDevAttrGlobalMemoryBusWidth:
         *v = 64;

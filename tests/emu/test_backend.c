@@ -54,7 +54,7 @@ Test(backend, no_such_device)
 {
     cr_assert_eq(backend_cuda_create(&backend, 1, &error), SWD_ERR_DEVICE);
     cr_assert_null(backend);
-    cr_assert_str_eq(error.message, "CUDA device 1: there is 1");
+    cr_assert_str_eq(error.message, "device cuda:1 is not there; the only one is cuda:0");
 }
 
 Test(backend, more_than_there_is, .init = setup, .fini = teardown)

@@ -81,7 +81,7 @@ static json_t *result_json(const swd_result *r, const char *const *prompts)
 
 static int report(const options *o, const swd_result *r)
 {
-    if (r->note[0]) fprintf(stderr, "swd: note: %s\n", r->note);
+    print_note(r->note);
     if (o->generate.random_seed) fprintf(stderr, "swd: seed %llu\n", (unsigned long long)r->seed);
     if (o->json) return json_print(result_json(r, o->generate.prompts), false);
     for (int i = 0; i < r->n_images; i++) printf("%s\n", r->images[i].file);

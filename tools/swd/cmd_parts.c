@@ -72,6 +72,7 @@ static int one_file(const options *o, file_fn fn, const char *usage)
     swd_status s = swd_open(&ctx, &o->open);
     if (s == SWD_OK) s = fn(o->output, o->arguments[0], ctx);
     int status = s == SWD_OK ? EXIT_DONE : fail_with(s, ctx);
+    if (status == EXIT_DONE) print_note(swd_note(ctx));
     swd_close(&ctx);
     if (status == EXIT_DONE && o->json)
         return json_print(json_pack("{s:s}", "file", o->output), false);
@@ -203,6 +204,7 @@ int command_info(options *o)
     swd_status s = swd_open(&ctx, &o->open);
     if (s == SWD_OK) s = swd_get_info(f, ctx);
     int status = EXIT_DONE;
+    if (s == SWD_OK) print_note(swd_note(ctx));
     if (s != SWD_OK)
         status = fail_with(s, ctx);
     else if (o->json)

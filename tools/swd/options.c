@@ -27,6 +27,11 @@ void print_error(const char *fmt, ...)
     fputc('\n', stderr);
 }
 
+void print_note(const char *text)
+{
+    if (text[0]) fprintf(stderr, "swd: note: %s\n", text);
+}
+
 int fail_with(swd_status s, const swd_context *ctx)
 {
     print_error("%s", swd_message(ctx));

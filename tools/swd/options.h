@@ -38,6 +38,8 @@ void options_free(options *o);
 
 /* "swd: error: ..." on stderr. */
 void print_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* "swd: note: ..." on stderr, unless it is empty. */
+void print_note(const char *text);
 /* The context's message as an error line; the exit status that belongs to s. */
 int fail_with(swd_status s, const swd_context *ctx);
 #endif

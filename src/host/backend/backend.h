@@ -67,9 +67,14 @@ typedef struct swd_ops {
                             swd_stream *, swd_err *);
 } swd_ops;
 
+typedef struct swd_memory {
+    size_t held, peak;  /* bytes that this backend has, and had at most */
+    size_t free, total; /* of the device, other programs counted */
+} swd_memory;
+
 struct swd_backend {
     const char *name; /* "cpu", "cuda" */
-    char device[128]; /* for people: "AMD EPYC, 2 threads, avx512_bf16" */
+    char device[192]; /* for people: "AMD EPYC, 2 threads, avx512_bf16" */
     bool has_bf16;    /* products in bf16 are there at all */
     bool native_bf16; /* and run faster than float32 ones */
     swd_ops ops;
@@ -91,6 +96,10 @@ struct swd_backend {
                               swd_dtype compute, swd_err *);
     void (*conv_destroy)(swd_backend *, swd_conv **);
     size_t (*weight_bytes)(swd_backend *); /* held by all packed weights */
+    /* Makes the calling thread ready for the other calls; needed where it is not the one that made the backend, or has used another. */
+    swd_status (*bind)(swd_backend *, swd_err *);
+    /* Memory of a device; NULL: it is the host's, and nobody counts it. */
+    swd_status (*memory)(swd_backend *, swd_memory *, swd_err *);
     void (*destroy)(swd_backend *);
     void *state; /* the backend's own */
 };

@@ -72,6 +72,7 @@ swd_status pipeline_open(pipeline *p, const swd_open_params *params, swd_err *er
 
 void pipeline_close(pipeline *p)
 {
+    (void)pipeline_bind(p, NULL);
     for (int i = 0; i < 2; i++) {
         clip_text_destroy(&p->clip[i]);
         clip_bpe_close(&p->bpe[i]);
@@ -113,20 +114,17 @@ swd_status pipeline_check_family(const pipeline *p, swd_err *err)
 swd_status pipeline_load_backend(pipeline *p, swd_err *err)
 {
     if (p->backend) return SWD_OK;
-    const char *k = str_starts(p->device, "cuda") ? p->device + 4 : "x";
-    bool cuda = !*k || (k[0] == ':' && k[1] && !k[1 + strspn(k + 1, "0123456789")]);
-    if (cuda)
-        return SWD_FAIL(err, SWD_ERR_DEVICE, "device %s: this build has no CUDA backend; use cpu",
-                        p->device);
-    if (strcmp(p->device, "auto") != 0 && strcmp(p->device, "cpu") != 0)
-        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "device %s is not known; use auto, cpu or cuda[:K]",
-                        p->device);
-    SWD_TRY(backend_cpu_create(&p->backend, p->threads, err), err);
+    SWD_TRY(device_open(&p->backend, p->device_note, p->device, p->threads, err), err);
     bool bf16 = p->precision == SWD_PRECISION_BF16
                     ? p->backend->has_bf16
                     : p->precision == SWD_PRECISION_AUTO && p->backend->native_bf16;
     p->compute = bf16 ? SWD_BF16 : SWD_F32;
     return SWD_OK;
+}
+
+swd_status pipeline_bind(pipeline *p, swd_err *err)
+{
+    return p->backend ? p->backend->bind(p->backend, err) : SWD_OK;
 }
 
 /* dir/folder/file, freed by the caller. */

@@ -3,6 +3,7 @@
  * each network is loaded by the first call that needs it and stays. One thread at a time. */
 #ifndef SWD_PIPELINE_ASSEMBLE_H
 #define SWD_PIPELINE_ASSEMBLE_H
+#include "backend/devices.h"
 #include "backend/ops.h"
 #include "io/config.h"
 #include "model/clip_text.h"
@@ -33,7 +34,8 @@ typedef struct pipeline {
     config_model_index index;
     config_swd *swd; /* of the model; NULL: it has none */
 
-    swd_backend *backend; /* NULL until needed; so are the others */
+    swd_backend *backend;              /* NULL until needed; so are the others */
+    char device_note[DEVICE_NOTE_MAX]; /* why it is not the one that auto looked for; "" */
     swd_dtype compute;
     clip_bpe *bpe[2];
     t5_unigram *unigram;
@@ -62,6 +64,8 @@ swd_status pipeline_open(pipeline *p, const swd_open_params *params,
 void pipeline_close(pipeline *p);
 
 swd_status pipeline_load_backend(pipeline *p, swd_err *err);
+/* What every call begins with: the backend, if it is there, in the calling thread. */
+swd_status pipeline_bind(pipeline *p, swd_err *err);
 /* Those whose folder is there; the others stay NULL. */
 swd_status pipeline_load_tokenizers(pipeline *p, swd_err *err);
 /* The chosen encoders with their tokenizers, and the configs of all that are there. */

@@ -91,7 +91,7 @@ static swd_status make_result(request *r, swd_err *err)
         swd_calloc(&o->steps, (size_t)plan->n_steps, sizeof(*o->steps), "the list of steps", err),
         err);
     memcpy(o->preset, plan->preset, sizeof(o->preset));
-    memcpy(o->note, plan->note, sizeof(o->note));
+    memcpy(o->note, plan->note, sizeof(plan->note));
     o->pub = (swd_result){.size = sizeof(o->pub),
                           .images = o->images,
                           .preset = o->preset,
@@ -114,20 +114,24 @@ static swd_status make_result(request *r, swd_err *err)
     return SWD_OK;
 }
 
-/* A wish that the device cannot fulfil is not passed over in silence. */
-static void note_precision(result *o, const pipeline *p)
+static void add_note(result *o, const char *text)
 {
     size_t n = strlen(o->note);
+    if (text[0]) snprintf(o->note + n, sizeof(o->note) - n, "%s%s", n ? "; " : "", text);
+}
+
+/* A wish that the device cannot fulfil is not passed over in silence. */
+static void note_device(result *o, const pipeline *p)
+{
+    add_note(o, p->device_note);
     if (p->precision == SWD_PRECISION_BF16 && p->compute != SWD_BF16)
-        snprintf(o->note + n, sizeof(o->note) - n,
-                 "%sbf16 was asked for, but this processor has none: computed in float32",
-                 n ? "; " : "");
+        add_note(o, "bf16 was asked for, but this processor has none: computed in float32");
 }
 
 static void finish_result(request *r, double started_s)
 {
     result *o = r->result;
-    note_precision(o, r->p);
+    note_device(o, r->p);
     struct rusage usage;
     snprintf(o->device, sizeof(o->device), "%s: %s", r->p->backend->name, r->p->backend->device);
     o->pub.precision = r->p->compute == SWD_BF16 ? "bf16" : "f32";

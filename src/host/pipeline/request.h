@@ -33,7 +33,7 @@ typedef struct result {
     swd_result pub;
     swd_image *images;
     swd_step *steps;
-    char preset[CONFIG_NAME_MAX], device[192], note[256];
+    char preset[CONFIG_NAME_MAX], device[208], note[768];
 } result;
 
 swd_status request_allocate(request *r, swd_exec *ex);

@@ -59,6 +59,16 @@ static size_t cpu_weight_bytes(swd_backend *b)
     return cpu_of(b)->weight_bytes;
 }
 
+/* OpenMP keeps the number of threads for each thread that calls. */
+static swd_status cpu_bind(swd_backend *b, swd_err *err)
+{
+    (void)b, (void)err;
+#ifdef _OPENMP
+    omp_set_num_threads(cpu_of(b)->threads);
+#endif
+    return SWD_OK;
+}
+
 static void cpu_destroy(swd_backend *b)
 {
     cpu_state *s = b->state;
@@ -136,6 +146,7 @@ swd_status backend_cpu_create(swd_backend **out, int threads, swd_err *err)
     b->download = cpu_download;
     b->synchronize = cpu_synchronize;
     b->weight_bytes = cpu_weight_bytes;
+    b->bind = cpu_bind;
     cpu_norm_slots(&b->ops);
     cpu_elementwise_slots(&b->ops);
     cpu_layout_slots(&b->ops);

@@ -10,6 +10,8 @@ extern "C" {
 
 /* The device fails from now on, as after a fault in a kernel: every call returns e. cudaSuccess: it is whole again. */
 void emu_break_device(cudaError_t e);
+/* The newest CUDA that the driver knows, 0: there is no driver. Below the runtime's every call that needs one fails. */
+void emu_set_driver(int version);
 /* The n-th allocation of device or pinned memory from now on fails (1: the next), once; 0: none. */
 void emu_fail_allocation(int n);
 /* Device and pinned memory that is not freed, after everything queued has run. */

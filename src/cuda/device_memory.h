@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+/* Device memory with its account, and the way of host memory to the device. */
+#ifndef SWD_CUDA_DEVICE_MEMORY_H
+#define SWD_CUDA_DEVICE_MEMORY_H
+#include "base/status.h"
+#include <cuda_runtime_api.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+/* What was allocated and by how much it grew; zeroed at the start. */
+typedef struct cuda_account {
+    struct cuda_block {
+        void *p;
+        size_t bytes;
+    } * blocks;
+    size_t n, capacity;
+    size_t held, peak; /* bytes */
+} cuda_account;
+
+/* NULL where there is no memory left. */
+void *cuda_account_alloc(cuda_account *a, size_t bytes);
+void cuda_account_release(cuda_account *a, void *p); /* accepts NULL; waits for the device */
+void cuda_account_close(cuda_account *a);            /* everything is released */
+
+/* Two pinned buffers that take turns: while the device reads one the next bytes are copied (for a mapped file: read) into the other.
+ * Small pieces share a buffer. */
+enum { CUDA_STAGE_BYTES = 4 << 20 };
+typedef struct cuda_staging {
+    struct cuda_stage {
+        unsigned char *memory;
+        size_t used;
+        cudaStream_t stream; /* of the copies from it */
+        cudaEvent_t read;    /* behind the last of them, */
+        bool marked;         /* if it could be recorded */
+    } stage[2];
+    int at;
+} cuda_staging;
+
+/* Close it on failure too. */
+swd_status cuda_staging_open(cuda_staging *g, swd_err *err);
+/* dst in the order of stream; src is free again when this returns. */
+swd_status cuda_staging_copy(cuda_staging *g, void *dst, const void *src, size_t bytes,
+                             cudaStream_t stream, swd_err *err);
+void cuda_staging_close(cuda_staging *g); /* no copy is under way; accepts a zeroed one */
+#endif
