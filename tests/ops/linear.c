@@ -51,6 +51,7 @@ static const linear_case plain_cases[] = {
     {{"wide_output", MEDIUM, "ffff fbff bbbb"}, .b = 1, .n = 9, .in = 16, .out = 2100}, // over 2048 rows of a weight
     {{"many_rows", MEDIUM, "ffff bbbf fbff hbhb hfhf"}, .b = 3, .n = 300, .in = 24, .out = 40, .view = STRIDED}, // over 512 rows of x
     {{"long_sum", MEDIUM, "ffff fbff bbbb"}, .n = 33, .in = 6144, .out = 40},
+    {{"pieces", MEDIUM, "ffff bbbb bbbf"}, .b = 2, .n = 103, .in = 1600, .out = 24, .act = SWD_ACT_SILU}, // of columns and of rows, on AMX tiles
     {{"sd35m_modulation", REAL, "fbff bbbb"}, .n = 1, .in = 1536, .out = 9216, .act = SWD_ACT_NONE},
     {{"sd35m_text", REAL, "ffff fbff bbbb"}, .n = 333, .in = 1536, .out = 1536},
     {{"sd35m_qkv", REAL, "ffff fbff bbbb"}, .n = 1024, .in = 1536, .out = 4608},
@@ -73,6 +74,7 @@ static const linear_case residual_cases[] = {
     {{"zeros", SMALL, "fffff bbbbb"}, .b = 2, .n = 5, .in = 64, .out = 24, .fill = FILL_ZERO},
     {{"many_rows", MEDIUM, "fffff fbfff bbfbf bbbbb hbhbh hfhfh"}, .b = 2, .n = 300, .in = 64, .out = 32}, // samples end within a chunk
     {{"wide_output", MEDIUM, "fffff fbfff"}, .b = 2, .n = 9, .in = 64, .out = 2600},
+    {{"pieces", MEDIUM, "fffff bbfbf bbbbb"}, .b = 2, .n = 103, .in = 1600, .out = 24},
     {{"sd35m_out", REAL, "fffff fbfff bbfbf"}, .b = 1, .n = 1024, .in = 1536, .out = 1536},
     {{"sd35m_mlp_out", REAL, "fffff fbfff bbfbf"}, .b = 1, .n = 1024, .in = 6144, .out = 1536},
 };

@@ -1,17 +1,20 @@
 // SPDX-License-Identifier: MIT
 // y = act(x W^T + b), optionally y = residual + gate * that, over rows in chunks that stay in cache.
 // Packed in the compute dtype; a bf16 weight with float32 arithmetic stays plain bf16 and is widened in slices of its rows.
+// On AMX tiles the columns of a long weight are packed in pieces, and x as well: y = act(x0 W0^T + x1 W1^T + ... + b), so that the rows
+// of a piece stay in the second-level cache (bench/LOG.md).
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/dnn.h"
 #include "backend/cpu/simd.h"
 #include <stdlib.h>
 #include <string.h>
 
-enum { ROW_CHUNK = 512, WIDEN_ROWS = 2048, FEW_ROWS = 8 };
+enum { ROW_CHUNK = 512, WIDEN_ROWS = 2048, FEW_ROWS = 8, PIECE_COLUMNS = 1536, LANES = 64 };
 
 struct swd_linear {
     struct swd_linear_facts facts;
-    dnn_weight *packed;       // NULL: widened
+    dnn_weight **pieces; // each of piece_k columns, the last of what is left; NULL: widened
+    int64_t n_pieces, piece_k;
     uint16_t *plain;          // [n, k] bf16
     dnn_weight *slice, *rest; // products with WIDEN_ROWS outputs, and with what is left
     float *bias;
@@ -22,13 +25,45 @@ static void linear_destroy(swd_backend *b, swd_linear **w)
 {
     if (!*w) return;
     cpu_of(b)->weight_bytes -= (*w)->bytes;
-    dnn_weight_destroy(&(*w)->packed);
+    for (int64_t i = 0; (*w)->pieces && i < (*w)->n_pieces; i++)
+        dnn_weight_destroy(&(*w)->pieces[i]);
+    free((*w)->pieces);
     dnn_weight_destroy(&(*w)->slice);
     dnn_weight_destroy(&(*w)->rest);
     free((*w)->plain);
     free((*w)->bias);
     free(*w);
     *w = NULL;
+}
+
+static bool by_tiles(swd_dtype compute)
+{
+    return compute == SWD_BF16 && dnn_isa() == DNN_ISA_AMX_BF16;
+}
+
+static int64_t piece_width(const swd_linear *w, int64_t i)
+{
+    int64_t left = w->facts.k - i * w->piece_k;
+    return left < w->piece_k ? left : w->piece_k;
+}
+
+static swd_status pack_pieces(swd_linear *w, dnn_engine *e, swd_tensor weight, swd_err *err)
+{
+    int64_t k = w->facts.k,
+            n = by_tiles(w->facts.compute) ? (k + PIECE_COLUMNS - 1) / PIECE_COLUMNS : 1;
+    w->piece_k = n == 1 ? k : ((k + n - 1) / n + LANES - 1) / LANES * LANES;
+    w->n_pieces = (k + w->piece_k - 1) / w->piece_k;
+    w->pieces = calloc((size_t)w->n_pieces, sizeof *w->pieces);
+    if (!w->pieces) return SWD_FAIL(err, SWD_ERR_MEMORY, "no memory for a linear layer");
+    for (int64_t i = 0; i < w->n_pieces; i++) {
+        const char *first =
+            (const char *)weight.data + (size_t)(i * w->piece_k) * dtype_size(weight.dtype);
+        SWD_TRY(dnn_linear_create(&w->pieces[i], e, w->facts.n, piece_width(w, i), first, k,
+                                  weight.dtype, w->facts.compute, err),
+                err);
+        w->bytes += dnn_weight_bytes(w->pieces[i]);
+    }
+    return SWD_OK;
 }
 
 static swd_status linear_create(swd_backend *b, swd_linear **out, swd_tensor weight,
@@ -60,17 +95,14 @@ static swd_status linear_create(swd_backend *b, swd_linear **out, swd_tensor wei
             goto fail;
         }
         memcpy(w->plain, weight.data, w->bytes);
-        SWD_TRY_GOTO(s, dnn_linear_create(&w->slice, e, whole, k, NULL, SWD_F32, SWD_F32, err), err,
-                     unaccounted);
+        SWD_TRY_GOTO(s, dnn_linear_create(&w->slice, e, whole, k, NULL, k, SWD_F32, SWD_F32, err),
+                     err, unaccounted);
         if (n % whole)
-            SWD_TRY_GOTO(s,
-                         dnn_linear_create(&w->rest, e, n % whole, k, NULL, SWD_F32, SWD_F32, err),
-                         err, unaccounted);
+            SWD_TRY_GOTO(
+                s, dnn_linear_create(&w->rest, e, n % whole, k, NULL, k, SWD_F32, SWD_F32, err),
+                err, unaccounted);
     } else {
-        SWD_TRY_GOTO(
-            s, dnn_linear_create(&w->packed, e, n, k, weight.data, weight.dtype, compute, err), err,
-            fail);
-        w->bytes = dnn_weight_bytes(w->packed);
+        SWD_TRY_GOTO(s, pack_pieces(w, e, weight, err), err, unaccounted);
     }
     if (w->facts.has_bias) {
         w->bias = malloc((size_t)n * 4);
@@ -98,6 +130,13 @@ typedef struct linear_plan {
     size_t x_bytes, y_bytes, w_bytes;
 } linear_plan;
 
+static int64_t row_stride(swd_tensor t)
+{
+    return t.ndim < 2 || (cpu_rows(t) == 1) ? t.shape[t.ndim - 1]
+           : t.ndim == 3 && t.shape[1] == 1 ? t.stride[0]
+                                            : t.stride[t.ndim - 2];
+}
+
 static size_t round64(int64_t n)
 {
     return ((size_t)n + 63) / 64 * 64;
@@ -108,12 +147,15 @@ static linear_plan plan_of(const linear_args *a)
     const struct swd_linear *w = a->w;
     linear_plan p = {.rows = cpu_rows(a->x)};
     swd_dtype compute = w->facts.compute;
-    p.convert_x = a->x.dtype != compute;
-    p.stage_y = tensor_present(a->residual) || (a->y.dtype != SWD_F32 && a->y.dtype != compute);
+    // oneDNN has only reference loops for packed weights and rows that do not follow each other
+    p.convert_x =
+        a->x.dtype != compute || w->n_pieces > 1 || (w->pieces && row_stride(a->x) != w->facts.k);
+    p.stage_y = tensor_present(a->residual) || (w->pieces && row_stride(a->y) != w->facts.n) ||
+                (a->y.dtype != SWD_F32 && (a->y.dtype != compute || w->n_pieces > 1));
     int64_t chunk = p.rows < ROW_CHUNK ? p.rows : ROW_CHUNK;
     if (p.convert_x) p.x_bytes = round64(chunk * w->facts.k * (int64_t)dtype_size(compute));
     if (p.stage_y) p.y_bytes = round64(chunk * w->facts.n * 4);
-    if (!w->packed)
+    if (!w->pieces)
         p.w_bytes = round64((w->facts.n < WIDEN_ROWS ? w->facts.n : WIDEN_ROWS) * w->facts.k * 4);
     return p;
 }
@@ -125,12 +167,17 @@ static size_t linear_workspace(swd_backend *b, const linear_args *a)
     return p.x_bytes + p.y_bytes + p.w_bytes;
 }
 
-static void convert_rows(void *to, swd_dtype type, swd_tensor x, int64_t first, int64_t rows,
-                         int64_t k)
+// Rows of x in the compute dtype, piece after piece: [piece][rows][columns of it]
+static void convert_rows(void *to, const swd_linear *w, swd_tensor x, int64_t first, int64_t rows)
 {
+    int64_t width = w->pieces ? w->piece_k : w->facts.k;
 #pragma omp parallel for
     for (int64_t r = 0; r < rows; r++)
-        cpu_convert(to, type, r * k, x.data, x.dtype, cpu_row_offset(x, first + r), k);
+        for (int64_t i = 0; i * width < w->facts.k; i++) {
+            int64_t n = w->pieces ? piece_width(w, i) : width;
+            cpu_convert(to, w->facts.compute, rows * i * width + r * n, x.data, x.dtype,
+                        cpu_row_offset(x, first + r) + i * width, n);
+        }
 }
 
 // y = residual + gate * t, or y = t rounded
@@ -178,8 +225,16 @@ static swd_status product(const swd_linear *w, int64_t m, void *y, int64_t y_str
                           float *wide, swd_err *err)
 {
     int64_t k = w->facts.k, n = w->facts.n;
-    if (w->packed)
-        return dnn_matmul(w->packed, NULL, m, y, y_stride, y_dtype, x, x_stride, w->bias, act, err);
+    for (int64_t i = 0; i < w->n_pieces; i++) {
+        bool last = i == w->n_pieces - 1;
+        const char *xi =
+            (const char *)x + (size_t)(m * i * w->piece_k) * dtype_size(w->facts.compute);
+        SWD_TRY(dnn_matmul(w->pieces[i], NULL, m, y, y_stride, y_dtype, xi,
+                           w->n_pieces == 1 ? x_stride : piece_width(w, i), last ? w->bias : NULL,
+                           i > 0, last ? act : SWD_ACT_NONE, err),
+                err);
+    }
+    if (w->n_pieces) return SWD_OK;
     if (m <= FEW_ROWS) {
         few_rows(w, m, y, y_stride, x, x_stride, act);
         return SWD_OK;
@@ -191,10 +246,20 @@ static swd_status product(const swd_linear *w, int64_t m, void *y, int64_t y_str
             cpu_row_load(wide + r * k, w->plain, SWD_BF16, (i + r) * k, k);
         SWD_TRY(dnn_matmul(part == WIDEN_ROWS || n < WIDEN_ROWS ? w->slice : w->rest, wide, m,
                            (float *)y + i, y_stride, y_dtype, x, x_stride,
-                           w->bias ? w->bias + i : NULL, act, err),
+                           w->bias ? w->bias + i : NULL, false, act, err),
                 err);
     }
     return SWD_OK;
+}
+
+// How many of the rows that are left go into one product. oneDNN's blocks of AMX tiles fit some numbers badly: 333 rows at once take
+// 1.6 to 2 times as long as 256 and then 77 (bench/LOG.md).
+static int64_t good_rows(int64_t left, swd_dtype compute)
+{
+    if (!by_tiles(compute)) return left;
+    if (left >= ROW_CHUNK) return left / ROW_CHUNK * ROW_CHUNK;
+    if (left == 384 || left <= 192 || (left <= 256 && left % 32 == 0)) return left;
+    return left > 256 ? 256 : 192;
 }
 
 // Rows from `first` that lie at one stride in t.
@@ -203,13 +268,6 @@ static int64_t even_rows(swd_tensor t, int64_t first, int64_t left)
     if (t.ndim < 3 || t.stride[0] == t.shape[1] * t.stride[1] || t.shape[0] == 1) return left;
     int64_t in_sample = t.shape[1] - first % t.shape[1];
     return in_sample < left ? in_sample : left;
-}
-
-static int64_t row_stride(swd_tensor t)
-{
-    return t.ndim < 2 || (cpu_rows(t) == 1) ? t.shape[t.ndim - 1]
-           : t.ndim == 3 && t.shape[1] == 1 ? t.stride[0]
-                                            : t.stride[t.ndim - 2];
 }
 
 static swd_status linear(swd_backend *b, const linear_args *a, void *ws, swd_stream *stream,
@@ -223,13 +281,13 @@ static swd_status linear(swd_backend *b, const linear_args *a, void *ws, swd_str
     unsigned char *xs = ws, *ys = xs ? xs + p.x_bytes : NULL;
     float *wide = ys ? (float *)(void *)(ys + p.y_bytes) : NULL;
     for (int64_t r = 0, m; r < p.rows; r += m) {
-        m = p.rows - r < limit ? p.rows - r : limit;
+        m = good_rows(p.rows - r < limit ? p.rows - r : limit, compute);
         if (!p.convert_x) m = even_rows(a->x, r, m);
         if (!p.stage_y) m = even_rows(a->y, r, m);
         const void *x = xs;
         int64_t x_stride = k, y_stride = n;
         if (p.convert_x) {
-            convert_rows(xs, compute, a->x, r, m, k);
+            convert_rows(xs, w, a->x, r, m);
         } else {
             x = (const char *)a->x.data + (size_t)cpu_row_offset(a->x, r) * dtype_size(compute);
             x_stride = row_stride(a->x);

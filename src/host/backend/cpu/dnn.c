@@ -31,7 +31,7 @@ typedef struct dnn_key {
     dnn_conv_shape shape; // a product: batch = m, w = x_stride, wo = y_stride
     swd_dtype y_dtype;
     swd_act act;
-    bool bias;
+    bool bias, add;
 } dnn_key;
 
 // A weight in one order of its elements. Most shapes are served by the first; where oneDNN has only its reference loops for that
@@ -145,7 +145,7 @@ dnn_isa_level dnn_isa(void)
     return DNN_ISA_ANY;
 }
 
-static dnnl_status_t attributes(dnnl_primitive_attr_t *attr, swd_act act)
+static dnnl_status_t attributes(dnnl_primitive_attr_t *attr, swd_act act, bool add)
 {
     static const struct {
         dnnl_alg_kind_t kind;
@@ -160,12 +160,16 @@ static dnnl_status_t attributes(dnnl_primitive_attr_t *attr, swd_act act)
     };
     dnnl_post_ops_t ops = NULL;
     dnnl_status_t s = dnnl_primitive_attr_create(attr);
-    if (s != dnnl_success || act == SWD_ACT_NONE) return s;
+    if (s != dnnl_success || (act == SWD_ACT_NONE && !add)) return s;
     if ((s = dnnl_post_ops_create(&ops)) != dnnl_success) return s;
 #if DNNL_VERSION_MAJOR >= 3
-    s = dnnl_post_ops_append_eltwise(ops, table[act].kind, table[act].alpha, 0);
+    if (add) s = dnnl_post_ops_append_sum(ops, 1.0f, 0, dnnl_data_type_undef);
+    if (s == dnnl_success && act != SWD_ACT_NONE)
+        s = dnnl_post_ops_append_eltwise(ops, table[act].kind, table[act].alpha, 0);
 #else
-    s = dnnl_post_ops_append_eltwise(ops, 1.0f, table[act].kind, table[act].alpha, 0);
+    if (add) s = dnnl_post_ops_append_sum(ops, 1.0f);
+    if (s == dnnl_success && act != SWD_ACT_NONE)
+        s = dnnl_post_ops_append_eltwise(ops, 1.0f, table[act].kind, table[act].alpha, 0);
 #endif
     if (s == dnnl_success) s = dnnl_primitive_attr_set_post_ops(*attr, ops);
     dnnl_post_ops_destroy(ops);
@@ -248,7 +252,7 @@ static swd_status make_pd_for(dnnl_primitive_desc_t *pd, dnn_mds *m, const dnn_w
 {
     dnnl_primitive_attr_t attr = NULL;
     dnnl_status_t st = make_mds(m, w, key, layout);
-    if (st == dnnl_success) st = attributes(&attr, key->act);
+    if (st == dnnl_success) st = attributes(&attr, key->act, key->add);
     if (st == dnnl_success) st = make_pd(pd, w, key, m, attr);
     if (attr) dnnl_primitive_attr_destroy(attr);
     if (st == dnnl_success) return SWD_OK;
@@ -382,7 +386,7 @@ static swd_status plan_make(dnn_plan **out, dnn_weight *w, const dnn_key *key, s
 static bool same_key(const dnn_key *a, const dnn_key *b)
 {
     return memcmp(&a->shape, &b->shape, sizeof a->shape) == 0 && a->y_dtype == b->y_dtype &&
-           a->act == b->act && a->bias == b->bias;
+           a->act == b->act && a->bias == b->bias && a->add == b->add;
 }
 
 // given: the weight of one made without memory
@@ -411,9 +415,9 @@ static swd_status run(dnn_weight *w, const dnn_key *key, void *y, const void *x,
     return SWD_OK;
 }
 
-// The plain weight in the order that suits `key`: the first one.
-static swd_status pack(dnn_weight *w, const dnn_key *key, const void *data, swd_dtype dtype,
-                       swd_err *err)
+// The plain weight, a product's with rows w_stride apart, in the order that suits `key`: the first one.
+static swd_status pack(dnn_weight *w, const dnn_key *key, const void *data, int64_t w_stride,
+                       swd_dtype dtype, swd_err *err)
 {
     const dnn_conv_shape *s = &w->shape;
     dnnl_primitive_desc_t pd = NULL;
@@ -424,7 +428,7 @@ static swd_status pack(dnn_weight *w, const dnn_key *key, const void *data, swd_
     mds_free(&m);
     dnnl_dims_t cd = {s->out, s->in, s->kh, s->kw},
                 cs = {s->in * s->kh * s->kw, s->kh * s->kw, s->kw, 1};
-    dnnl_dims_t ld = {s->in, s->out}, ls = {1, s->in};
+    dnnl_dims_t ld = {s->in, s->out}, ls = {1, w_stride};
     dnnl_status_t st =
         w->conv ? md_strided(&plain, 4, cd, cs, dtype) : md_strided(&plain, 2, ld, ls, dtype);
     swd_status result =
@@ -439,9 +443,9 @@ static swd_status pack(dnn_weight *w, const dnn_key *key, const void *data, swd_
 enum { TYPICAL_ROWS = 1024 };
 
 static dnn_key matmul_key(const dnn_weight *w, int64_t m, int64_t x_stride, int64_t y_stride,
-                          swd_dtype y_dtype, swd_act act, bool bias)
+                          swd_dtype y_dtype, swd_act act, bool bias, bool add)
 {
-    dnn_key key = {.y_dtype = y_dtype, .act = act, .bias = bias};
+    dnn_key key = {.y_dtype = y_dtype, .act = act, .bias = bias, .add = add};
     key.shape = w->shape;
     key.shape.batch = m;
     key.shape.w = x_stride;
@@ -450,7 +454,8 @@ static dnn_key matmul_key(const dnn_weight *w, int64_t m, int64_t x_stride, int6
 }
 
 swd_status dnn_linear_create(dnn_weight **out, dnn_engine *e, int64_t n, int64_t k,
-                             const void *data, swd_dtype dtype, swd_dtype compute, swd_err *err)
+                             const void *data, int64_t w_stride, swd_dtype dtype, swd_dtype compute,
+                             swd_err *err)
 {
     *out = NULL;
     dnn_weight *w = calloc(1, sizeof *w);
@@ -461,8 +466,8 @@ swd_status dnn_linear_create(dnn_weight **out, dnn_engine *e, int64_t n, int64_t
     w->shape.out = n;
     swd_status s = SWD_OK;
     if (data) {
-        dnn_key key = matmul_key(w, TYPICAL_ROWS, k, n, compute, SWD_ACT_NONE, false);
-        SWD_TRY_GOTO(s, pack(w, &key, data, dtype, err), err, fail);
+        dnn_key key = matmul_key(w, TYPICAL_ROWS, k, n, compute, SWD_ACT_NONE, false, false);
+        SWD_TRY_GOTO(s, pack(w, &key, data, w_stride, dtype, err), err, fail);
     } else {
         dnnl_dims_t dims = {k, n}, strides = {1, k};
         w->layouts = calloc(1, sizeof *w->layouts);
@@ -490,7 +495,7 @@ swd_status dnn_conv_create(dnn_weight **out, dnn_engine *e, const dnn_conv_shape
     w->compute = compute;
     w->shape = *typical;
     dnn_key key = {.shape = *typical, .y_dtype = compute, .act = SWD_ACT_NONE, .bias = true};
-    swd_status s = pack(w, &key, data, dtype, err);
+    swd_status s = pack(w, &key, data, 0, dtype, err);
     if (s != SWD_OK) {
         dnn_weight_destroy(&w);
         return swd_err_frame(err, s, __FILE__, __LINE__, __func__);
@@ -524,9 +529,9 @@ size_t dnn_weight_bytes(const dnn_weight *w)
 
 swd_status dnn_matmul(dnn_weight *w, const float *plain, int64_t m, void *y, int64_t y_stride,
                       swd_dtype y_dtype, const void *x, int64_t x_stride, const float *bias,
-                      swd_act act, swd_err *err)
+                      bool add, swd_act act, swd_err *err)
 {
-    dnn_key key = matmul_key(w, m, x_stride, y_stride, y_dtype, act, bias != NULL);
+    dnn_key key = matmul_key(w, m, x_stride, y_stride, y_dtype, act, bias != NULL, add);
     return run(w, &key, y, x, plain, bias, err);
 }
 

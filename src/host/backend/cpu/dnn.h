@@ -26,21 +26,22 @@ typedef enum dnn_isa_level {
 } dnn_isa_level;
 dnn_isa_level dnn_isa(void);
 
-/* Packs w [n, k] (F32 or BF16, copied) for products in dtype compute. w NULL: no memory, a plain float32 [n, k] is given to
- * every dnn_matmul instead. */
+/* Packs w [n, k] (F32 or BF16, copied; rows w_stride elements apart) for products in dtype compute. w NULL: no memory, a plain
+ * contiguous float32 [n, k] is given to every dnn_matmul instead. */
 swd_status dnn_linear_create(dnn_weight **out, dnn_engine *e, int64_t n, int64_t k, const void *w,
-                             swd_dtype dtype, swd_dtype compute, swd_err *err);
+                             int64_t w_stride, swd_dtype dtype, swd_dtype compute, swd_err *err);
 /* Packs w [out, in, kh, kw] for convolutions like `typical`. */
 swd_status dnn_conv_create(dnn_weight **out, dnn_engine *e, const dnn_conv_shape *typical,
                            const void *w, swd_dtype dtype, swd_dtype compute, swd_err *err);
 void dnn_weight_destroy(dnn_weight **w);
 size_t dnn_weight_bytes(const dnn_weight *w);
 
-/* y[m, n] = act(x[m, k] w^T + bias): x in the compute dtype, y F32 or (compute BF16) BF16; strides in elements. bias may be NULL.
- * plain: the float32 weight of one made without memory, else NULL. */
+/* y[m, n] = act(x[m, k] w^T + bias), or act(y + that) where add is set: x in the compute dtype, y F32 or (compute BF16) BF16; strides in
+ * elements. bias may be NULL. plain: the float32 weight of one made without memory, else NULL. oneDNN 2 has only
+ * its reference loops for a packed weight and rows that do not follow each other: x_stride = k, y_stride = n is what to give then. */
 swd_status dnn_matmul(dnn_weight *w, const float *plain, int64_t m, void *y, int64_t y_stride,
                       swd_dtype y_dtype, const void *x, int64_t x_stride, const float *bias,
-                      swd_act act, swd_err *err);
+                      bool add, swd_act act, swd_err *err);
 /* y = act(conv(x) + bias), both contiguous NHWC of shape s. */
 swd_status dnn_convolve(dnn_weight *w, const dnn_conv_shape *s, void *y, swd_dtype y_dtype,
                         const void *x, const float *bias, swd_act act, swd_err *err);
