@@ -96,7 +96,7 @@ static swd_status group_norm(swd_backend *b, const group_norm_args *a, void *ws,
 #define ENDS swd_stream *s, swd_err *e
 
 PLAIN(layernorm, METER_NORM, (swd_backend * b, const norm_args *a, ENDS), a)
-PLAIN(layernorm_modulate, METER_NORM, (swd_backend * b, const norm_args *a, ENDS), a)
+PLAIN(layernorm_modulate, METER_NORM, (swd_backend * b, const modulate_args *a, ENDS), a)
 PLAIN(rms_norm, METER_NORM, (swd_backend * b, const norm_args *a, ENDS), a)
 PLAIN(qk_norm_rope, METER_NORM, (swd_backend * b, const qk_norm_args *a, ENDS), a)
 PLAIN(gate_residual, METER_OTHER,

@@ -39,13 +39,16 @@ static swd_status rms_norm(swd_backend *b, const norm_args *a, swd_stream *s, sw
     return run(b, a, true, s, err);
 }
 
-static swd_status layernorm_modulate(swd_backend *b, const norm_args *a, swd_stream *s,
+static swd_status layernorm_modulate(swd_backend *b, const modulate_args *a, swd_stream *s,
                                      swd_err *err)
 {
-    k_norm_args k = {.y = cuda_view(a->y),
+    k_norm_args k = {.y = cuda_view(a->y[0]),
+                     .y2 = cuda_view(a->y[1]),
                      .x = cuda_view(a->x),
-                     .scale = cuda_view(a->weight),
-                     .shift = cuda_view(a->bias),
+                     .scale = cuda_view(a->scale[0]),
+                     .shift = cuda_view(a->shift[0]),
+                     .scale2 = cuda_view(a->scale[1]),
+                     .shift2 = cuda_view(a->shift[1]),
                      .plus_one = true,
                      .eps = a->eps,
                      .batch = a->x.shape[0],
@@ -57,15 +60,17 @@ static swd_status layernorm_modulate(swd_backend *b, const norm_args *a, swd_str
 
 static swd_status qk_norm_rope(swd_backend *b, const qk_norm_args *a, swd_stream *s, swd_err *err)
 {
-    k_qk_norm_args k = {.q = cuda_view(a->x),
-                        .weight_q = a->weight.data,
+    k_qk_norm_args k = {.q = cuda_view(a->q),
+                        .k = cuda_view(a->k),
+                        .weight_q = a->weight_q.data,
+                        .weight_k = a->weight_k.data,
                         .cos = a->cos.data,
                         .sin = a->sin.data,
                         .eps = a->eps,
-                        .batch = a->x.shape[0],
-                        .tokens = a->x.shape[1],
-                        .heads = a->x.shape[2],
-                        .d = (int)a->x.shape[3]};
+                        .batch = a->q.shape[0],
+                        .tokens = a->q.shape[1],
+                        .heads = a->q.shape[2],
+                        .d = (int)a->q.shape[3]};
     SWD_CUDA(k_qk_norm_rope(&k, cuda_stream(b, s)), err);
     return SWD_OK;
 }

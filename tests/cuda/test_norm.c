@@ -31,16 +31,6 @@ static rows rows_random(k_dtype t, int64_t b, int64_t n, int64_t d, bool odd, do
     return r;
 }
 
-static rows rows_copy(const rows *from)
-{
-    rows r = *from;
-    r.a = array_make(from->a.dtype, from->a.n, from->a.start % 16 != 0);
-    memcpy(r.a.v, from->a.v, (size_t)r.a.n * sizeof *r.a.v);
-    array_send(&r.a);
-    r.view.data = array_at(&r.a, 0);
-    return r;
-}
-
 // [b, d]; the view's row stride is the sample's.
 static rows vectors_random(k_dtype t, int64_t b, int64_t d, bool odd)
 {
@@ -142,32 +132,30 @@ static void test_every_row_length(void)
 // Each operand in turn is the one off the 16-byte grid.
 static void test_one_unaligned(void)
 {
-    for (int which = 0; which < 9; which++) {
+    for (int which = 0; which < 7; which++) {
         const int d = 64;
-        k_view v[9];
-        rows r[9];
-        for (int i = 0; i < 9; i++) {
-            r[i] = rows_random(K_BF16, 2, i > 3 ? 1 : 3, d, i == which, 2);
+        k_view v[7];
+        rows r[7];
+        for (int i = 0; i < 7; i++) {
+            r[i] = rows_random(K_BF16, 2, i > 2 ? 1 : 3, d, i == which, 2);
             v[i] = r[i].view;
         }
         k_norm_args a = {.y = v[0],
                          .y2 = v[1],
                          .x = v[2],
-                         .branch = v[3],
-                         .gate = v[4],
-                         .scale = v[5],
-                         .shift = v[6],
-                         .scale2 = v[7],
-                         .shift2 = v[8],
+                         .scale = v[3],
+                         .shift = v[4],
+                         .scale2 = v[5],
+                         .shift2 = v[6],
                          .eps = 1e-5f,
                          .batch = 2,
                          .rows = 3,
                          .dim = d};
         CUDA_OK(k_norm(&a, 0));
         for (int i = 0; i < 3; i++) array_fetch(&r[i].a);
-        check_rows(&r[0], &r[2], &r[5], &r[6], false, (double)1e-5f, false);
-        check_rows(&r[1], &r[2], &r[7], &r[8], false, (double)1e-5f, false);
-        for (int i = 0; i < 9; i++) array_free(&r[i].a);
+        check_rows(&r[0], &r[2], &r[3], &r[4], false, (double)1e-5f, false);
+        check_rows(&r[1], &r[2], &r[5], &r[6], false, (double)1e-5f, false);
+        for (int i = 0; i < 7; i++) array_free(&r[i].a);
     }
 }
 
@@ -222,71 +210,45 @@ static void test_constant_rows(void)
         }
 }
 
-// x += gate * branch, then two modulated norms of it: one launch, or three.
-static void check_joined(int i, int d, bool odd, bool gated)
+// Two modulated norms of one x: one launch, or two.
+static void check_two(int i, int d, bool odd)
 {
     const k_dtype tx = pairs[i % N_PAIRS][0], ty = pairs[i % N_PAIRS][1];
-    const k_dtype tb = tx == K_F32 ? (k_dtype)(i % 3) : tx;
-    rows x = rows_random(tx, 2, 3, d, odd, 3), branch = rows_random(tb, 2, 3, d, odd, 3);
-    rows gate = vectors_random((k_dtype)(i % 3), 2, d, odd), parts[4];
-    for (int k = 0; k < 4; k++) parts[k] = vectors_random(ty, 2, d, odd);
-    rows again = rows_copy(&x), y[4];
+    rows x = rows_random(tx, 2, 3, d, odd, 3), part[4], y[4];
+    for (int k = 0; k < 4; k++) part[k] = vectors_random((k_dtype)((i + k) % 3), 2, d, odd);
     for (int k = 0; k < 4; k++) y[k] = rows_make(ty, 2, 3, d, odd);
-    k_view none = {0}, g = gated ? gate.view : none;
-
     k_norm_args a = {.y = y[0].view,
                      .y2 = y[1].view,
                      .x = x.view,
-                     .branch = branch.view,
-                     .gate = g,
-                     .scale = parts[0].view,
-                     .shift = parts[1].view,
-                     .scale2 = parts[2].view,
-                     .shift2 = parts[3].view,
+                     .scale = part[0].view,
+                     .shift = part[1].view,
+                     .scale2 = part[2].view,
+                     .shift2 = part[3].view,
                      .plus_one = true,
                      .eps = 1e-6f,
                      .batch = 2,
                      .rows = 3,
                      .dim = d};
     CUDA_OK(k_norm(&a, 0));
-    CUDA_OK(k_gate_residual(again.view, branch.view, g, 2, 3, d, 0));
-    a.x = again.view, a.y = y[2].view, a.branch = a.gate = a.y2 = none;
+    a.y = y[2].view, a.y2 = (k_view){0};
     CUDA_OK(k_norm(&a, 0));
-    a.y = y[3].view, a.scale = parts[2].view, a.shift = parts[3].view;
+    a.y = y[3].view, a.scale = part[2].view, a.shift = part[3].view;
     CUDA_OK(k_norm(&a, 0));
-
     for (int k = 0; k < 4; k++) array_fetch(&y[k].a);
-    for (int64_t r = 0; r < 6; r++) // what k_gate_residual must make of x, from the host's copy
-        for (int c = 0; c < d; c++) {
-            double old = row_of(&x, r / 3, r % 3)[c], b = row_of(&branch, r / 3, r % 3)[c];
-            double want = old + b * (gated ? (double)row_of(&gate, r / 3, 0)[c] : 1);
-            row_of(&x, r / 3, r % 3)[c] = (float)want;
-        }
-    rows want = x;
-    want.a.v = malloc((size_t)x.a.n * sizeof(float));
-    memcpy(want.a.v, x.a.v, (size_t)x.a.n * sizeof(float));
-    array_fetch(&x.a), array_fetch(&again.a);
-    same(&x, &again, "x");
+    array_fetch(&x.a);
     same(&y[0], &y[2], "y");
     same(&y[1], &y[3], "y2");
-    for (int64_t r = 0; r < 6; r++)
-        for (int c = 0; c < d; c++) {
-            double w = row_of(&want, r / 3, r % 3)[c], got = row_of(&x, r / 3, r % 3)[c];
-            CHECK(fabs(got - w) <= roundoff(tx) * fabs(w) * 1.001 + ldexp(8, -24),
-                  "x is %.9g, not %.9g", got, w);
-        }
-    check_rows(&y[0], &x, &parts[0], &parts[1], true, (double)1e-6f, false);
-    check_rows(&y[1], &x, &parts[2], &parts[3], true, (double)1e-6f, false);
-    free(want.a.v);
-    array_free(&x.a), array_free(&branch.a), array_free(&gate.a), array_free(&again.a);
-    for (int k = 0; k < 4; k++) array_free(&parts[k].a), array_free(&y[k].a);
+    check_rows(&y[0], &x, &part[0], &part[1], true, (double)1e-6f, false);
+    check_rows(&y[1], &x, &part[2], &part[3], true, (double)1e-6f, false);
+    array_free(&x.a);
+    for (int k = 0; k < 4; k++) array_free(&part[k].a), array_free(&y[k].a);
 }
 
-static void test_joined_with_a_branch(void)
+static void test_two_results(void)
 {
-    static const int joined_dims[] = {8, 19, 64, 333, 1536, 1544, 2432, 4096, 4104, 8200};
-    for (int i = 0; i < 10; i++) check_joined(i, joined_dims[i], i % 4 == 3, i % 3 != 0);
-    for (int i = 0; i < N_PAIRS; i++) check_joined(i, 136, false, true);
+    static const int two_dims[] = {8, 19, 64, 333, 1536, 1544, 2432, 4096, 4104, 8200};
+    for (int i = 0; i < 10; i++) check_two(i, two_dims[i], i % 4 == 3);
+    for (int i = 0; i < N_PAIRS; i++) check_two(i, 136, false);
 }
 
 // ---- q and k ----
@@ -303,7 +265,7 @@ static void rotate_reference(double *v, int d, const float *c, const float *s)
 typedef struct qk_case {
     k_dtype t;
     int b, n, h, d;
-    bool norm_q, norm_k, rope, only_q, odd;
+    bool norm_q, norm_k, rope, odd;
     int odd_table; // weight_q, weight_k, cos or sin: 1 to 4
 } qk_case;
 
@@ -321,6 +283,7 @@ static void check_qk(const qk_case *c)
     for (int i = 0; i < 2; i++)
         array_fill(&w[i], random_unit, 2), array_fill(&cs[i], random_unit, 1);
     k_qk_norm_args a = {.q = {array_at(&x, 0), c->t, {c->n * row, row, c->d}},
+                        .k = {array_at(&x, width), c->t, {c->n * row, row, c->d}},
                         .weight_q = c->norm_q ? array_at(&w[0], 0) : NULL,
                         .weight_k = c->norm_k ? array_at(&w[1], 0) : NULL,
                         .cos = c->rope ? array_at(&cs[0], 0) : NULL,
@@ -330,15 +293,13 @@ static void check_qk(const qk_case *c)
                         .tokens = c->n,
                         .heads = c->h,
                         .d = c->d};
-    if (!c->only_q) a.k = (k_view){array_at(&x, width), c->t, {c->n * row, row, c->d}};
     CUDA_OK(k_qk_norm_rope(&a, 0));
     array_fetch(&x);
     double *v = malloc((size_t)c->d * sizeof *v);
     for (int64_t r = 0; r < (int64_t)c->b * c->n * (row / c->d); r++) {
         int64_t token = r / (row / c->d), at = token * row + r % (row / c->d) * c->d;
         int part = (int)(r % (row / c->d) / c->h);
-        bool touched = part == 0 || (part == 1 && !c->only_q),
-             norm = touched && (part ? c->norm_k : c->norm_q);
+        bool touched = part < 2, norm = touched && (part ? c->norm_k : c->norm_q);
         double q = 0;
         for (int i = 0; i < c->d; i++) q += pow((double)before.v[at + i], 2) / c->d;
         double k = norm ? 1 / sqrt(q + (double)1e-6f) : 1;
@@ -374,8 +335,7 @@ static void test_packed_projection(void)
                                 .d = heads_dims[i],
                                 .norm_q = true,
                                 .norm_k = (i + t) % 3 != 0,
-                                .rope = (i + t) % 2,
-                                .only_q = i % 4 == 3});
+                                .rope = (i + t) % 2});
 }
 
 static void test_odd_and_unaligned(void)
@@ -411,7 +371,7 @@ int main(int argc, char **argv)
         {"one_unaligned", test_one_unaligned},
         {"every_pair_of_storages", test_every_pair_of_storages},
         {"constant_rows", test_constant_rows},
-        {"joined_with_a_branch", test_joined_with_a_branch},
+        {"two_results", test_two_results},
         {"packed_projection", test_packed_projection},
         {"odd_and_unaligned", test_odd_and_unaligned},
     };

@@ -6,17 +6,15 @@
 #include <string.h>
 
 const op_family *const op_families[] = {
-    &linear_family,         &linear_residual_family, &conv_family,
-    &upsample_conv_family,  &attention_family,       &joint_attention_family,
-    &group_norm_family,     &group_norm_silu_family, &layernorm_family,
-    &modulate_family,       &rms_norm_family,        &qk_norm_family,
-    &qk_norm_rope_family,   &gate_residual_family,   &activation_family,
-    &gated_gelu_family,     &axpby_family,           &copy_family,
-    &fill_family,           &guidance_family,        &embed_family,
-    &relative_bias_family,  &sinusoid_family,        &add_position_family,
-    &patchify_family,       &unpatchify_family,      &nchw_to_nhwc_family,
-    &nhwc_to_nchw_family,   &to_rgb8_family,         &from_rgb8_family,
-    &resize_renoise_family, &noise_family,
+    &linear_family,       &linear_residual_family, &conv_family,          &upsample_conv_family,
+    &attention_family,    &joint_attention_family, &group_norm_family,    &group_norm_silu_family,
+    &layernorm_family,    &modulate_family,        &modulate2_family,     &rms_norm_family,
+    &qk_norm_family,      &qk_norm_rope_family,    &gate_residual_family, &activation_family,
+    &gated_gelu_family,   &axpby_family,           &copy_family,          &fill_family,
+    &guidance_family,     &embed_family,           &relative_bias_family, &sinusoid_family,
+    &add_position_family, &patchify_family,        &unpatchify_family,    &nchw_to_nhwc_family,
+    &nhwc_to_nchw_family, &to_rgb8_family,         &from_rgb8_family,     &resize_renoise_family,
+    &noise_family,
 };
 const int n_op_families = sizeof op_families / sizeof *op_families;
 

@@ -3,6 +3,7 @@
 //
 //     layernorm   y = (x - mean) / sqrt(var + eps) * weight + bias
 //     modulate    y = (x - mean) / sqrt(var + eps) * (1 + scale[b]) + shift[b]
+//     modulate2   two modulations of one norm
 //     rms_norm    y = x / sqrt(mean(x^2) + eps) * weight
 //
 // Errors as in group_norm.c: the mean by a tree over |x|, the variance by its own tree and the square of that.
@@ -67,6 +68,22 @@ static const norm_case modulate_cases[] = {
     {{"sd35m_1024", REAL, "ffff fbff bbbb"}, .b = 1, .n = 1024, .d = 1536, .eps = 1e-6f},
     {{"sd35m_4096", REAL, "ffff fbff bbbb"}, .b = 1, .n = 4096, .d = 1536, .eps = 1e-6f},
 };
+
+static const norm_case modulate2_cases[] = {
+    {{"d19", SMALL, "ffff fbff bfbb bbbb fhhf hhhh"}, .b = 2, .n = 3, .d = 19, .eps = 1e-6f},
+    {{"d99", SMALL, "ffff fbff bbbb hhhh"}, .b = 2, .n = 5, .d = 99, .eps = 1e-6f, .view = ODD},
+    {{"d136", SMALL, "ffff fbff bfbb bbbb fhff hfhh hhhh"}, .b = 2, .n = 3, .d = 136, .eps = 1e-6f, .view = STRIDED},
+    {{"d1544", SMALL, "ffff fbff bbbb"}, .b = 2, .n = 2, .d = 1544, .eps = 1e-6f, .view = STRIDED},
+    {{"rows_in", SMALL, "ffff fbff bbbb"}, .b = 3, .n = 2, .d = 40, .eps = 1e-5f, .view = STRIDED_IN},
+    {{"rows_out", SMALL, "ffff fbff bbbb"}, .b = 3, .n = 2, .d = 40, .eps = 1e-5f, .view = STRIDED_OUT},
+    {{"in_place", SMALL, "ffff bbff hhff"}, .b = 3, .n = 5, .d = 77, .eps = 1e-6f, .view = ODD, .in_place = true},
+    {{"in_place_aligned", SMALL, "ffff bbff hhff"}, .b = 3, .n = 2, .d = 80, .eps = 1e-6f, .in_place = true},
+    {{"large", SMALL, "ffff bbbb hhhh"}, .b = 1, .n = 3, .d = 768, .eps = 1e-6f, .fill = FILL_LARGE},
+    {{"constant_rows", SMALL, "ffff bbbb hhhh"}, .b = 2, .n = 5, .d = 333, .eps = 1e-6f, .fill = FILL_CONSTANT_ROWS},
+    {{"many_rows", MEDIUM, "ffff fbff bbbb"}, .b = 3, .n = 333, .d = 768, .eps = 1e-6f, .view = STRIDED},
+    {{"sd35m_1024", REAL, "ffff fbff"}, .b = 1, .n = 1024, .d = 1536, .eps = 1e-6f},
+    {{"sd35m_4096", REAL, "ffff fbff"}, .b = 1, .n = 4096, .d = 1536, .eps = 1e-6f},
+};
 // clang-format on
 
 static void add_rows(fixture *f, const char *name, operand_role role, swd_dtype type,
@@ -112,6 +129,16 @@ static swd_status make_modulate(fixture *f, const void *c, swd_err *err)
     return SWD_OK;
 }
 
+static swd_status make_modulate2(fixture *f, const void *c, swd_err *err)
+{
+    const norm_case *k = c;
+    SWD_TRY(make_modulate(f, c, err), err);
+    add_rows(f, "y2", OUT, type_of(f, Y), k);
+    operand_add(f, "scale2", IN, type_of(f, SCALE), k->view, FILL_UNIFORM, SHAPE(k->b, k->d));
+    operand_add(f, "shift2", IN, type_of(f, SHIFT), k->view, FILL_UNIFORM, SHAPE(k->b, k->d));
+    return SWD_OK;
+}
+
 static swd_tensor result(const fixture *f, const norm_case *k)
 {
     return tensor_of(f, k->in_place ? "x" : "y");
@@ -137,6 +164,15 @@ static swd_status run_modulate(const fixture *f, const void *c, swd_exec *ex)
                                  tensor_of(f, "scale"), k->eps, ex);
 }
 
+static swd_status run_modulate2(const fixture *f, const void *c, swd_exec *ex)
+{
+    const norm_case *k = c;
+    const swd_tensor y[] = {result(f, k), tensor_of(f, "y2")},
+                     shift[] = {tensor_of(f, "shift"), tensor_of(f, "shift2")},
+                     scale[] = {tensor_of(f, "scale"), tensor_of(f, "scale2")};
+    return op_layernorm_modulate2(y, tensor_of(f, "x"), shift, scale, k->eps, ex);
+}
+
 typedef struct moments {
     double mean, off;       // of the row; error of the mean
     double scale, relative; // 1 / sqrt(var + eps); relative error of it
@@ -157,13 +193,15 @@ static moments moments_of(const operand *x, const norm_case *k, int64_t row, boo
     return m;
 }
 
+typedef struct affine {
+    const operand *weight, *bias, *scale, *shift; // [d], [d], [b, d], [b, d]; some are absent
+} affine;
+
 // One row: y = (x - mean) * scale * factor[i] + add[i].
-static void expect_row(fixture *f, const norm_case *k, int64_t row, const moments *m)
+static void expect_row(operand *y, const operand *x, const affine *by, const norm_case *k,
+                       int64_t row, const moments *m)
 {
-    const operand *x = operand_of(f, "x"), *weight = operand_of(f, "weight"),
-                  *bias = operand_of(f, "bias"), *scale = operand_of(f, "scale"),
-                  *shift = operand_of(f, "shift");
-    operand *y = operand_of(f, k->in_place ? "x" : "y");
+    const operand *weight = by->weight, *bias = by->bias, *scale = by->scale, *shift = by->shift;
     for (int64_t i = 0; i < k->d; i++) {
         int64_t at = row * k->d + i, sample = scale ? row / k->n * k->d + i : 0;
         double factor = weight  ? value_of(weight, i)
@@ -184,11 +222,16 @@ static void expect_row(fixture *f, const norm_case *k, int64_t row, const moment
 static void check(fixture *f, const norm_case *k, bool centred)
 {
     const operand *x = operand_of(f, "x");
+    operand *y = operand_of(f, k->in_place ? "x" : "y"), *y2 = operand_of(f, "y2");
+    const affine by = {operand_of(f, "weight"), operand_of(f, "bias"), operand_of(f, "scale"),
+                       operand_of(f, "shift")},
+                 by2 = {.scale = operand_of(f, "scale2"), .shift = operand_of(f, "shift2")};
     int64_t rows = tensor_numel(x->t) / k->d;
     for (int64_t r = 0; r < rows; r++) {
         if (!sampled(f, r, rows, 10 * k->d)) continue;
         moments m = moments_of(x, k, r, centred);
-        expect_row(f, k, r, &m);
+        expect_row(y, x, &by, k, r, &m);
+        if (y2) expect_row(y2, x, &by2, k, r, &m);
     }
 }
 
@@ -220,3 +263,9 @@ const op_family modulate_family = {.op = "layernorm_modulate",
                                    .make = make_modulate,
                                    .run = run_modulate,
                                    .reference = reference_layernorm};
+const op_family modulate2_family = {.op = "layernorm_modulate2",
+                                    .letters = "x y scale shift",
+                                    CASES(modulate2_cases),
+                                    .make = make_modulate2,
+                                    .run = run_modulate2,
+                                    .reference = reference_layernorm};

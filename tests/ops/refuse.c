@@ -37,8 +37,8 @@ static const char *const taken[] = {
     "layernorm.[yx].rows_apart",
     "layernorm_modulate.*.rows_apart",
     "rms_norm.[yx].rows_apart",
-    "qk_norm.x.rows_apart",
-    "qk_norm_rope.x.rows_apart",
+    "layernorm_modulate2.*.rows_apart",
+    "qk_norm*.[qk].rows_apart",
     "gate_residual.*.rows_apart",
     "activation.*.rows_apart",
     "gated_gelu.*.rows_apart",
@@ -58,8 +58,7 @@ static const char *const taken[] = {
     "layernorm.weight.absent",
     "layernorm.bias.absent",
     "rms_norm.weight.absent",
-    "qk_norm.weight.absent",
-    "qk_norm_rope.weight.absent",
+    "qk_norm*.weight_[qk].absent",
     "gate_residual.gate.absent",
     "axpby.z.absent",
     "resize_renoise.v.absent",
@@ -68,7 +67,7 @@ static const char *const taken[] = {
     "linear_residual.y.over_residual",
     "group_norm*.y.over_x",
     "layernorm.y.over_x",
-    "layernorm_modulate.y.over_x",
+    "layernorm_modulate*.y.over_x",
     "rms_norm.y.over_x",
     "gate_residual.x.over_y",
     "activation.y.over_x",
@@ -82,8 +81,6 @@ static const char *const taken[] = {
     "fill.y.one_*",
     "noise.y.longer0",
     "noise.y.one_*",
-    "qk_norm.x.longer[012]",
-    "qk_norm_rope.x.longer[02]",
     "add_position.x.longer0",
     "embed.table.longer0",
 };
@@ -285,6 +282,18 @@ static swd_status attend(swd_exec *ex, int streams, int64_t d, bool causal, swd_
     return op_attention(&a, ex);
 }
 
+static swd_status modulate2(swd_exec *ex, swd_dtype second)
+{
+    const swd_tensor x = F32(1, 2, 8), row = F32(1, 8), rows[] = {row, row};
+    const swd_tensor y[] = {x, tensor3(NULL, second, 1, 2, 8)};
+    return op_layernorm_modulate2(y, x, rows, rows, 1e-6f, ex);
+}
+
+static swd_status rope(swd_exec *ex, swd_tensor qk, swd_tensor angles)
+{
+    return op_qk_norm_rope(qk, qk, NONE, NONE, 1e-6f, angles, angles, ex);
+}
+
 static swd_status resize(swd_exec *ex, float sigma_next, const uint64_t *seed)
 {
     return op_resize_renoise(&(resize_renoise_args){.y = F32(1, 2, 5, 5),
@@ -336,9 +345,11 @@ CALL(attention_bias_joint, attend(ex, 2, 16, false, F32(2, 3, 3)))
 CALL(attention_bias_of_one_head, attend(ex, 1, 16, false, F32(1, 3, 3)))
 CALL(group_norm_no_group, op_group_norm(F32(1, 2, 2, 6), F32(1, 2, 2, 6), F32(6), F32(6), 0, 1e-6f, ex))
 CALL(group_norm_uneven, op_group_norm_silu(F32(1, 2, 2, 6), F32(1, 2, 2, 6), F32(6), F32(6), 4, 1e-6f, ex))
-CALL(rope_odd, op_qk_norm_rope(F32(1, 2, 1, 7), NONE, 1e-6f, F32(2, 3), F32(2, 3), ex))
-CALL(rope_of_another_width, op_qk_norm_rope(F32(1, 2, 1, 8), NONE, 1e-6f, F32(2, 3), F32(2, 3), ex))
-CALL(rope_of_other_positions, op_qk_norm_rope(F32(1, 2, 1, 8), NONE, 1e-6f, F32(3, 4), F32(3, 4), ex))
+CALL(modulate2_of_two_types, modulate2(ex, SWD_BF16))
+CALL(qk_of_two_types, op_qk_norm(F32(1, 2, 1, 8), tensor4(NULL, SWD_BF16, 1, 2, 1, 8), NONE, NONE, 1e-6f, ex))
+CALL(rope_odd, rope(ex, F32(1, 2, 1, 7), F32(2, 3)))
+CALL(rope_of_another_width, rope(ex, F32(1, 2, 1, 8), F32(2, 3)))
+CALL(rope_of_other_positions, rope(ex, F32(1, 2, 1, 8), F32(3, 4)))
 CALL(relative_bias_near, op_relative_bias(F32(2, 3, 3), F32(32, 2), 8, ex))
 CALL(relative_bias_two_buckets, op_relative_bias(F32(2, 3, 3), F32(2, 2), 128, ex))
 CALL(relative_bias_odd_buckets, op_relative_bias(F32(2, 3, 3), F32(31, 2), 128, ex))
@@ -382,7 +393,7 @@ static const struct {
     NAMED(conv_of_other_channels), NAMED(conv_to_another_size), NAMED(upsample_by_a_plain_weight), NAMED(upsample_without_weight),
     NAMED(attention_d12), NAMED(attention_d520), NAMED(attention_no_stream), NAMED(attention_three_streams),
     NAMED(attention_causal_joint), NAMED(attention_bias_joint), NAMED(attention_bias_of_one_head), NAMED(group_norm_no_group),
-    NAMED(group_norm_uneven), NAMED(rope_odd), NAMED(rope_of_another_width), NAMED(rope_of_other_positions), NAMED(relative_bias_near), NAMED(relative_bias_two_buckets),
+    NAMED(group_norm_uneven), NAMED(modulate2_of_two_types), NAMED(qk_of_two_types), NAMED(rope_odd), NAMED(rope_of_another_width), NAMED(rope_of_other_positions), NAMED(relative_bias_near), NAMED(relative_bias_two_buckets),
     NAMED(relative_bias_odd_buckets), NAMED(sinusoid_odd), NAMED(patch_of_none), NAMED(patch_uneven), NAMED(unpatch_uneven),
     NAMED(position_over_the_table), NAMED(position_no_grid), NAMED(position_of_another_grid), NAMED(position_table_not_square),
     NAMED(resize_nan), NAMED(resize_negative), NAMED(resize_over_one), NAMED(resize_without_noise), NAMED(noise_without_seeds),

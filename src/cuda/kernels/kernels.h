@@ -40,17 +40,14 @@ extern "C" {
 
 /* ---- norm.cu ---- */
 
-/* A norm over the rows of x [B, n, D] in one pass, with what the models do to a row before and after it:
- *   x  <- x + gate * branch     where a branch is given: rounded to x's storage, so that the result is that of two launches
- *   h  =  (x - mean) / sqrt(var + eps),  or  x / sqrt(mean(x^2) + eps)  where rms
- *   y  =  h * scale + shift     y2 = h * scale2 + shift2
- * y may be x where there is no branch, y2 may be neither; y and y2 have one storage, everything else has any of its own.
+/* A norm over the rows of x [B, n, D] in one pass, with what the models do to a row after it:
+ *   h = (x - mean) / sqrt(var + eps),  or  x / sqrt(mean(x^2) + eps)  where rms
+ *   y = h * scale + shift     y2 = h * scale2 + shift2
+ * y may be x, y2 may be neither; y and y2 have one storage, everything else has any of its own.
  * Squares must not overflow: |x| < 1e18. */
 typedef struct k_norm_args {
     k_view y, y2; /* [B, n, D]; y2 optional */
     k_view x;     /* [B, n, D] */
-    /* optional: [B, n, D] and [B, D]; no gate is a gate of 1 */
-    k_view branch, gate;
     /* optional: [B, D], or a weight of [D] with stride[0] = 0 */
     k_view scale, shift, scale2, shift2;
     bool plus_one; /* scales stand for 1 + scale */
@@ -64,7 +61,7 @@ cudaError_t k_norm(const k_norm_args *a, cudaStream_t stream);
 /* In place over q and k [B, N, H, d]: RMS norm over d times weight (where there is one), then pairs (x0, x1) of a row become
  * (x0 cos - x1 sin, x1 cos + x0 sin). One launch for both; views of a packed [B, N, 3, H, d] are meant. */
 typedef struct k_qk_norm_args {
-    k_view q, k;                      /* of one storage; k optional */
+    k_view q, k;                      /* of one storage */
     const float *weight_q, *weight_k; /* [d]; NULL: no norm */
     const float *cos, *sin;           /* [N, d / 2], d even; NULL: no rotation */
     float eps;

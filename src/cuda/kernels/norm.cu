@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Norms over rows of x [B, n, D], with everything the models do to a row before and after in the same pass.
+// Norms over rows of x [B, n, D], and what the models do to a row after them in the same pass.
 //
-//     x <- x + gate * branch                       rounded to x's storage, as two launches would
 //     h = (x - mean) / sqrt(var + eps)             or x / sqrt(mean(x^2) + eps)
 //     y = h * scale + shift      y2 = h * scale2 + shift2
 //
@@ -10,14 +9,19 @@
 // Memory-bound: a row is read once, into registers, in accesses of 16 bytes, and written once. A warp holds a row of up to
 // 1536 elements (no barrier, all loads under way at once), a block of 128 threads up to 4096, of 256 up to 8192; longer rows
 // and rows off the 16-byte grid loop over memory. Statistics take two exact passes over the registers.
+//
+// What comes before a norm, x += gate * branch, stays in the product that makes the branch (gemm.cu): bytes an element, x float32 and
+// the rest bf16, are 4 + 4 there and 4 + 2 here. Joined to the norm they would be the same 14 (the branch, 2, written and read again;
+// x, 4, read and written; y, 2) and the branch would be rounded once more.
 #include "rows.cuh"
 
 namespace
 {
 struct norm_params { // of the views: base, and strides of a sample and of a row
-    void *x, *y, *y2;
+    const void *x;
+    void *y, *y2;
     int64_t x_b, x_r, y_b, y_r, y2_b, y2_r;
-    k_view branch, gate, scale, shift, scale2, shift2;
+    k_view scale, shift, scale2, shift2;
     uint32_t rows, per_sample;
     int dim;
     float one, eps; // scale stands for one + scale
@@ -54,12 +58,6 @@ template <int THREADS> DEV float row_mean(float s, float pivot, int count, int d
 DEV float inverse_root(float sum, const norm_params &p)
 {
     return 1.0f / sqrtf(sum / (float)p.dim + p.eps);
-}
-
-// x + gate * branch
-DEV float joined(float x, float branch, float gate)
-{
-    return fmaf(gate, branch, x);
 }
 
 // h * (one + scale) + shift for 8 elements from column c.
@@ -100,38 +98,24 @@ DEV place place_of(uint32_t row, const norm_params &p)
     return at;
 }
 
-// Up to ITEMS vectors of x for each of THREADS threads, and of the branch that joins it.
-template <typename TX, int THREADS, int ITEMS, bool JOIN>
+// Up to ITEMS vectors of x for each of THREADS threads.
+template <typename TX, int THREADS, int ITEMS>
 DEV void load_row(float (&v)[ITEMS][8], const norm_params &p, const place &at, int lane, bool live)
 {
-    TX *x = static_cast<TX *>(p.x) + at.x;
-    raw8 rx[ITEMS], rb[JOIN ? ITEMS : 1];
+    const TX *x = static_cast<const TX *>(p.x) + at.x;
+    raw8 raw[ITEMS];
 #pragma unroll
     for (int k = 0; k < ITEMS; k++) {
         int c = (k * THREADS + lane) * 8;
-        rx[k] = raw8();
-        if (!live || c >= p.dim) continue;
-        rx[k] = fetch8(x, dtype_of<TX>::value, c);
-        if (JOIN)
-            rb[k] = fetch8(p.branch.data, p.branch.dtype,
-                           at.b * p.branch.stride[0] + at.i * p.branch.stride[1] + c);
+        raw[k] = raw8();
+        if (live && c < p.dim) raw[k] = fetch8(x, dtype_of<TX>::value, c);
     }
 #pragma unroll
-    for (int k = 0; k < ITEMS; k++) {
-        int c = (k * THREADS + lane) * 8;
-        widen8(v[k], rx[k], dtype_of<TX>::value);
-        if (!JOIN || !live || c >= p.dim) continue;
-        float branch[8], gate[8] = {1, 1, 1, 1, 1, 1, 1, 1};
-        widen8(branch, rb[JOIN ? k : 0], p.branch.dtype);
-        if (p.gate.data) load8_as(gate, p.gate.data, p.gate.dtype, at.b * p.gate.stride[0] + c);
-#pragma unroll
-        for (int j = 0; j < 8; j++) v[k][j] = rounded<TX>(joined(v[k][j], branch[j], gate[j]));
-        store8(x + c, v[k]);
-    }
+    for (int k = 0; k < ITEMS; k++) widen8(v[k], raw[k], dtype_of<TX>::value);
 }
 
 // THREADS threads a row, ROWS rows a block.
-template <typename TX, typename TY, int THREADS, int ROWS, int ITEMS, bool JOIN>
+template <typename TX, typename TY, int THREADS, int ROWS, int ITEMS>
 __global__ void __launch_bounds__(THREADS *ROWS) norm_rows(const __grid_constant__ norm_params p)
 {
     const int lane = (int)threadIdx.x % THREADS;
@@ -139,7 +123,7 @@ __global__ void __launch_bounds__(THREADS *ROWS) norm_rows(const __grid_constant
     const bool live = row < p.rows;
     const place at = place_of(live ? row : 0, p);
     float v[ITEMS][8];
-    load_row<TX, THREADS, ITEMS, JOIN>(v, p, at, lane, live);
+    load_row<TX, THREADS, ITEMS>(v, p, at, lane, live);
 
     float mean = 0.0f, q = 0.0f;
     if (!p.rms) {
@@ -186,17 +170,7 @@ template <typename TX, typename TY, int THREADS>
 __global__ void __launch_bounds__(THREADS) norm_long_rows(const __grid_constant__ norm_params p)
 {
     const place at = place_of(blockIdx.x, p);
-    TX *x = static_cast<TX *>(p.x) + at.x;
-    if (p.branch.data) {
-        const int64_t from = at.b * p.branch.stride[0] + at.i * p.branch.stride[1];
-        for (int c = (int)threadIdx.x; c < p.dim; c += THREADS) {
-            float gate = p.gate.data
-                             ? load_as(p.gate.data, p.gate.dtype, at.b * p.gate.stride[0] + c)
-                             : 1.0f;
-            x[c] = from_f<TX>(
-                joined(to_f(x[c]), load_as(p.branch.data, p.branch.dtype, from + c), gate));
-        }
-    }
+    const TX *x = static_cast<const TX *>(p.x) + at.x;
     float mean = 0.0f, q = 0.0f;
     if (!p.rms) {
         float first = (int)threadIdx.x < p.dim ? to_f(x[threadIdx.x]) : 0.0f;
@@ -218,18 +192,16 @@ __global__ void __launch_bounds__(THREADS) norm_long_rows(const __grid_constant_
     }
 }
 
-template <typename TX, typename TY, bool JOIN>
-cudaError_t run_rows(const norm_params &p, cudaStream_t stream)
+template <typename TX, typename TY> cudaError_t run_rows(const norm_params &p, cudaStream_t stream)
 {
     constexpr int WARP_ROWS = 2, WARP_ITEMS = 6, ITEMS = 4;
     if (p.dim <= WARP * WARP_ITEMS * 8)
-        return launch((norm_rows<TX, TY, WARP, WARP_ROWS, WARP_ITEMS, JOIN>),
+        return launch((norm_rows<TX, TY, WARP, WARP_ROWS, WARP_ITEMS>),
                       dim3((unsigned)div_up(p.rows, WARP_ROWS)), dim3(WARP * WARP_ROWS), 0, stream,
                       p);
     if (p.dim <= 128 * ITEMS * 8)
-        return launch((norm_rows<TX, TY, 128, 1, ITEMS, JOIN>), dim3(p.rows), dim3(128), 0, stream,
-                      p);
-    return launch((norm_rows<TX, TY, 256, 1, ITEMS, JOIN>), dim3(p.rows), dim3(256), 0, stream, p);
+        return launch((norm_rows<TX, TY, 128, 1, ITEMS>), dim3(p.rows), dim3(128), 0, stream, p);
+    return launch((norm_rows<TX, TY, 256, 1, ITEMS>), dim3(p.rows), dim3(256), 0, stream, p);
 }
 
 // ---- q and k ----
@@ -335,12 +307,11 @@ __global__ void __launch_bounds__(THREADS) qk_norm_any(const __grid_constant__ q
 }
 
 template <typename T>
-cudaError_t run_qk(const qk_params &p, bool vec, unsigned batch, unsigned tensors,
-                   cudaStream_t stream)
+cudaError_t run_qk(const qk_params &p, bool vec, unsigned batch, cudaStream_t stream)
 {
     constexpr int THREADS = 256;
     auto grid = [&](int lanes) {
-        return dim3((unsigned)div_up(p.rows, THREADS / lanes), batch, tensors);
+        return dim3((unsigned)div_up(p.rows, THREADS / lanes), batch, 2);
     };
     if (!vec || p.d > 256)
         return launch((qk_norm_any<T, THREADS>), grid(WARP), dim3(THREADS), 0, stream, p);
@@ -360,24 +331,21 @@ extern "C" cudaError_t k_norm(const k_norm_args *a, cudaStream_t stream)
     p.x = a->x.data, p.x_b = a->x.stride[0], p.x_r = a->x.stride[1];
     p.y = a->y.data, p.y_b = a->y.stride[0], p.y_r = a->y.stride[1];
     p.y2 = a->y2.data, p.y2_b = a->y2.stride[0], p.y2_r = a->y2.stride[1];
-    p.branch = a->branch, p.gate = a->gate;
     p.scale = a->scale, p.shift = a->shift, p.scale2 = a->scale2, p.shift2 = a->shift2;
     p.rows = (uint32_t)(a->batch * a->rows), p.per_sample = (uint32_t)a->rows;
     p.dim = a->dim, p.eps = a->eps, p.rms = a->rms, p.one = a->plus_one ? 1.0f : 0.0f;
     if (a->batch * a->rows > INT32_MAX || (a->y2.data && a->y2.dtype != a->y.dtype))
         return cudaErrorInvalidValue;
     const bool in_registers = a->dim % 8 == 0 && a->dim <= 8192 && vectors(a->x, 2) &&
-                              vectors(a->y, 2) && vectors(a->y2, 2) && vectors(a->branch, 2) &&
-                              vectors(a->gate, 1) && vectors(a->scale, 1) && vectors(a->shift, 1) &&
-                              vectors(a->scale2, 1) && vectors(a->shift2, 1);
+                              vectors(a->y, 2) && vectors(a->y2, 2) && vectors(a->scale, 1) &&
+                              vectors(a->shift, 1) && vectors(a->scale2, 1) &&
+                              vectors(a->shift2, 1);
     return with_storage(a->x.dtype, a->y.dtype, [&](auto tx, auto ty) {
         using TX = typename decltype(tx)::type;
         using TY = typename decltype(ty)::type;
         constexpr int THREADS = 256;
         if constexpr (!mixed_halves<TX, TY>)
-            if (in_registers)
-                return a->branch.data ? run_rows<TX, TY, true>(p, stream)
-                                      : run_rows<TX, TY, false>(p, stream);
+            if (in_registers) return run_rows<TX, TY>(p, stream);
         return launch((norm_long_rows<TX, TY, THREADS>), dim3(p.rows), dim3(THREADS), 0, stream, p);
     });
 }
@@ -386,7 +354,7 @@ extern "C" cudaError_t k_qk_norm_rope(const k_qk_norm_args *a, cudaStream_t stre
 {
     const int64_t rows = a->tokens * a->heads;
     if (rows > INT32_MAX || a->batch > 65535) return cudaErrorInvalidValue;
-    if (a->k.data && a->k.dtype != a->q.dtype) return cudaErrorInvalidValue;
+    if (a->k.dtype != a->q.dtype) return cudaErrorInvalidValue;
     qk_params p = {};
     const k_view *t[2] = {&a->q, &a->k};
     for (int i = 0; i < 2; i++) {
@@ -400,8 +368,8 @@ extern "C" cudaError_t k_qk_norm_rope(const k_qk_norm_args *a, cudaStream_t stre
     const bool vec = a->d % 8 == 0 && vectors(a->q, 3) && vectors(a->k, 3) &&
                      aligned16(a->weight_q) && aligned16(a->weight_k) && aligned16(a->cos) &&
                      aligned16(a->sin);
-    const unsigned batch = (unsigned)a->batch, tensors = a->k.data ? 2 : 1;
+    const unsigned batch = (unsigned)a->batch;
     return with_type(a->q.dtype, [&](auto tag) {
-        return run_qk<typename decltype(tag)::type>(p, vec, batch, tensors, stream);
+        return run_qk<typename decltype(tag)::type>(p, vec, batch, stream);
     });
 }

@@ -26,7 +26,7 @@ typedef struct swd_ops {
     swd_status (*group_norm)(swd_backend *, const group_norm_args *, void *ws, swd_stream *,
                              swd_err *);
     swd_status (*layernorm)(swd_backend *, const norm_args *, swd_stream *, swd_err *);
-    swd_status (*layernorm_modulate)(swd_backend *, const norm_args *, swd_stream *, swd_err *);
+    swd_status (*layernorm_modulate)(swd_backend *, const modulate_args *, swd_stream *, swd_err *);
     swd_status (*rms_norm)(swd_backend *, const norm_args *, swd_stream *, swd_err *);
     swd_status (*qk_norm_rope)(swd_backend *, const qk_norm_args *, swd_stream *, swd_err *);
     swd_status (*gate_residual)(swd_backend *, swd_tensor x, swd_tensor y, swd_tensor gate,

@@ -232,16 +232,44 @@ swd_status op_layernorm(swd_tensor y, swd_tensor x, swd_tensor weight, swd_tenso
     return SLOT(layernorm, &(norm_args){y, x, weight, bias, eps});
 }
 
+static bool is_modulated(swd_tensor y, swd_tensor x, swd_tensor shift, swd_tensor scale)
+{
+    return is_act(y) && is_act(x) && x.ndim == 3 && tensor_same_shape(y, x) &&
+           is_per_sample(shift, x) && is_per_sample(scale, x);
+}
+
 swd_status op_layernorm_modulate(swd_tensor y, swd_tensor x, swd_tensor shift, swd_tensor scale,
                                  float eps, swd_exec *ex)
 {
-    REQUIRE(is_act(y) && is_act(x) && x.ndim == 3 && tensor_same_shape(y, x) &&
-                is_per_sample(shift, x) && is_per_sample(scale, x),
+    REQUIRE(is_modulated(y, x, shift, scale),
             "op_layernorm_modulate: x is [B, n, D], shift and scale [B, D]");
     APART_OR_SAME("op_layernorm_modulate", y, x);
     APART("op_layernorm_modulate", y, shift);
     APART("op_layernorm_modulate", y, scale);
-    return SLOT(layernorm_modulate, &(norm_args){y, x, scale, shift, eps});
+    return SLOT(layernorm_modulate,
+                &(modulate_args){.y = {y}, .x = x, .shift = {shift}, .scale = {scale}, .eps = eps});
+}
+
+swd_status op_layernorm_modulate2(const swd_tensor y[2], swd_tensor x, const swd_tensor shift[2],
+                                  const swd_tensor scale[2], float eps, swd_exec *ex)
+{
+    for (int i = 0; i < 2; i++) {
+        REQUIRE(is_modulated(y[i], x, shift[i], scale[i]),
+                "op_layernorm_modulate2: x is [B, n, D], shift and scale [B, D]");
+        for (int k = 0; k < 2; k++) {
+            APART("op_layernorm_modulate2", y[i], shift[k]);
+            APART("op_layernorm_modulate2", y[i], scale[k]);
+        }
+    }
+    REQUIRE(y[0].dtype == y[1].dtype, "op_layernorm_modulate2: the results have two dtypes");
+    APART_OR_SAME("op_layernorm_modulate2", y[0], x);
+    APART("op_layernorm_modulate2", y[1], x);
+    APART("op_layernorm_modulate2", y[0], y[1]);
+    return SLOT(layernorm_modulate, &(modulate_args){.y = {y[0], y[1]},
+                                                     .x = x,
+                                                     .shift = {shift[0], shift[1]},
+                                                     .scale = {scale[0], scale[1]},
+                                                     .eps = eps});
 }
 
 swd_status op_rms_norm(swd_tensor y, swd_tensor x, swd_tensor weight, float eps, swd_exec *ex)
@@ -255,26 +283,32 @@ swd_status op_rms_norm(swd_tensor y, swd_tensor x, swd_tensor weight, float eps,
     return SLOT(rms_norm, &(norm_args){y, x, weight, tensor_none(), eps});
 }
 
-swd_status op_qk_norm(swd_tensor x, swd_tensor weight, float eps, swd_exec *ex)
+swd_status op_qk_norm(swd_tensor q, swd_tensor k, swd_tensor weight_q, swd_tensor weight_k,
+                      float eps, swd_exec *ex)
 {
-    return op_qk_norm_rope(x, weight, eps, tensor_none(), tensor_none(), ex);
+    return op_qk_norm_rope(q, k, weight_q, weight_k, eps, tensor_none(), tensor_none(), ex);
 }
 
-swd_status op_qk_norm_rope(swd_tensor x, swd_tensor weight, float eps, swd_tensor cos,
-                           swd_tensor sin, swd_exec *ex)
+swd_status op_qk_norm_rope(swd_tensor q, swd_tensor k, swd_tensor weight_q, swd_tensor weight_k,
+                           float eps, swd_tensor cos, swd_tensor sin, swd_exec *ex)
 {
-    REQUIRE(is_act(x) && x.ndim == 4, "op_qk_norm_rope: x is [B, N, H, d]");
-    REQUIRE(!tensor_present(weight) || is_vector(weight, x.shape[3]),
-            "op_qk_norm_rope: the weight is F32 [d]");
+    REQUIRE(is_act(q) && is_act(k) && q.ndim == 4 && q.dtype == k.dtype && tensor_same_shape(q, k),
+            "op_qk_norm_rope: q and k are [B, N, H, d] of one dtype");
+    REQUIRE((!tensor_present(weight_q) || is_vector(weight_q, q.shape[3])) &&
+                (!tensor_present(weight_k) || is_vector(weight_k, q.shape[3])),
+            "op_qk_norm_rope: the weights are F32 [d]");
     REQUIRE(tensor_present(cos) == tensor_present(sin), "op_qk_norm_rope: cos without sin");
     REQUIRE(!tensor_present(cos) || (is_f32(cos, 2) && is_f32(sin, 2) &&
-                                     tensor_same_shape(cos, sin) && x.shape[3] % 2 == 0 &&
-                                     cos.shape[0] == x.shape[1] && cos.shape[1] * 2 == x.shape[3]),
+                                     tensor_same_shape(cos, sin) && q.shape[3] % 2 == 0 &&
+                                     cos.shape[0] == q.shape[1] && cos.shape[1] * 2 == q.shape[3]),
             "op_qk_norm_rope: cos and sin are F32 [N, d / 2]");
-    APART("op_qk_norm_rope", x, weight);
-    APART("op_qk_norm_rope", x, cos);
-    APART("op_qk_norm_rope", x, sin);
-    return SLOT(qk_norm_rope, &(qk_norm_args){x, weight, eps, cos, sin});
+    const swd_tensor in[] = {weight_q, weight_k, cos, sin};
+    for (int i = 0; i < 4; i++) {
+        APART("op_qk_norm_rope", q, in[i]);
+        APART("op_qk_norm_rope", k, in[i]);
+    }
+    APART("op_qk_norm_rope", q, k);
+    return SLOT(qk_norm_rope, &(qk_norm_args){q, k, weight_q, weight_k, eps, cos, sin});
 }
 
 swd_status op_gate_residual(swd_tensor x, swd_tensor y, swd_tensor gate, swd_exec *ex)

@@ -57,10 +57,15 @@ swd_status op_layernorm(swd_tensor y, swd_tensor x, swd_tensor weight, swd_tenso
 /* y = norm(x) * (1 + scale) + shift; x [B, n, D], scale and shift [B, D] */
 swd_status op_layernorm_modulate(swd_tensor y, swd_tensor x, swd_tensor shift, swd_tensor scale,
                                  float eps, swd_exec *ex);
+/* y[i] = norm(x) * (1 + scale[i]) + shift[i]: two results of one norm; y[0] may be x */
+swd_status op_layernorm_modulate2(const swd_tensor y[2], swd_tensor x, const swd_tensor shift[2],
+                                  const swd_tensor scale[2], float eps, swd_exec *ex);
 swd_status op_rms_norm(swd_tensor y, swd_tensor x, swd_tensor weight, float eps, swd_exec *ex);
-swd_status op_qk_norm(swd_tensor x, swd_tensor weight, float eps, swd_exec *ex);
-swd_status op_qk_norm_rope(swd_tensor x, swd_tensor weight, float eps, swd_tensor cos,
-                           swd_tensor sin, swd_exec *ex);
+/* q and k in place: views of one projection, or not */
+swd_status op_qk_norm(swd_tensor q, swd_tensor k, swd_tensor weight_q, swd_tensor weight_k,
+                      float eps, swd_exec *ex);
+swd_status op_qk_norm_rope(swd_tensor q, swd_tensor k, swd_tensor weight_q, swd_tensor weight_k,
+                           float eps, swd_tensor cos, swd_tensor sin, swd_exec *ex);
 /* x += gate * y; x, y [B, n, D], gate [B, D] or absent */
 swd_status op_gate_residual(swd_tensor x, swd_tensor y, swd_tensor gate, swd_exec *ex);
 swd_status op_activation(swd_tensor y, swd_tensor x, swd_act act, swd_exec *ex); /* y may be x */

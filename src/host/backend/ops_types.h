@@ -50,15 +50,21 @@ typedef struct group_norm_args {
 } group_norm_args;
 
 typedef struct norm_args {
-    swd_tensor y, x; /* [.., D]; y may be x */
-    swd_tensor weight,
-        bias; /* layernorm, rms_norm: F32 [D], optional. modulate: weight = scale, bias = shift, [B, D] over x [B, n, D] */
+    swd_tensor y, x;         /* [.., D]; y may be x */
+    swd_tensor weight, bias; /* F32 [D], optional */
     float eps;
 } norm_args;
 
+typedef struct modulate_args {
+    swd_tensor y[2]; /* [B, n, D], of one dtype; y[0] may be x; y[1] is optional */
+    swd_tensor x;
+    swd_tensor shift[2], scale[2]; /* [B, D] */
+    float eps;
+} modulate_args;
+
 typedef struct qk_norm_args {
-    swd_tensor x;      /* [B, N, H, d], in place */
-    swd_tensor weight; /* F32 [d]; RMS norm over d; absent: no norm */
+    swd_tensor q, k;               /* [B, N, H, d], in place, of one dtype */
+    swd_tensor weight_q, weight_k; /* F32 [d]; RMS norm over d; absent: no norm */
     float eps;
     swd_tensor cos,
         sin; /* optional, F32 [N, d / 2]: interleaved pairs (x0 c - x1 s, x1 c + x0 s) after the norm */

@@ -181,9 +181,8 @@ static swd_status project(swd_tensor qkv[3], swd_tensor h, const attention *a, c
     swd_tensor packed = exec3(ex, ex->act, h.shape[0], h.shape[1], 3 * m->cfg.inner_dim);
     RUN(op_linear(packed, h, a->qkv, SWD_ACT_NONE, ex));
     qkv_split(qkv, packed, m->cfg.attention_head_dim);
-    if (tensor_present(a->norm_q)) RUN(op_qk_norm(qkv[0], a->norm_q, NORM_EPS, ex));
-    if (tensor_present(a->norm_k)) RUN(op_qk_norm(qkv[1], a->norm_k, NORM_EPS, ex));
-    return SWD_OK;
+    if (!m->cfg.qk_norm_rms) return SWD_OK;
+    return op_qk_norm(qkv[0], qkv[1], a->norm_q, a->norm_k, NORM_EPS, ex);
 }
 
 // x += gate * mlp(norm(x) * (1 + scale) + shift)
@@ -223,14 +222,17 @@ static swd_status joint_attention(swd_tensor x, swd_tensor c, swd_tensor mod_x, 
     int64_t d = m->cfg.inner_dim, head = m->cfg.attention_head_dim;
     swd_tensor hx = exec3(ex, ex->act, x.shape[0], x.shape[1], d),
                hc = exec3(ex, ex->act, c.shape[0], c.shape[1], d), h2 = {0};
-    RUN(op_layernorm_modulate(hx, x, chunk(mod_x, 0, d), chunk(mod_x, 1, d), NORM_EPS, ex));
+    if (b->dual) {
+        h2 = exec3(ex, ex->act, x.shape[0], x.shape[1], d);
+        const swd_tensor shift[] = {chunk(mod_x, 0, d), chunk(mod_x, 6, d)},
+                         scale[] = {chunk(mod_x, 1, d), chunk(mod_x, 7, d)};
+        RUN(op_layernorm_modulate2((swd_tensor[]){hx, h2}, x, shift, scale, NORM_EPS, ex));
+    } else {
+        RUN(op_layernorm_modulate(hx, x, chunk(mod_x, 0, d), chunk(mod_x, 1, d), NORM_EPS, ex));
+    }
     // the last block's context has the order of AdaLayerNormContinuous: scale, then shift
     RUN(op_layernorm_modulate(hc, c, chunk(mod_c, b->context_pre_only ? 1 : 0, d),
                               chunk(mod_c, b->context_pre_only ? 0 : 1, d), NORM_EPS, ex));
-    if (b->dual) {
-        h2 = exec3(ex, ex->act, x.shape[0], x.shape[1], d);
-        RUN(op_layernorm_modulate(h2, x, chunk(mod_x, 6, d), chunk(mod_x, 7, d), NORM_EPS, ex));
-    }
     size_t mark = exec_mark(ex);
     swd_tensor qx[3], qc[3], ox = exec3(ex, ex->act, x.shape[0], x.shape[1], d), oc = {0};
     RUN(project(qx, hx, &b->image.attn, m, ex));

@@ -32,7 +32,7 @@ static swd_status layernorm(swd_backend *b, const norm_args *a, swd_stream *s, s
     return SWD_OK;
 }
 
-static swd_status layernorm_modulate(swd_backend *b, const norm_args *a, swd_stream *s,
+static swd_status layernorm_modulate(swd_backend *b, const modulate_args *a, swd_stream *s,
                                      swd_err *err)
 {
     (void)b, (void)s;
@@ -41,17 +41,19 @@ static swd_status layernorm_modulate(swd_backend *b, const norm_args *a, swd_str
     const simd_table *simd = simd_pick();
 #pragma omp parallel for if (cpu_worth(rows * d))
     for (int64_t r = 0; r < rows; r++) {
-        float tx[CPU_ROW_MAX], ts[CPU_ROW_MAX], th[CPU_ROW_MAX];
+        float tx[CPU_ROW_MAX], ty[CPU_ROW_MAX], ts[CPU_ROW_MAX], th[CPU_ROW_MAX];
         double mean, var;
         const float *x = cpu_row_load(tx, a->x.data, a->x.dtype, cpu_row_offset(a->x, r), d);
-        const float *scale =
-            cpu_row_load(ts, a->weight.data, a->weight.dtype, r / n * a->weight.stride[0], d);
-        const float *shift =
-            cpu_row_load(th, a->bias.data, a->bias.dtype, r / n * a->bias.stride[0], d);
         simd->moments(x, d, &mean, &var);
         float k = (float)(1.0 / sqrt(var + (double)a->eps));
-        simd->normalise(tx, x, d, (float)mean, k, 1, scale, shift);
-        cpu_row_store(a->y.data, a->y.dtype, cpu_row_offset(a->y, r), tx, d);
+        for (int i = 1; i >= 0; i--) { // y[0] may be x: last
+            swd_tensor y = a->y[i], sc = a->scale[i], sh = a->shift[i];
+            if (!tensor_present(y)) continue;
+            const float *scale = cpu_row_load(ts, sc.data, sc.dtype, r / n * sc.stride[0], d);
+            const float *shift = cpu_row_load(th, sh.data, sh.dtype, r / n * sh.stride[0], d);
+            simd->normalise(ty, x, d, (float)mean, k, 1, scale, shift);
+            cpu_row_store(y.data, y.dtype, cpu_row_offset(y, r), ty, d);
+        }
     }
     return SWD_OK;
 }
@@ -79,31 +81,37 @@ static swd_status rms_norm(swd_backend *b, const norm_args *a, swd_stream *s, sw
     return SWD_OK;
 }
 
+// Pairs (x0, x1) of a row become (x0 c - x1 s, x1 c + x0 s).
+static void rotate(float *x, int64_t d, const float *c, const float *s)
+{
+    for (int64_t i = 0; i < d / 2; i++) {
+        float x0 = x[2 * i], x1 = x[2 * i + 1];
+        x[2 * i] = x0 * c[i] - x1 * s[i];
+        x[2 * i + 1] = x1 * c[i] + x0 * s[i];
+    }
+}
+
 static swd_status qk_norm_rope(swd_backend *b, const qk_norm_args *a, swd_stream *s, swd_err *err)
 {
     (void)b, (void)s;
-    SWD_TRY(too_long(a->x.shape[3], err), err);
-    int64_t d = a->x.shape[3], heads = a->x.shape[2], n = a->x.shape[1], rows = cpu_rows(a->x);
-    const float *w = a->weight.data;
+    SWD_TRY(too_long(a->q.shape[3], err), err);
+    int64_t d = a->q.shape[3], heads = a->q.shape[2], n = a->q.shape[1], rows = cpu_rows(a->q);
     const simd_table *simd = simd_pick();
-#pragma omp parallel for if (cpu_worth(rows * d))
-    for (int64_t r = 0; r < rows; r++) {
+#pragma omp parallel for if (cpu_worth(2 * rows * d))
+    for (int64_t i = 0; i < 2 * rows; i++) {
         float tx[CPU_ROW_MAX];
-        int64_t offset = cpu_row_offset(a->x, r);
-        const float *x = cpu_row_load(tx, a->x.data, a->x.dtype, offset, d);
-        float k = w ? rms_scale(x, d, a->eps) : 1.0f;
-        simd->normalise(tx, x, d, 0, k, 0, w, NULL);
+        int64_t r = i % rows;
+        swd_tensor t = i < rows ? a->q : a->k;
+        int64_t offset = cpu_row_offset(t, r);
+        const float *w = i < rows ? a->weight_q.data : a->weight_k.data;
+        const float *x = cpu_row_load(tx, t.data, t.dtype, offset, d);
+        float scale = w ? rms_scale(x, d, a->eps) : 1.0f;
+        simd->normalise(tx, x, d, 0, scale, 0, w, NULL);
         if (tensor_present(a->cos)) {
             int64_t row = r / heads % n * (d / 2);
-            const float *c = (const float *)a->cos.data + row,
-                        *sn = (const float *)a->sin.data + row;
-            for (int64_t i = 0; i < d / 2; i++) {
-                float x0 = tx[2 * i], x1 = tx[2 * i + 1];
-                tx[2 * i] = x0 * c[i] - x1 * sn[i];
-                tx[2 * i + 1] = x1 * c[i] + x0 * sn[i];
-            }
+            rotate(tx, d, (const float *)a->cos.data + row, (const float *)a->sin.data + row);
         }
-        cpu_row_store(a->x.data, a->x.dtype, offset, tx, d);
+        cpu_row_store(t.data, t.dtype, offset, tx, d);
     }
     return SWD_OK;
 }
