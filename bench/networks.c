@@ -54,11 +54,24 @@ static swd_status place(network *n, swd_exec *ex)
                                        : place_encoder(n, ex);
 }
 
+// A step by itself, with its own conditions.
+static swd_status step(network *n, swd_exec *ex)
+{
+    const mmdit *m = n->p->transformer;
+    size_t mark = exec_mark(ex);
+    mmdit_conditions c = mmdit_conditions_alloc(n->batch, n->batch, n->text, m, ex);
+    RUN(mmdit_embed_context(&c, n->context, m, ex));
+    RUN(mmdit_modulate(&c, n->t, n->pooled, m, ex));
+    RUN(mmdit_forward(n->out, n->in, &c, 0, m, ex));
+    exec_rewind(ex, mark);
+    return SWD_OK;
+}
+
 static swd_status forward(network *n, swd_exec *ex)
 {
     switch (n->kind) {
     case NETWORK_STEP:
-        return mmdit_forward(n->out, n->in, n->t, n->context, n->pooled, n->p->transformer, ex);
+        return step(n, ex);
     case NETWORK_DECODE:
         return vae_decode(n->out, n->in, n->p->decoder, ex);
     case NETWORK_T5:

@@ -153,11 +153,28 @@ static void case_free(io_case *c)
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]->data);
 }
 
+// The second of two steps whose conditions are made together.
+static swd_status run_mmdit(const net *n, const io_case *c, swd_exec *ex)
+{
+    size_t mark = exec_mark(ex);
+    const mmdit *m = n->m_mmdit;
+    int64_t batch = c->latents.shape[0];
+    swd_tensor t = exec1(ex, SWD_F32, 2 * batch);
+    RUN(op_axpby(tensor_slice(t, 0, 0, batch), 0.5f, c->t, 0, tensor_none(), ex));
+    RUN(op_copy(tensor_slice(t, 0, batch, batch), c->t, ex));
+    mmdit_conditions cond = mmdit_conditions_alloc(2 * batch, batch, c->context.shape[1], m, ex);
+    RUN(mmdit_embed_context(&cond, c->context, m, ex));
+    RUN(mmdit_modulate(&cond, t, c->pooled, m, ex));
+    RUN(mmdit_forward(c->got[0], c->latents, &cond, batch, m, ex));
+    exec_rewind(ex, mark);
+    return SWD_OK;
+}
+
 static swd_status forward(const net *n, const io_case *c, swd_exec *ex)
 {
     switch (n->kind) {
     case MMDIT:
-        return mmdit_forward(c->got[0], c->latents, c->t, c->context, c->pooled, n->m_mmdit, ex);
+        return run_mmdit(n, c, ex);
     case T5:
         return t5_forward(c->got[0], c->ids, n->m_t5, ex);
     case CLIP:

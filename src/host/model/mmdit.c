@@ -253,22 +253,54 @@ static swd_status joint_attention(swd_tensor x, swd_tensor c, swd_tensor mod_x, 
     return SWD_OK;
 }
 
-static swd_status run_block(swd_tensor x, swd_tensor c, swd_tensor temb_silu, const block *b,
-                            const mmdit *m, swd_exec *ex)
+static swd_status run_block(swd_tensor x, swd_tensor c, swd_tensor mod_x, swd_tensor mod_c,
+                            const block *b, const mmdit *m, swd_exec *ex)
 {
     size_t mark = exec_mark(ex);
-    int64_t batch = x.shape[0];
-    swd_tensor mod_x = exec2(ex, SWD_F32, batch, linear_facts(b->image.modulation)->n);
-    swd_tensor mod_c = exec2(ex, SWD_F32, batch, linear_facts(b->context.modulation)->n);
-    RUN(op_linear(mod_x, temb_silu, b->image.modulation, SWD_ACT_NONE, ex));
-    RUN(op_linear(mod_c, temb_silu, b->context.modulation, SWD_ACT_NONE, ex));
-    size_t inner = exec_mark(ex);
     RUN(joint_attention(x, c, mod_x, mod_c, b, m, ex));
-    exec_rewind(ex, inner);
+    exec_rewind(ex, mark);
     RUN(feed_forward(x, &b->image, mod_x, m, ex));
     if (!b->context_pre_only) RUN(feed_forward(c, &b->context, mod_c, m, ex));
-    exec_rewind(ex, mark);
     return SWD_OK;
+}
+
+/* ---- conditions ---- */
+
+// Layer k of the modulations in the order of their matrices: image and context of each block, then the output norm's. NULL behind it.
+static const swd_linear *modulation_layer(const mmdit *m, int k)
+{
+    const block *b = &m->blocks[k / 2];
+    int n = 2 * m->cfg.num_layers;
+    return k > n    ? NULL
+           : k == n ? m->norm_out
+           : k % 2  ? b->context.modulation
+                    : b->image.modulation;
+}
+
+// The next `rows` rows from `first` on of the matrix of a layer; *at counts the elements of those before it.
+static swd_tensor next_modulation(int64_t *at, const swd_linear *layer, const mmdit_conditions *c,
+                                  int64_t first, int64_t rows)
+{
+    int64_t n = linear_facts(layer)->n;
+    swd_tensor matrix = tensor_slice(c->modulation, 0, *at, c->rows * n);
+    *at += c->rows * n;
+    return tensor_slice(tensor_reshape(matrix, (int64_t[]){c->rows, n}, 2), 0, first, rows);
+}
+
+mmdit_conditions mmdit_conditions_alloc(int64_t rows, int64_t batch, int64_t text_tokens,
+                                        const mmdit *m, swd_exec *ex)
+{
+    int64_t width = 0;
+    for (int k = 0; modulation_layer(m, k); k++) width += linear_facts(modulation_layer(m, k))->n;
+    return (mmdit_conditions){.modulation = exec1(ex, SWD_F32, rows * width),
+                              .context = exec3(ex, SWD_F32, batch, text_tokens, m->cfg.inner_dim),
+                              .rows = rows};
+}
+
+swd_status mmdit_embed_context(const mmdit_conditions *c, swd_tensor context, const mmdit *m,
+                               swd_exec *ex)
+{
+    return op_linear(c->context, context, m->context, SWD_ACT_NONE, ex);
 }
 
 // silu(MLP(sinusoid(t)) + MLP(pooled)): every use of temb is behind a SiLU
@@ -276,32 +308,51 @@ static swd_status time_embedding(swd_tensor temb_silu, swd_tensor t, swd_tensor 
                                  const mmdit *m, swd_exec *ex)
 {
     size_t mark = exec_mark(ex);
-    int64_t batch = t.shape[0], d = m->cfg.inner_dim;
-    swd_tensor sinusoid = exec2(ex, SWD_F32, batch, TIME_DIM),
-               hidden = exec2(ex, SWD_F32, batch, d), text = exec2(ex, SWD_F32, batch, d);
+    int64_t rows = t.shape[0], batch = pooled.shape[0], d = m->cfg.inner_dim;
+    swd_tensor sinusoid = exec2(ex, SWD_F32, rows, TIME_DIM), hidden = exec2(ex, SWD_F32, rows, d),
+               hidden_text = exec2(ex, SWD_F32, batch, d), text = exec2(ex, SWD_F32, batch, d);
     RUN(op_timestep_sinusoid(sinusoid, t, ex));
     RUN(op_linear(hidden, sinusoid, m->time1, SWD_ACT_SILU, ex));
     RUN(op_linear(temb_silu, hidden, m->time2, SWD_ACT_NONE, ex));
-    RUN(op_linear(hidden, pooled, m->pooled1, SWD_ACT_SILU, ex));
-    RUN(op_linear(text, hidden, m->pooled2, SWD_ACT_NONE, ex));
-    RUN(op_axpby(temb_silu, 1, temb_silu, 1, text, ex));
+    RUN(op_linear(hidden_text, pooled, m->pooled1, SWD_ACT_SILU, ex));
+    RUN(op_linear(text, hidden_text, m->pooled2, SWD_ACT_NONE, ex));
+    for (int64_t r = 0; r < rows; r += batch) {
+        swd_tensor step = tensor_slice(temb_silu, 0, r, batch);
+        RUN(op_axpby(step, 1, step, 1, text, ex));
+    }
     RUN(op_activation(temb_silu, temb_silu, SWD_ACT_SILU, ex));
     exec_rewind(ex, mark);
     return SWD_OK;
 }
 
-swd_status mmdit_forward(swd_tensor velocity, swd_tensor latents, swd_tensor t, swd_tensor context,
-                         swd_tensor pooled, const mmdit *m, swd_exec *ex)
+swd_status mmdit_modulate(const mmdit_conditions *c, swd_tensor t, swd_tensor pooled,
+                          const mmdit *m, swd_exec *ex)
 {
-    int64_t batch = latents.shape[0], d = m->cfg.inner_dim, patch = m->cfg.patch_size;
+    size_t mark = exec_mark(ex);
+    int64_t rows = t.shape[0], at = 0;
+    swd_tensor temb_silu = exec2(ex, SWD_F32, rows, m->cfg.inner_dim);
+    RUN(time_embedding(temb_silu, t, pooled, m, ex));
+    for (int k = 0; modulation_layer(m, k); k++) {
+        const swd_linear *layer = modulation_layer(m, k);
+        swd_tensor y = next_modulation(&at, layer, c, 0, rows);
+        RUN(op_linear(y, temb_silu, layer, SWD_ACT_NONE, ex));
+    }
+    exec_rewind(ex, mark);
+    return SWD_OK;
+}
+
+/* ---- a step ---- */
+
+swd_status mmdit_forward(swd_tensor velocity, swd_tensor latents, const mmdit_conditions *cond,
+                         int64_t first_row, const mmdit *m, swd_exec *ex)
+{
+    int64_t batch = latents.shape[0], d = m->cfg.inner_dim, patch = m->cfg.patch_size, at = 0;
     int64_t grid_h = latents.shape[2] / patch, grid_w = latents.shape[3] / patch,
             tokens = grid_h * grid_w;
     size_t start = exec_mark(ex);
-    swd_tensor temb_silu = exec2(ex, SWD_F32, batch, d), mod = exec2(ex, SWD_F32, batch, 2 * d);
     swd_tensor x = exec3(ex, SWD_F32, batch, tokens, d),
-               c = exec3(ex, SWD_F32, batch, context.shape[1], d);
-    RUN(time_embedding(temb_silu, t, pooled, m, ex));
-    RUN(op_linear(c, context, m->context, SWD_ACT_NONE, ex));
+               c = exec_alloc(ex, SWD_F32, cond->context.shape, 3);
+    RUN(op_copy(c, cond->context, ex));
     size_t mark = exec_mark(ex);
     swd_tensor patches = exec3(ex, SWD_F32, batch, tokens, patch * patch * latents.shape[1]);
     RUN(op_patchify(patches, latents, (int)patch, ex));
@@ -309,12 +360,16 @@ swd_status mmdit_forward(swd_tensor velocity, swd_tensor latents, swd_tensor t, 
     RUN(op_add_position(x, m->position, (int)grid_h, (int)grid_w, ex));
     exec_rewind(ex, mark);
 
-    for (int i = 0; i < m->cfg.num_layers; i++)
-        RUN(run_block(x, c, temb_silu, &m->blocks[i], m, ex));
+    for (int i = 0; i < m->cfg.num_layers; i++) {
+        const block *b = &m->blocks[i];
+        swd_tensor mod_x = next_modulation(&at, b->image.modulation, cond, first_row, batch),
+                   mod_c = next_modulation(&at, b->context.modulation, cond, first_row, batch);
+        RUN(run_block(x, c, mod_x, mod_c, b, m, ex));
+    }
 
+    swd_tensor mod = next_modulation(&at, m->norm_out, cond, first_row, batch);
     swd_tensor normed = exec3(ex, ex->act, batch, tokens, d);
     swd_tensor y = exec3(ex, SWD_F32, batch, tokens, patch * patch * m->cfg.out_channels);
-    RUN(op_linear(mod, temb_silu, m->norm_out, SWD_ACT_NONE, ex));
     RUN(op_layernorm_modulate(normed, x, chunk(mod, 1, d), chunk(mod, 0, d), NORM_EPS, ex));
     RUN(op_linear(y, normed, m->out, SWD_ACT_NONE, ex));
     RUN(op_unpatchify(velocity, y, (int)patch, ex));

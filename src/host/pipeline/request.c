@@ -35,6 +35,13 @@ swd_status request_progress(request *r, swd_stage stage, int step, int n_steps)
     return SWD_OK;
 }
 
+/* Steps whose modulations are computed together: the time goes into reading their weights, up to this many rows of them. */
+static int64_t steps_at_once(int64_t rows)
+{
+    enum { MODULATION_ROWS = 8 };
+    return rows < MODULATION_ROWS ? MODULATION_ROWS / rows : 1;
+}
+
 swd_status request_allocate(request *r, swd_exec *ex)
 {
     const request_plan *plan = &r->plan;
@@ -53,7 +60,7 @@ swd_status request_allocate(request *r, swd_exec *ex)
     }
     r->context = exec3(ex, SWD_F32, rows, tokens, width);
     r->pooled = exec2(ex, SWD_F32, rows, pooled);
-    r->t = exec1(ex, SWD_F32, rows);
+    r->t = exec1(ex, SWD_F32, steps_at_once(rows) * rows);
     r->x0 = exec_alloc(ex, SWD_F32, latents, 4);
     r->rgb = exec4(ex, SWD_U8, 1, plan->height, plan->width, 3);
     if (plan->with_init)
@@ -125,20 +132,37 @@ static swd_tensor sized(swd_tensor buffer, int64_t n, swd_tensor like)
     return tensor4(buffer.data, SWD_F32, n, like.shape[1], like.shape[2], like.shape[3]);
 }
 
-static swd_status denoise(void *user, swd_tensor velocity, swd_tensor latents, float sigma)
+static int64_t evaluations(const request *r)
+{
+    return r->plan.guidance > 1 ? 2 * r->n : r->n;
+}
+
+/* The conditions of step k and of those after it that are computed with it. */
+static swd_status prepare_conditions(request *r, int k, swd_exec *ex)
+{
+    int64_t n_rows = evaluations(r), most = r->conditions.rows / n_rows;
+    int n = (int)(most < r->plan.n_steps - k ? most : r->plan.n_steps - k);
+    for (int i = 0; i < n; i++)
+        RUN(op_fill(rows(r->t, i * n_rows, n_rows), 1000.0f * r->plan.steps[k + i].sigma, ex));
+    r->conditions_from = k;
+    return mmdit_modulate(&r->conditions, rows(r->t, 0, n * n_rows), rows(r->pooled, 0, n_rows),
+                          r->p->transformer, ex);
+}
+
+static swd_status denoise(void *user, int k, swd_tensor velocity, swd_tensor latents)
 {
     request *r = user;
     swd_exec *ex = r->ex;
-    bool guided = r->plan.guidance > 1;
-    int64_t n = r->n, n_rows = guided ? 2 * n : n;
-    swd_tensor t = rows(r->t, 0, n_rows), context = rows(r->context, 0, n_rows),
-               pooled = rows(r->pooled, 0, n_rows);
-    RUN(op_fill(t, 1000.0f * sigma, ex));
-    if (!guided) return mmdit_forward(velocity, latents, t, context, pooled, r->p->transformer, ex);
+    int64_t n = r->n, n_rows = evaluations(r);
+    if (k == 0 || (k - r->conditions_from + 1) * n_rows > r->conditions.rows)
+        RUN(prepare_conditions(r, k, ex));
+    int64_t first = (k - r->conditions_from) * n_rows;
+    if (n_rows == n)
+        return mmdit_forward(velocity, latents, &r->conditions, first, r->p->transformer, ex);
     swd_tensor both = sized(r->twice, n_rows, latents), v = sized(r->velocities, n_rows, latents);
     RUN(op_copy(rows(both, 0, n), latents, ex));
     RUN(op_copy(rows(both, n, n), latents, ex));
-    RUN(mmdit_forward(v, both, t, context, pooled, r->p->transformer, ex));
+    RUN(mmdit_forward(v, both, &r->conditions, first, r->p->transformer, ex));
     return op_guidance_combine(velocity, rows(v, 0, n), rows(v, n, n), (float)r->plan.guidance, ex);
 }
 
@@ -240,6 +264,10 @@ swd_status request_denoise(request *r, swd_exec *ex)
         args.init = exec4(ex, SWD_F32, r->n, r->init.shape[1], r->init.shape[2], r->init.shape[3]);
         for (int b = 0; b < r->n; b++) RUN(op_copy(rows(args.init, b, 1), r->init, ex));
     }
+    int64_t n_rows = evaluations(r);
+    r->conditions = mmdit_conditions_alloc(steps_at_once(n_rows) * n_rows, n_rows,
+                                           r->context.shape[1], r->p->transformer, ex);
+    RUN(mmdit_embed_context(&r->conditions, rows(r->context, 0, n_rows), r->p->transformer, ex));
     swd_tensor x0 = rows(r->x0, 0, r->n);
     RUN(r->plan.sampler == SWD_SAMPLER_SCALEWISE ? scalewise_sample(x0, &args, ex)
                                                  : euler_sample(x0, &args, ex));

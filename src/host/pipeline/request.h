@@ -20,10 +20,12 @@ typedef struct request {
     double step_started_s;
 
     /* device memory that lasts the whole request, at the bottom of the slab */
-    int cond_prompt; /* index of the prompt that cond holds; -1: none */
+    mmdit_conditions conditions; /* of the batch at work, for some of its steps: */
+    int conditions_from;         /* this one and those after it that had room */
+    int cond_prompt;             /* index of the prompt that cond holds; -1: none */
     swd_tensor cond, cond_pooled, uncond, uncond_pooled; /* [1, L, D], [1, P] */
     swd_tensor context, pooled;      /* [R B, L, D], [R B, P]; R = 2 with guidance */
-    swd_tensor t, twice, velocities; /* [R B]; [2 B, C, h, w], with guidance */
+    swd_tensor t, twice, velocities; /* [steps at once * R B]; [2 B, C, h, w], with guidance */
     swd_tensor init;                 /* [1, C, h, w] at the first step's size */
     swd_tensor x0, rgb;              /* [B, C, h, w]; U8 [1, H, W, 3] */
 } request;

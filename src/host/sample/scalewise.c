@@ -56,7 +56,7 @@ swd_status scalewise_sample(swd_tensor x0, const sample_args *a, swd_exec *ex)
         const sample_step *s = &a->steps[k], *next = s + 1;
         swd_tensor x = at_scale(here, s), v = at_scale(velocity, s), guess = at_scale(x0, s);
         RUN(before(a, k));
-        RUN(a->denoise(a->user, v, x, s->sigma));
+        RUN(a->denoise(a->user, k, v, x));
         if (k + 1 < a->n_steps) {
             swd_tensor noise = at_scale(eps, next);
             RUN(noise_draw(noise, a->noise, ex));
@@ -90,7 +90,7 @@ swd_status euler_sample(swd_tensor x0, const sample_args *a, swd_exec *ex)
     for (int k = 0; k < a->n_steps; k++) {
         float sigma = a->steps[k].sigma, next = k + 1 < a->n_steps ? a->steps[k + 1].sigma : 0.0f;
         RUN(before(a, k));
-        RUN(a->denoise(a->user, v, x, sigma));
+        RUN(a->denoise(a->user, k, v, x));
         RUN(op_axpby(x0, 1.0f, x, -sigma, v, ex));
         RUN(op_axpby(x, 1.0f, x, next - sigma, v, ex));
         RUN(after(a, k, x0));

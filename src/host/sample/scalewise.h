@@ -22,8 +22,8 @@ typedef struct sample_args {
         init; /* F32 [B, C, h, w] of step 0: the clean latents to start from; absent: noise alone */
     noise_source *noise;
     void *user; /* of the callbacks; a status of theirs other than SWD_OK ends the loop with it */
-    /* velocity, latents F32 [B, C, h, w]; also called while measuring (dry) */
-    swd_status (*denoise)(void *user, swd_tensor velocity, swd_tensor latents, float sigma);
+    /* At step k (from 0): velocity, latents F32 [B, C, h, w]; also called while measuring (dry) */
+    swd_status (*denoise)(void *user, int step, swd_tensor velocity, swd_tensor latents);
     /* Before and after step k (from 0); x0 is this step's guess, valid during the call. May be NULL. */
     swd_status (*before_step)(void *user, int step);
     swd_status (*after_step)(void *user, int step, swd_tensor x0);
