@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The CUDA backend: one stream of its own, copies, and the ends of a device's use; the slots are filled by the ops_*.c of this folder.
 #include "backend_cuda.h"
+#include "async.h"
 #include <assert.h>
 #include <stdlib.h>
 
@@ -141,6 +142,7 @@ swd_status backend_cuda_create(swd_backend **out, int device, swd_err *err)
     b->weight_bytes = cuda_weight_bytes;
     b->bind = cuda_bind;
     b->memory = cuda_memory;
+    b->async = &cuda_async;
     cuda_conv_slots(b);
     cuda_elementwise_slots(&b->ops);
     cuda_group_norm_slots(&b->ops);

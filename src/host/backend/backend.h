@@ -72,6 +72,26 @@ typedef struct swd_memory {
     size_t free, total; /* of the device, other programs counted */
 } swd_memory;
 
+/* Several orders of execution, points in them, and recorded pieces of one; through backend/async.h. */
+typedef struct swd_event swd_event;
+typedef struct swd_graph swd_graph;
+typedef struct swd_async {
+    swd_status (*stream_create)(swd_backend *, swd_stream **out, swd_err *);
+    void (*stream_destroy)(swd_backend *, swd_stream **);
+    swd_status (*event_create)(swd_backend *, swd_event **out, swd_err *);
+    void (*event_destroy)(swd_backend *, swd_event **);
+    swd_status (*record)(swd_backend *, swd_event *, swd_stream *, swd_err *);
+    swd_status (*stream_wait)(swd_backend *, swd_stream *, swd_event *, swd_err *);
+    swd_status (*host_wait)(swd_backend *, swd_event *, swd_err *);
+    swd_status (*elapsed)(swd_backend *, double *ms, swd_event *from, swd_event *to, swd_err *);
+    swd_status (*capture)(swd_backend *, swd_stream *, swd_err *);
+    swd_status (*capture_end)(swd_backend *, swd_graph **out, swd_stream *, swd_err *);
+    swd_status (*launch)(swd_backend *, swd_graph *, swd_stream *, swd_err *);
+    void (*graph_destroy)(swd_backend *, swd_graph **);
+    void *(*host_alloc)(swd_backend *, size_t bytes);
+    void (*host_release)(swd_backend *, void *);
+} swd_async;
+
 struct swd_backend {
     const char *name; /* "cpu", "cuda" */
     char device[192]; /* for people: "AMD EPYC, 2 threads, avx512_bf16" */
@@ -96,6 +116,7 @@ struct swd_backend {
                               swd_dtype compute, swd_err *);
     void (*conv_destroy)(swd_backend *, swd_conv **);
     size_t (*weight_bytes)(swd_backend *); /* held by all packed weights */
+    const swd_async *async; /* NULL: what is called is done when the call returns (the CPU) */
     /* Makes the calling thread ready for the other calls; needed where it is not the one that made the backend, or has used another. */
     swd_status (*bind)(swd_backend *, swd_err *);
     /* Memory of a device; NULL: it is the host's, and nobody counts it. */

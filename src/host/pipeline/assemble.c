@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "pipeline/assemble.h"
+#include "backend/async.h"
 #include "base/memory.h"
 #include "pipeline/bundled.h"
 #include "pipeline/swd_json.h"
@@ -84,6 +85,7 @@ void pipeline_close(pipeline *p)
     vae_destroy(&p->encoder);
     tiny_vae_destroy(&p->tiny);
     if (p->slab) p->backend->release(p->backend, p->slab);
+    if (p->backend) host_release(p->backend, p->host);
     backend_destroy(&p->backend);
     for (int i = 0; i < p->n_adapters; i++) {
         free(p->adapters[i].path);
@@ -372,5 +374,19 @@ swd_status pipeline_reserve(pipeline *p, size_t bytes, swd_err *err)
                         "no memory for %.1f MB of activations; use a smaller size or batch",
                         (double)bytes / 1e6);
     p->slab_bytes = bytes;
+    return SWD_OK;
+}
+
+swd_status pipeline_reserve_host(pipeline *p, size_t bytes, swd_err *err)
+{
+    if (bytes <= p->host_bytes) return SWD_OK;
+    host_release(p->backend, p->host);
+    p->host_bytes = 0;
+    p->host = host_alloc(p->backend, bytes);
+    if (!p->host)
+        return SWD_FAIL(err, SWD_ERR_MEMORY,
+                        "no memory for %.1f MB of pictures; use a smaller batch",
+                        (double)bytes / 1e6);
+    p->host_bytes = bytes;
     return SWD_OK;
 }

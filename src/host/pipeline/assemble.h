@@ -53,6 +53,8 @@ typedef struct pipeline {
 
     void *slab; /* activations; grows, never shrinks */
     size_t slab_bytes;
+    uint8_t *host; /* pictures on their way from the device; so does this */
+    size_t host_bytes;
 
     swd_progress_fn progress;
     void *progress_user;
@@ -84,4 +86,6 @@ int pipeline_vae_factor(const pipeline *p); /* pixels per latent */
 swd_exec pipeline_exec(const pipeline *p, bool dry, swd_err *err);
 /* Room for bytes of activations. */
 swd_status pipeline_reserve(pipeline *p, size_t bytes, swd_err *err);
+/* Room for bytes of pictures, where downloads reach them. */
+swd_status pipeline_reserve_host(pipeline *p, size_t bytes, swd_err *err);
 #endif

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "pipeline/request.h"
+#include "pipeline/stages.h"
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
@@ -17,51 +18,51 @@ static swd_status load(request *r, swd_err *err)
                                 swd_err *) = {pipeline_load_text, pipeline_load_transformer,
                                               pipeline_load_decoder, pipeline_load_encoder};
     int n = r->params->init ? 4 : 3;
-    swd_exec loading = {.err = err};
-    swd_status s = SWD_OK;
-    r->ex = &loading;
-    for (int i = 0; i < n && s == SWD_OK; i++) {
-        s = request_progress(r, SWD_STAGE_LOAD, i + 1, n);
-        if (s == SWD_OK) s = parts[i](r->p, err);
+    for (int i = 0; i < n; i++) {
+        SWD_TRY(request_progress(r, SWD_STAGE_LOAD, i + 1, n, 0, err), err);
+        SWD_TRY(parts[i](r->p, err), err);
     }
-    r->ex = NULL;
-    SWD_TRY(s, err);
+    r->result->pub.load_ms = (clock_now_s() - r->started_s) * 1e3;
     return SWD_OK;
 }
 
-/* The story of a batch; while measuring (ex->dry) nothing is computed and the slab's size is found. */
-static swd_status run_batch(request *r, int first, swd_exec *ex)
+/* The story of a batch, from image `first` on; while measuring nothing is computed. */
+static swd_status run_batch(request *r, batch *b, int first, swd_err *err)
 {
-    r->ex = ex;
-    r->first = first;
-    r->n = r->plan.n_images - first < r->plan.batch ? r->plan.n_images - first : r->plan.batch;
-    RUN(request_encode_prompts(r, ex));
-    if (r->plan.with_init && first == 0) RUN(request_encode_init(r, ex));
-    RUN(request_denoise(r, ex));
-    return request_decode_and_write(r, ex);
+    r->at = b;
+    b->first = first;
+    b->n = r->plan.n_images - first < r->plan.batch ? r->plan.n_images - first : r->plan.batch;
+    SWD_TRY(stage_encode_prompts(r, &r->ex[REQUEST_TEXT]), err);
+    if (r->plan.with_init && first == 0)
+        SWD_TRY(stage_encode_init(r, &r->ex[REQUEST_DENOISE]), err);
+    SWD_TRY(stage_denoise(r, &r->ex[REQUEST_DENOISE]), err);
+    SWD_TRY(stage_decode(r, &r->ex[REQUEST_DECODE]), err);
+    return SWD_OK;
 }
 
-static swd_status measure(request *r, swd_err *err)
+/* Where stages overlap, a batch is collected when the next one has its work. */
+static swd_status run_batches(request *r, swd_err *err)
 {
-    swd_exec dry = pipeline_exec(r->p, true, err);
-    r->cond_prompt = -1;
-    SWD_TRY(request_allocate(r, &dry), err);
-    SWD_TRY(run_batch(r, 0, &dry), err);
-    return pipeline_reserve(r->p, dry.peak, err);
+    int size = r->plan.batch, n = (r->plan.n_images + size - 1) / size, late = r->n_batches - 1;
+    for (int i = 0; i < n + late; i++) {
+        if (i < n) SWD_TRY(run_batch(r, &r->batch[i % r->n_batches], i * size, err), err);
+        if (i >= late) SWD_TRY(request_collect(r, &r->batch[(i - late) % r->n_batches], err), err);
+    }
+    return SWD_OK;
 }
 
 static swd_status run(request *r, swd_err *err)
 {
     SWD_TRY(load(r, err), err);
-    r->result->pub.load_ms = (clock_now_s() - r->step_started_s) * 1e3;
-    SWD_TRY(measure(r, err), err);
-
-    swd_exec ex = pipeline_exec(r->p, false, err);
-    r->cond_prompt = -1;
-    SWD_TRY(request_allocate(r, &ex), err);
-    for (int first = 0; first < r->plan.n_images; first += r->plan.batch)
-        SWD_TRY(run_batch(r, first, &ex), err);
-    if (!r->params->save_latents) return SWD_OK;
+    request_measure(r, err);
+    SWD_TRY(run_batch(r, &r->batch[0], 0, err), err);
+    swd_status s = request_place(r, err);
+    if (s == SWD_OK) s = run_batches(r, err);
+    request_release(r);
+    swd_status written =
+        writer_finish(&r->writer, &r->result->pub.write_ms, err->status == SWD_OK ? err : NULL);
+    if (s == SWD_OK) s = written;
+    if (s != SWD_OK || !r->params->save_latents) return s;
     return latent_log_write(&r->latents, &r->plan, err);
 }
 
@@ -128,7 +129,7 @@ static void note_device(result *o, const pipeline *p)
         add_note(o, "bf16 was asked for, but this processor has none: computed in float32");
 }
 
-static void finish_result(request *r, double started_s)
+static void finish_result(request *r)
 {
     result *o = r->result;
     note_device(o, r->p);
@@ -137,7 +138,7 @@ static void finish_result(request *r, double started_s)
     o->pub.precision = r->p->compute == SWD_BF16 ? "bf16" : "f32";
     if (getrusage(RUSAGE_SELF, &usage) == 0)
         o->pub.peak_memory_bytes = (uint64_t)usage.ru_maxrss * 1024;
-    o->pub.total_ms = (clock_now_s() - started_s) * 1e3;
+    o->pub.total_ms = (clock_now_s() - r->started_s) * 1e3;
 }
 
 /* What can be known to fail is refused before any work. */
@@ -166,11 +167,10 @@ static swd_status open_latent_log(request *r, swd_err *err)
 
 swd_status generate(swd_result **out, const swd_generate_params *params, pipeline *p, swd_err *err)
 {
-    double started_s = clock_now_s();
     request r = {.p = p,
                  .params = params,
                  .keep_pixels = out && !params->drop_pixels,
-                 .step_started_s = started_s};
+                 .started_s = clock_now_s()};
     swd_status s;
     if (out) *out = NULL;
     SWD_TRY_GOTO(s, pipeline_read_configs(p, err), err, done);
@@ -185,7 +185,7 @@ swd_status generate(swd_result **out, const swd_generate_params *params, pipelin
                  noise_create(&r.noise, params->rng == SWD_RNG_TORCH, r.plan.batch, numbers, err),
                  err, done);
     SWD_TRY_GOTO(s, run(&r, err), err, done);
-    finish_result(&r, started_s);
+    finish_result(&r);
     if (out) {
         *out = &r.result->pub;
         r.result = NULL;

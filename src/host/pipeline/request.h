@@ -2,8 +2,23 @@
 /* The state of one request and its smaller steps; generate.c tells the story. */
 #ifndef SWD_PIPELINE_REQUEST_H
 #define SWD_PIPELINE_REQUEST_H
+#include "backend/async.h"
 #include "pipeline/output.h"
 #include "pipeline/plan.h"
+#include "pipeline/writer.h"
+
+/* Images at work, from their prompts to their pictures. Two batches take turns where streams overlap. */
+typedef struct batch {
+    int first, n;
+    swd_tensor context, pooled; /* [R B, L, D], [R B, P]; R = 2 with guidance */
+    swd_tensor x0, rgb;         /* [B, C, h, w]; U8 [B, H, W, 3] */
+    uint8_t *host;              /* rgb, where the host reads it */
+    /* between stages, and to measure them; stepped [n_steps]; NULL where the request is live */
+    swd_event *began, *encoded, *denoising, **stepped, *decoding, *decoded;
+} batch;
+
+/* Where a stage's work goes: its part of the slab, its stream. */
+enum { REQUEST_TEXT, REQUEST_DENOISE, REQUEST_DECODE, REQUEST_STAGES };
 
 typedef struct request {
     pipeline *p;
@@ -11,23 +26,28 @@ typedef struct request {
     request_plan plan;
     uint64_t seed;
     noise_source *noise;
+    writer *writer;
     latent_log latents;    /* empty unless they are to be saved */
     float *x0_host;        /* one batch of the largest x0, for them; else NULL */
     bool keep_pixels;      /* in the result; else they go once they are written */
     struct result *result; /* grows image by image */
-    swd_exec *ex;
-    int first, n; /* images of the batch at work */
-    double step_started_s;
+    double started_s, step_started_s;
+
+    /* live: each stage is done, measured by the clock and reported before the next begins: on a backend without streams, and where somebody
+     * wants to see or keep the x0 of each step. Else the stages of neighbouring batches overlap, and what they did is reported when
+     * their events have passed. */
+    bool live;
+    swd_exec ex[REQUEST_STAGES];
+    batch batch[2], *at; /* at: the one that is being given its work */
+    int n_batches;       /* of the two in use */
 
     /* device memory that lasts the whole request, at the bottom of the slab */
-    mmdit_conditions conditions; /* of the batch at work, for some of its steps: */
-    int conditions_from;         /* this one and those after it that had room */
-    int cond_prompt;             /* index of the prompt that cond holds; -1: none */
+    size_t kept_bytes;
+    int cond_prompt; /* index of the prompt that cond holds; -1: none */
     swd_tensor cond, cond_pooled, uncond, uncond_pooled; /* [1, L, D], [1, P] */
-    swd_tensor context, pooled;      /* [R B, L, D], [R B, P]; R = 2 with guidance */
     swd_tensor t, twice, velocities; /* [steps at once * R B]; [2 B, C, h, w], with guidance */
     swd_tensor init;                 /* [1, C, h, w] at the first step's size */
-    swd_tensor x0, rgb;              /* [B, C, h, w]; U8 [1, H, W, 3] */
+    mmdit_conditions conditions; /* of the batch that is being denoised, for some of its steps */
 } request;
 
 /* A result and what it points to. */
@@ -38,12 +58,16 @@ typedef struct result {
     char preset[CONFIG_NAME_MAX], device[208], note[768];
 } result;
 
-swd_status request_allocate(request *r, swd_exec *ex);
-swd_status request_encode_prompts(request *r, swd_exec *ex);
-swd_status request_encode_init(request *r, swd_exec *ex);
-swd_status request_denoise(request *r, swd_exec *ex);
-swd_status request_decode_and_write(request *r, swd_exec *ex);
+/* Places everything for a dry run of a batch, which measures the stages. The networks are loaded. */
+void request_measure(request *r, swd_err *err);
+/* After it: slab, streams, events and buffers for the batches. */
+swd_status request_place(request *r, swd_err *err);
+/* Waits for the pictures of b, reports what was done for them and hands them to the writer. */
+swd_status request_collect(request *r, batch *b, swd_err *err);
+/* Whatever happened: nothing of this request is under way on the device afterwards. */
+void request_release(request *r);
 
-/* SWD_ERR_CANCELLED if the caller's callback says so; silent while measuring. */
-swd_status request_progress(request *r, swd_stage stage, int step, int n_steps);
+/* SWD_ERR_CANCELLED if the caller's callback says so. */
+swd_status request_progress(request *r, swd_stage stage, int step, int n_steps, int image,
+                            swd_err *err);
 #endif

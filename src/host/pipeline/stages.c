@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: MIT
+#include "pipeline/stages.h"
+#include "base/clock.h"
+#include "base/memory.h"
+#include "image/image.h"
+#include "pipeline/picture.h"
+#include "pipeline/prompt.h"
+#include <stdio.h>
+#include <string.h>
+
+/* The time goes into reading the weights of the modulations, up to this many rows of them. */
+int64_t stage_steps_at_once(int64_t rows)
+{
+    enum { MODULATION_ROWS = 8 };
+    return rows < MODULATION_ROWS ? MODULATION_ROWS / rows : 1;
+}
+
+/* The first n images of a tensor whose size is that of the largest batch. */
+static swd_tensor rows(swd_tensor t, int64_t first, int64_t n)
+{
+    return tensor_slice(t, 0, first, n);
+}
+
+/* Of a stage that is looked at while it runs: done, and how long it took since the last look. */
+static swd_status look(request *r, double *ms, double *started_s, swd_exec *ex)
+{
+    if (!r->live || ex->dry) return SWD_OK;
+    RUN(ex->backend->synchronize(ex->backend, ex->stream, ex->err));
+    double now = clock_now_s();
+    *ms += (now - *started_s) * 1e3;
+    *started_s = now;
+    return SWD_OK;
+}
+
+static swd_status report(request *r, swd_stage stage, int step, int n_steps, int b, swd_exec *ex)
+{
+    if (!r->live || ex->dry) return SWD_OK;
+    return request_progress(r, stage, step, n_steps, r->at->first + b, ex->err);
+}
+
+swd_status stage_encode_prompts(request *r, swd_exec *ex)
+{
+    const swd_generate_params *a = r->params;
+    batch *at = r->at;
+    RUN(report(r, SWD_STAGE_TEXT, at->first + 1, r->plan.n_images, 0, ex));
+    double started_s = clock_now_s();
+    bool guided = r->plan.guidance > 1;
+    RUN(event_record(at->began, ex->stream, ex->backend, ex->err));
+    if (guided && r->cond_prompt < 0)
+        RUN(prompt_encode(r->uncond, r->uncond_pooled, a->negative ? a->negative : "",
+                          r->plan.max_tokens, r->p, ex));
+    for (int b = 0; b < at->n; b++) {
+        int prompt = (at->first + b) / a->count;
+        if (prompt != r->cond_prompt)
+            RUN(prompt_encode(r->cond, r->cond_pooled, a->prompts[prompt], r->plan.max_tokens, r->p,
+                              ex));
+        r->cond_prompt = prompt;
+        RUN(op_copy(rows(at->context, b, 1), r->cond, ex));
+        RUN(op_copy(rows(at->pooled, b, 1), r->cond_pooled, ex));
+        if (!guided) continue;
+        RUN(op_copy(rows(at->context, at->n + b, 1), r->uncond, ex));
+        RUN(op_copy(rows(at->pooled, at->n + b, 1), r->uncond_pooled, ex));
+    }
+    RUN(event_record(at->encoded, ex->stream, ex->backend, ex->err));
+    return look(r, &r->result->pub.text_ms, &started_s, ex);
+}
+
+/* The picture is brought to the first step's size in pixels, before the encoder: that keeps more than shrinking latents does. */
+swd_status stage_encode_init(request *r, swd_exec *ex)
+{
+    int factor = pipeline_vae_factor(r->p), width = r->plan.steps[0].width * factor,
+        height = r->plan.steps[0].height * factor;
+    size_t mark = exec_mark(ex);
+    swd_tensor picture = exec4(ex, SWD_F32, 1, height, width, 3);
+    if (!ex->dry) {
+        image_rgb8 file = {0};
+        float *fitted = NULL;
+        RUN(image_read(&file, r->params->init, ex->err));
+        swd_status s =
+            picture_resize(&fitted, width, height, file.rgb, file.width, file.height, ex->err);
+        if (s == SWD_OK) s = ex->backend->upload(ex->backend, picture, fitted, ex->stream, ex->err);
+        if (s == SWD_OK) s = ex->backend->synchronize(ex->backend, ex->stream, ex->err);
+        free(fitted);
+        image_free(&file);
+        RUN(s);
+    }
+    RUN(vae_encode(r->init, picture, r->p->encoder, ex));
+    exec_rewind(ex, mark);
+    return SWD_OK;
+}
+
+/* ---- denoising ---- */
+
+/* n images at a size below the largest, in the memory of buffer. */
+static swd_tensor sized(swd_tensor buffer, int64_t n, swd_tensor like)
+{
+    return tensor4(buffer.data, SWD_F32, n, like.shape[1], like.shape[2], like.shape[3]);
+}
+
+static int64_t evaluations(const request *r)
+{
+    return r->plan.guidance > 1 ? 2 * r->at->n : r->at->n;
+}
+
+/* The conditions of steps [k, k + n). */
+static swd_status prepare_conditions(request *r, int k, int64_t n, swd_exec *ex)
+{
+    int64_t n_rows = evaluations(r);
+    if (k + n > r->plan.n_steps) n = r->plan.n_steps - k;
+    for (int64_t i = 0; i < n; i++)
+        RUN(op_fill(rows(r->t, i * n_rows, n_rows), 1000.0f * r->plan.steps[k + i].sigma, ex));
+    return mmdit_modulate(&r->conditions, rows(r->t, 0, n * n_rows), rows(r->at->pooled, 0, n_rows),
+                          r->p->transformer, ex);
+}
+
+static swd_status denoise(void *user, int k, swd_tensor velocity, swd_tensor latents)
+{
+    request *r = user;
+    swd_exec *ex = &r->ex[REQUEST_DENOISE];
+    int64_t n = r->at->n, n_rows = evaluations(r), at_once = r->conditions.rows / n_rows,
+            first = k % at_once * n_rows;
+    if (first == 0) RUN(prepare_conditions(r, k, at_once, ex));
+    if (n_rows == n)
+        return mmdit_forward(velocity, latents, &r->conditions, first, r->p->transformer, ex);
+    swd_tensor both = sized(r->twice, n_rows, latents), v = sized(r->velocities, n_rows, latents);
+    RUN(op_copy(rows(both, 0, n), latents, ex));
+    RUN(op_copy(rows(both, n, n), latents, ex));
+    RUN(mmdit_forward(v, both, &r->conditions, first, r->p->transformer, ex));
+    return op_guidance_combine(velocity, rows(v, 0, n), rows(v, n, n), (float)r->plan.guidance, ex);
+}
+
+static swd_status decode_one(request *r, swd_tensor rgb, swd_tensor x0, swd_exec *ex)
+{
+    return r->p->tiny ? tiny_vae_decode(rgb, x0, r->p->tiny, ex)
+                      : vae_decode(rgb, x0, r->p->decoder, ex);
+}
+
+/* The x0 of step k as a picture: to the folder of save_scales and to the callback. */
+static swd_status show_scale(request *r, int k, int b, swd_tensor x0, swd_exec *ex)
+{
+    int factor = pipeline_vae_factor(r->p), width = r->plan.steps[k].width * factor,
+        height = r->plan.steps[k].height * factor;
+    size_t mark = exec_mark(ex);
+    swd_tensor rgb = exec4(ex, SWD_U8, 1, height, width, 3);
+    RUN(decode_one(r, rgb, rows(x0, b, 1), ex));
+    exec_rewind(ex, mark);
+    if (ex->dry) return SWD_OK;
+    uint8_t *host = NULL;
+    char *path = NULL;
+    RUN(swd_malloc(&host, (size_t)width * (size_t)height, 3, "a picture", ex->err));
+    swd_status s = ex->backend->download(ex->backend, host, rgb, ex->stream, ex->err);
+    if (s == SWD_OK) s = ex->backend->synchronize(ex->backend, ex->stream, ex->err);
+    int image = r->at->first + b;
+    if (s == SWD_OK && r->params->save_scales) {
+        s = swd_asprintf(&path, ex->err, "%s/image-%04d-step-%02d-%dx%d.png",
+                         r->params->save_scales, image, k, width, height);
+        if (s == SWD_OK)
+            s = output_write(path, host, width, height,
+                             r->params->prompts[image / r->params->count], ex->err);
+    }
+    if (s == SWD_OK && r->p->progress && r->p->want_x0) {
+        swd_image picture = {.width = width,
+                             .height = height,
+                             .rgb = host,
+                             .file = path,
+                             .prompt = image / r->params->count,
+                             .seed = r->seed + (uint64_t)image};
+        swd_progress now = {.size = sizeof(now),
+                            .stage = SWD_STAGE_DENOISE,
+                            .step = k + 1,
+                            .n_steps = r->plan.n_steps,
+                            .latent_width = r->plan.steps[k].width,
+                            .latent_height = r->plan.steps[k].height,
+                            .sigma = r->plan.sigmas[k],
+                            .image = image,
+                            .n_images = r->plan.n_images,
+                            .x0 = &picture};
+        if (r->p->progress(r->p->progress_user, &now) != 0)
+            s = SWD_FAIL(ex->err, SWD_ERR_CANCELLED, "cancelled");
+    }
+    free(path);
+    free(host);
+    return s;
+}
+
+static swd_status before_step(void *user, int k)
+{
+    request *r = user;
+    r->step_started_s = clock_now_s();
+    return report(r, SWD_STAGE_DENOISE, k + 1, r->plan.n_steps, 0, &r->ex[REQUEST_DENOISE]);
+}
+
+static swd_status after_step(void *user, int k, swd_tensor x0)
+{
+    request *r = user;
+    swd_exec *ex = &r->ex[REQUEST_DENOISE];
+    double ms = 0;
+    if (r->at->stepped) RUN(event_record(r->at->stepped[k], ex->stream, ex->backend, ex->err));
+    RUN(look(r, &ms, &r->step_started_s, ex));
+    r->result->steps[k].ms += ms;
+    r->result->pub.denoise_ms += ms;
+    if (r->x0_host && !ex->dry) {
+        RUN(ex->backend->download(ex->backend, r->x0_host, x0, ex->stream, ex->err));
+        RUN(ex->backend->synchronize(ex->backend, ex->stream, ex->err));
+        RUN(latent_log_put(&r->latents, k, r->at->first, r->at->n, r->x0_host, ex->err));
+    }
+    if (!r->params->save_scales && !(r->p->progress && r->p->want_x0)) return SWD_OK;
+    for (int b = 0; b < r->at->n; b++) RUN(show_scale(r, k, b, x0, ex));
+    return SWD_OK;
+}
+
+swd_status stage_denoise(request *r, swd_exec *ex)
+{
+    uint64_t seeds[1024];
+    const batch *at = r->at;
+    for (int b = 0; b < at->n; b++) seeds[b] = r->seed + (uint64_t)(at->first + b);
+    noise_begin(r->noise, seeds, at->n);
+    size_t mark = exec_mark(ex);
+    sample_args args = {.steps = r->plan.steps,
+                        .n_steps = r->plan.n_steps,
+                        .noise = r->noise,
+                        .user = r,
+                        .denoise = denoise,
+                        .before_step = before_step,
+                        .after_step = after_step};
+    RUN(stream_wait(ex->stream, at->encoded, ex->backend, ex->err));
+    RUN(event_record(at->denoising, ex->stream, ex->backend, ex->err));
+    if (r->plan.with_init) {
+        args.init = exec4(ex, SWD_F32, at->n, r->init.shape[1], r->init.shape[2], r->init.shape[3]);
+        for (int b = 0; b < at->n; b++) RUN(op_copy(rows(args.init, b, 1), r->init, ex));
+    }
+    int64_t n_rows = evaluations(r);
+    r->conditions = mmdit_conditions_alloc(stage_steps_at_once(n_rows) * n_rows, n_rows,
+                                           at->context.shape[1], r->p->transformer, ex);
+    RUN(mmdit_embed_context(&r->conditions, rows(at->context, 0, n_rows), r->p->transformer, ex));
+    swd_tensor x0 = rows(at->x0, 0, at->n);
+    RUN(r->plan.sampler == SWD_SAMPLER_SCALEWISE ? scalewise_sample(x0, &args, ex)
+                                                 : euler_sample(x0, &args, ex));
+    exec_rewind(ex, mark);
+    return SWD_OK;
+}
+
+/* ---- pictures ---- */
+
+swd_status stage_decode(request *r, swd_exec *ex)
+{
+    const batch *at = r->at;
+    size_t bytes = tensor_bytes(rows(at->rgb, 0, 1));
+    if (at->stepped)
+        RUN(stream_wait(ex->stream, at->stepped[r->plan.n_steps - 1], ex->backend, ex->err));
+    RUN(event_record(at->decoding, ex->stream, ex->backend, ex->err));
+    for (int b = 0; b < at->n; b++) {
+        swd_tensor rgb = rows(at->rgb, b, 1);
+        RUN(report(r, SWD_STAGE_DECODE, at->first + b + 1, r->plan.n_images, b, ex));
+        double started_s = clock_now_s();
+        RUN(decode_one(r, rgb, rows(at->x0, b, 1), ex));
+        if (ex->dry) return SWD_OK;
+        RUN(ex->backend->download(ex->backend, at->host + (size_t)b * bytes, rgb, ex->stream,
+                                  ex->err));
+        RUN(look(r, &r->result->pub.decode_ms, &started_s, ex));
+    }
+    return event_record(at->decoded, ex->stream, ex->backend, ex->err);
+}
