@@ -55,8 +55,8 @@ int main(int argc, char **argv)
     swd_backend *b;
     report *r;
     must(argc == 2, "a folder for the report is named");
-    must(backend_cuda_create(&b, 0, &err) == SWD_OK && report_open(&r, true, &err) == SWD_OK,
-         err.message);
+    must(backend_cuda_create(&b, 0, &err) == SWD_OK, err.message);
+    must(report_open(&r, true, &err) == SWD_OK, err.message);
     b->ops.axpby = do_nothing;
     b->ops.fill = break_off;
     check_ops(r, &o, b);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "device.h"
 #include "backend_cuda.h"
+#include "libraries.h"
 #include <dlfcn.h>
 #include <stdio.h>
 #include <string.h>
@@ -50,13 +51,6 @@ bool device_alive(void)
 
 /* ---- NVML, where the driver brings it ---- */
 
-// A function of a library as a pointer of its type; ISO C has no cast from void * to one.
-static void take(void *function_pointer, void *library, const char *name)
-{
-    void *symbol = dlsym(library, name);
-    memcpy(function_pointer, &symbol, sizeof symbol);
-}
-
 static void nvml_open(device *d)
 {
     char bus[32];
@@ -64,8 +58,8 @@ static void nvml_open(device *d)
     if (cudaDeviceGetPCIBusId(bus, sizeof bus, d->index) != cudaSuccess) return;
     d->nvml = dlopen("libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL);
     if (!d->nvml) return;
-    take(&init, d->nvml, "nvmlInit_v2");
-    take(&by_bus, d->nvml, "nvmlDeviceGetHandleByPciBusId_v2");
+    library_take(&init, d->nvml, "nvmlInit_v2");
+    library_take(&by_bus, d->nvml, "nvmlDeviceGetHandleByPciBusId_v2");
     if (!init || !by_bus || init() != 0 || by_bus(bus, &d->nvml_device) != 0) device_close(d);
 }
 
@@ -73,7 +67,7 @@ void device_close(device *d)
 {
     int (*shutdown)(void);
     if (!d->nvml) return;
-    take(&shutdown, d->nvml, "nvmlShutdown");
+    library_take(&shutdown, d->nvml, "nvmlShutdown");
     if (shutdown) shutdown();
     dlclose(d->nvml);
     d->nvml = d->nvml_device = NULL;
@@ -85,7 +79,7 @@ double device_sm_mhz(const device *d)
     int (*clock_info)(void *, int, unsigned *);
     unsigned mhz = 0;
     if (!d->nvml) return 0;
-    take(&clock_info, d->nvml, "nvmlDeviceGetClockInfo");
+    library_take(&clock_info, d->nvml, "nvmlDeviceGetClockInfo");
     return clock_info && clock_info(d->nvml_device, NVML_CLOCK_SM, &mhz) == 0 ? mhz : 0;
 }
 
@@ -95,8 +89,8 @@ static void report_driver(const device *d, report *r)
     int (*driver_version)(char *, unsigned), (*power)(void *, unsigned *);
     unsigned milliwatts;
     if (!d->nvml) return;
-    take(&driver_version, d->nvml, "nvmlSystemGetDriverVersion");
-    take(&power, d->nvml, "nvmlDeviceGetEnforcedPowerLimit");
+    library_take(&driver_version, d->nvml, "nvmlSystemGetDriverVersion");
+    library_take(&power, d->nvml, "nvmlDeviceGetEnforcedPowerLimit");
     if (driver_version && driver_version(version, sizeof version) == 0)
         report_fact(r, "driver", version);
     if (power && power(d->nvml_device, &milliwatts) == 0)

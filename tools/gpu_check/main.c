@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
-// gpu_check: is the CUDA backend right on the GPU of this machine? See --help and docs/gpu-check.md.
+// gpu_check: is the CUDA backend right, and how fast, on the GPU of this machine? See --help and docs/gpu-check.md.
 #include "backend_cuda.h"
+#include "bench.h"
 #include "checks.h"
 #include "device.h"
 #include "options.h"
 #include "report.h"
+#include "sanitize.h"
 #include <stdio.h>
 
 enum { FAILED = 1, USAGE = 2, SKIPPED = 77 };
@@ -19,6 +21,7 @@ static void run_parts(report *r, const options *o, const device *d, swd_backend 
 {
     if (o->wrappers) check_wrappers(r, o, b, d->major * 10 + d->minor >= 89);
     if (o->ops) check_ops(r, o, b);
+    if (o->bench) bench_shapes(r, o, d, b);
 }
 
 static swd_status on_device(report *r, const options *o, swd_err *err)
@@ -26,6 +29,12 @@ static swd_status on_device(report *r, const options *o, swd_err *err)
     device d;
     swd_backend *b;
     SWD_TRY(device_open(&d, o->device, err), err);
+    if (o->sanitize) { // the device is left to the child
+        device_report(&d, r);
+        device_close(&d);
+        sanitize(r, o);
+        return SWD_OK;
+    }
     swd_status st = backend_cuda_create(&b, o->device, err);
     if (st == SWD_OK) {
         printf("gpu_check: %s%s\n", b->device, emulated ? ": times mean nothing" : "");
@@ -67,6 +76,10 @@ int main(int argc, char **argv)
     char why[128];
     parsed p = options_parse(&o, argc, argv, emulated);
     if (p != PARSED) return p == PARSED_HELP ? 0 : USAGE;
+    if (o.expect) {
+        bench_expect();
+        return 0;
+    }
     int n = device_count(why, sizeof why);
     if (n == 0) {
         printf("gpu_check: no CUDA device here (%s): nothing was checked\n", why);
@@ -77,7 +90,7 @@ int main(int argc, char **argv)
                 n == 1 ? "is" : "are", n);
         return USAGE;
     }
-    swd_status st = report_open(&r, emulated, &err);
+    swd_status st = report_open(&r, o.tiny, &err);
     if (st == SWD_OK) st = on_device(r, &o, &err);
     int status = finish(r, &o, st, &err);
     report_close(&r);

@@ -5,41 +5,66 @@
 #include <string.h>
 
 static const char help[] =
-    "gpu_check: are the CUDA kernels right on this machine's GPU?\n"
+    "gpu_check: are the CUDA kernels right and fast on this machine's GPU?\n"
     "\n"
-    "  gpu_check --out report                 everything; the report lies in that folder\n"
-    "  gpu_check --only ops --filter linear   the op cases of linear layers\n"
+    "  gpu_check --out report                 everything, about ten minutes; the report lies in "
+    "that folder\n"
+    "  gpu_check --only wrappers,ops          is it right? a minute or two\n"
+    "  gpu_check --only bench --filter attention\n"
+    "  gpu_check --sanitize                   small op cases under compute-sanitizer's four tools\n"
+    "  gpu_check --expect                     what the roofline allows, for cards of data sheets; "
+    "needs no GPU\n"
     "\n"
-    "  --only PARTS     of wrappers, ops (default: both), separated by commas\n"
+    "Parts\n"
+    "  --only PARTS     of wrappers, ops, bench (default: all three), separated by commas\n"
     "                     wrappers   device building blocks beside what the emulator recorded\n"
     "                     ops        every op case beside its double-precision oracle\n"
+    "                     bench      kernels on shapes of published models: cold L2, events, "
+    "medians, share of the\n"
+    "                                roofline, beside cuBLASLt and cuDNN where these are found\n"
+    "  --sanitize       memcheck, racecheck, synccheck, initcheck instead of the parts above\n"
     "  --filter TEXT    only cases whose name holds TEXT; may be repeated\n"
-    "  --out DIR        gpu_check.json and gpu_check.md go there\n"
+    "\n"
+    "Details\n"
+    "  --out DIR        gpu_check.json and gpu_check.md go there, and logs of the sanitizers\n"
     "  --device N       which GPU (default 0)\n"
     "  --size SIZE      op cases up to small, medium or real (default real)\n"
     "  --seed N         other random numbers in the op cases\n"
+    "  --runs N         fewest runs of a bench (default 20)\n"
+    "  --budget S       seconds a bench is measured for, beyond its fewest runs (default 0.25)\n"
+    "  --tiny           benches on toy shapes: does it work?\n"
+    "  --vendor DIR     where libcublasLt.so and libcudnn.so lie; \"none\": do not look. Without "
+    "it: SWD_VENDOR_LIBS,\n"
+    "                   the system, then site-packages/nvidia/*/lib of the python3 in PATH\n"
+    "  --compute-sanitizer PATH   (default: in PATH, then /usr/local/cuda/bin)\n"
     "\n"
     "Exit status: 0 all is well, 1 something failed, 2 the call is wrong or nothing passes the "
     "filter, 77 no GPU.\n";
 
-static bool whole(int *out, const char *text, int lo, int hi)
+static bool number(double *out, const char *text, double lo, double hi)
 {
     char *end;
-    double x = strtod(text, &end);
-    if (!*text || *end || x < lo || x > hi || x != (int)x) return false;
+    *out = strtod(text, &end);
+    return *text && !*end && *out >= lo && *out <= hi;
+}
+
+static bool whole(int *out, const char *text, int lo, int hi)
+{
+    double x;
+    if (!number(&x, text, lo, hi) || x != (int)x) return false;
     *out = (int)x;
     return true;
 }
 
 static bool parse_parts(options *o, const char *text)
 {
-    bool *const parts[] = {&o->wrappers, &o->ops};
-    static const char *const names[] = {"wrappers", "ops"};
-    o->wrappers = o->ops = false;
+    bool *const parts[] = {&o->wrappers, &o->ops, &o->bench};
+    static const char *const names[] = {"wrappers", "ops", "bench"};
+    o->wrappers = o->ops = o->bench = false;
     while (true) {
         size_t n = strcspn(text, ",");
         bool known = false;
-        for (int i = 0; i < 2; i++)
+        for (int i = 0; i < 3; i++)
             if (strlen(names[i]) == n && strncmp(text, names[i], n) == 0) *parts[i] = known = true;
         if (!known) return false;
         if (!text[n]) return true;
@@ -58,15 +83,29 @@ static bool parse_size(case_size *size, const char *text)
     return false;
 }
 
+static bool parse_switch(options *o, const char *flag)
+{
+    bool *const switches[] = {&o->sanitize, &o->expect, &o->tiny};
+    static const char *const names[] = {"--sanitize", "--expect", "--tiny"};
+    for (int i = 0; i < 3; i++)
+        if (strcmp(flag, names[i]) == 0) return *switches[i] = true;
+    return false;
+}
+
 static bool parse_value(options *o, const char *flag, const char *value)
 {
-    if (strcmp(flag, "--out") == 0) {
-        o->out = value;
-        return *value != '\0';
-    }
+    const char **const texts[] = {&o->out, &o->vendor, &o->sanitizer};
+    static const char *const names[] = {"--out", "--vendor", "--compute-sanitizer"};
+    for (int i = 0; i < 3; i++)
+        if (strcmp(flag, names[i]) == 0) {
+            *texts[i] = value;
+            return *value != '\0';
+        }
     if (strcmp(flag, "--only") == 0) return parse_parts(o, value);
     if (strcmp(flag, "--size") == 0) return parse_size(&o->size, value);
     if (strcmp(flag, "--device") == 0) return whole(&o->device, value, 0, 1023);
+    if (strcmp(flag, "--runs") == 0) return whole(&o->runs, value, 1, 1000);
+    if (strcmp(flag, "--budget") == 0) return number(&o->budget_s, value, 0, 3600);
     if (strcmp(flag, "--seed") == 0) {
         char *end;
         o->seed = strtoull(value, &end, 0);
@@ -79,12 +118,20 @@ static bool parse_value(options *o, const char *flag, const char *value)
 
 parsed options_parse(options *o, int argc, char **argv, bool emulated)
 {
-    *o = (options){.wrappers = true, .ops = true, .size = emulated ? SMALL : REAL};
+    *o = (options){.wrappers = true,
+                   .ops = true,
+                   .bench = true,
+                   .tiny = emulated,
+                   .size = emulated ? SMALL : REAL,
+                   .runs = emulated ? 2 : 20,
+                   .budget_s = emulated ? 0 : 0.25,
+                   .vendor = emulated ? "none" : NULL};
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--help") == 0) {
             fputs(help, stdout);
             return PARSED_HELP;
         }
+        if (parse_switch(o, argv[i])) continue;
         if (i + 1 == argc || !parse_value(o, argv[i], argv[i + 1])) {
             fprintf(stderr,
                     "gpu_check: error: %s is not known, or needs another value; see --help\n",

@@ -8,13 +8,16 @@
 enum { OPTIONS_FILTERS_MAX = 16 };
 
 typedef struct options {
-    bool wrappers, ops; /* parts to do */
+    bool wrappers, ops, bench, sanitize; /* parts to do */
+    bool expect;                         /* print the table of docs/kernels.md and end */
+    bool tiny;                           /* benches on toy shapes: does it work? */
     const char *filter[OPTIONS_FILTERS_MAX];
     int n_filters;
     case_size size; /* of op cases */
     uint64_t seed;
-    int device;
-    const char *out; /* NULL: no report */
+    int device, runs;
+    double budget_s;
+    const char *out, *vendor, *sanitizer; /* NULL: not given */
 } options;
 
 typedef enum parsed { PARSED, PARSED_HELP, PARSED_WRONG } parsed;

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: MIT
+#include "peers.h"
+#include "base/memory.h"
+#include "peer_cublaslt.h"
+#include "peer_cudnn.h"
+#include <stdlib.h>
+#include <string.h>
+
+struct peers {
+    cublaslt *lt;
+    cudnn *dnn;
+};
+
+swd_status peers_open(peers **out, report *r, const char *where, cudaStream_t stream, swd_err *err)
+{
+    peers *p;
+    *out = NULL;
+    SWD_TRY(swd_calloc(&p, 1, sizeof *p, "libraries", err), err);
+    if (where && strcmp(where, "none") == 0) {
+        report_fact(r, "cublaslt", "not looked for");
+        report_fact(r, "cudnn", "not looked for");
+        *out = p;
+        return SWD_OK;
+    }
+    swd_status st = cublaslt_open(&p->lt, r, where, stream, err); // first: cuDNN wants it, too
+    if (st == SWD_OK) st = cudnn_open(&p->dnn, r, where, stream, err);
+    if (st != SWD_OK) peers_close(&p);
+    *out = p;
+    return st;
+}
+
+void peers_close(peers **p)
+{
+    if (!*p) return;
+    cudnn_close(&(*p)->dnn);
+    cublaslt_close(&(*p)->lt);
+    free(*p);
+    *p = NULL;
+}
+
+swd_status peers_make(peer **out, peers *p, const job *j, timer *t, swd_err *err)
+{
+    *out = NULL;
+    if (p->lt && j->linear) return cublaslt_make(out, p->lt, j, t, err);
+    if (p->dnn && j->conv) return cudnn_make(out, p->dnn, j, err);
+    return SWD_OK;
+}
