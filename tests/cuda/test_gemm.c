@@ -226,7 +226,7 @@ static void test_sizes(void)
             check_case(&c);
             c.kernel = K_GEMM_PLAIN, c.compute = c.x = c.w = F;
             if (i + j < 8) check_case(&c);
-            if (c.rows > 16) continue;
+            if (c.rows > 99) continue;
             c.kernel = K_GEMM_FEW, c.compute = c.x = c.w = S;
             check_case(&c);
         }
@@ -348,28 +348,39 @@ static void test_ends_of_the_range(void)
     }
 }
 
-// The same bits again, and for a sample alone as in its batch.
+// The same bits again, and for a sample alone as in its batch: of every kernel, and of the choice between them, whether the batch or the
+// sample has more than 16 rows.
 static void test_same_bits(void)
 {
-    const k_gemm_kernel kernels[] = {K_GEMM_SMALL, K_GEMM_LARGE, K_GEMM_FEW, K_GEMM_PLAIN};
-    for (int i = 0; i < 4; i++) {
-        const gemm_case c = {
-            3, 5, 40, 520, H, H, F, kernels[i] == K_GEMM_PLAIN ? F : H, .kernel = kernels[i]};
+    enum { BATCH = 5, N = 40 };
+    const k_gemm_kernel kernels[] = {K_GEMM_SMALL, K_GEMM_LARGE, K_GEMM_FEW, K_GEMM_PLAIN,
+                                     K_GEMM_AUTO};
+    for (int i = 0; i < 10; i++) {
+        const gemm_case c = {BATCH,
+                             i % 2 ? 17 : 5,
+                             N,
+                             520,
+                             H,
+                             H,
+                             F,
+                             kernels[i / 2] == K_GEMM_PLAIN ? F : H,
+                             .kernel = kernels[i / 2]};
         call t;
         open_call(&t, &c);
-        float together[3 * 5 * 40];
+        float together[BATCH * 17 * N];
+        const size_t bytes = sizeof(float) * BATCH * (size_t)c.rows * N;
         CUDA_OK(k_gemm(&t.args, array_at(&t.ws, 0), NULL));
         array_fetch(&t.y.a);
-        memcpy(together, t.y.a.v, sizeof together);
-        CUDA_OK(cudaMemset(t.args.y.data, UNWRITTEN, sizeof together));
+        memcpy(together, t.y.a.v, bytes);
+        CUDA_OK(cudaMemset(t.args.y.data, UNWRITTEN, bytes));
         t.args.batch = 1;
-        for (int b = 0; b < 3; b++) {
+        for (int b = 0; b < BATCH; b++) {
             CUDA_OK(k_gemm(&t.args, array_at(&t.ws, 0), NULL));
             t.args.x.data = (char *)t.args.x.data + t.args.x.stride[0] * (int64_t)size_of(H);
             t.args.y.data = (char *)t.args.y.data + t.args.y.stride[0] * (int64_t)size_of(F);
         }
         array_fetch(&t.y.a);
-        CHECK(!memcmp(together, t.y.a.v, sizeof together), "other bits");
+        CHECK(!memcmp(together, t.y.a.v, bytes), "other bits of case %d", i);
         close_call(&t);
     }
 }

@@ -164,7 +164,8 @@ k_gemm_kernel kernel_of(const k_gemm_args &a)
 {
     if (a.kernel != K_GEMM_AUTO) return a.kernel;
     if (a.compute == K_F32) return K_GEMM_PLAIN;
-    if (a.batch * a.rows <= FEW_ROWS) return K_GEMM_FEW;
+    // By the rows of a sample, whatever its company: its result must not depend on it. The two sizes of tiles add in one order.
+    if (a.rows <= FEW_ROWS && a.n <= FEW_COLUMNS) return K_GEMM_FEW;
     return blocks_of<large>(a) >= multiprocessors() ? K_GEMM_LARGE : K_GEMM_SMALL;
 }
 

@@ -10,11 +10,12 @@
 
 namespace gemm
 {
-constexpr int FEW_ROWS = 16; // up to here a product streams the weight past its rows
+constexpr int FEW_ROWS = 16; // up to here a product streams the weight past its rows, 16 at a time
+constexpr int FEW_COLUMNS = 8 * 65535; // the grid's limit
 
 // Of files of their own.
 cudaError_t launch_few(const k_gemm_args &a,
-                       cudaStream_t stream); // up to FEW_ROWS rows, 2-byte arithmetic
+                       cudaStream_t stream); // a few rows, 2-byte arithmetic
 cudaError_t launch_plain(const k_gemm_args &a, cudaStream_t stream); // float32 arithmetic
 
 // Row r of all samples' rows: sample b, row i of it.

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Linear layers of at most 16 rows (modulation, time embedding): reading w [N, K] once is all the work.
+// Linear layers of at most 16 rows a sample (modulation, time embedding): reading w [N, K] once is all the work. More samples are more
+// groups of 16 rows, neighbours in the grid that meet their columns of w in a cache: a sample's sums are the same in every batch.
 //
-// A block makes 8 columns of y; its warps share K in blocks of 32. Of each block a lane takes 8 neighbouring elements of one
+// A block makes 8 columns of y for a group; its warps share K in blocks of 32. Of each block a lane takes 8 neighbouring elements of one
 // row of w in a single 16-byte load and feeds them to the tensor cores as they lie: which of a product's 16 positions of k an
 // element takes does not matter, so long as x takes the same. With g = lane / 4, t = lane % 4, lanes hold
 //   w[n0 + g][k0 + 8 t ..+8] and x[g][..], x[g + 8][..] of the same k,
@@ -56,8 +57,9 @@ __global__ void __launch_bounds__(WARPS *WARP)
     SMEM_ARRAY(float, sums, WARPS *FEW_ROWS *COLUMNS);
     const int warp = static_cast<int>(threadIdx.x) / WARP,
               lane = static_cast<int>(threadIdx.x) % WARP;
-    const int g = lane / 4, t = lane % 4, n0 = static_cast<int>(blockIdx.x) * COLUMNS;
-    const x_row upper = x_row_of(a, g), lower = x_row_of(a, g + 8);
+    const int g = lane / 4, t = lane % 4, n0 = static_cast<int>(blockIdx.y) * COLUMNS;
+    const int64_t r0 = static_cast<int64_t>(blockIdx.x) * FEW_ROWS;
+    const x_row upper = x_row_of(a, r0 + g), lower = x_row_of(a, r0 + g + 8);
     const T *w = static_cast<const T *>(a.w) + (n0 + g < a.n ? n0 + g : 0) * a.w_stride + t * 8;
     float acc[4] = {};
     for (int first = warp * BK; first < a.k; first += WARPS * BK * LOADS) {
@@ -82,8 +84,8 @@ __global__ void __launch_bounds__(WARPS *WARP)
     mine[8 * COLUMNS] = acc[2], mine[8 * COLUMNS + 1] = acc[3];
     __syncthreads();
     static_assert(WARPS * WARP == FEW_ROWS * COLUMNS, "a thread for each result");
-    const int r = static_cast<int>(threadIdx.x) / COLUMNS,
-              n = n0 + static_cast<int>(threadIdx.x) % COLUMNS;
+    const int64_t r = r0 + threadIdx.x / COLUMNS;
+    const int n = n0 + static_cast<int>(threadIdx.x) % COLUMNS;
     float v = 0.0f;
 #pragma unroll
     for (int i = 0; i < WARPS; i++) v += sums[i * FEW_ROWS * COLUMNS + threadIdx.x];
@@ -95,7 +97,10 @@ template <typename T> cudaError_t run(const k_gemm_args &a, cudaStream_t stream)
     const reading how = !aligned(a.x)            ? reading::single
                         : a.x.dtype == a.compute ? reading::raw
                                                  : reading::wide;
-    return launch(gemm_few<T>, dim3(static_cast<unsigned>((a.n + COLUMNS - 1) / COLUMNS)),
+    const int64_t groups = (a.batch * a.rows + FEW_ROWS - 1) / FEW_ROWS;
+    return launch(gemm_few<T>,
+                  dim3(static_cast<unsigned>(groups),
+                       static_cast<unsigned>((a.n + COLUMNS - 1) / COLUMNS)),
                   dim3(WARPS * WARP), 0, stream, a, how);
 }
 } // namespace

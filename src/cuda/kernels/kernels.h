@@ -179,7 +179,7 @@ cudaError_t k_attention(const k_attention_args *args, cudaStream_t stream);
 
 typedef enum k_gemm_kernel {
     K_GEMM_AUTO,  /* by compute and size */
-    K_GEMM_FEW,   /* streams the weight; B n <= 16 */
+    K_GEMM_FEW,   /* streams the weight past 16 rows at a time */
     K_GEMM_SMALL, /* tiles of 64 x 64 */
     K_GEMM_LARGE, /* tiles of 128 x 128 */
     K_GEMM_PLAIN  /* float32 arithmetic */

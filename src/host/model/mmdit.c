@@ -303,6 +303,15 @@ swd_status mmdit_embed_context(const mmdit_conditions *c, swd_tensor context, co
     return op_linear(c->context, context, m->context, SWD_ACT_NONE, ex);
 }
 
+// y [B, N] = a layer of x [B, K], whose rows are samples and steps: none of their results may depend on how many there are.
+static swd_status linear_of_rows(swd_tensor y, swd_tensor x, const swd_linear *w, swd_act act,
+                                 swd_exec *ex)
+{
+    int64_t rows = x.shape[0];
+    return op_linear(tensor_reshape(y, (int64_t[]){rows, 1, y.shape[1]}, 3),
+                     tensor_reshape(x, (int64_t[]){rows, 1, x.shape[1]}, 3), w, act, ex);
+}
+
 // silu(MLP(sinusoid(t)) + MLP(pooled)): every use of temb is behind a SiLU
 static swd_status time_embedding(swd_tensor temb_silu, swd_tensor t, swd_tensor pooled,
                                  const mmdit *m, swd_exec *ex)
@@ -312,10 +321,10 @@ static swd_status time_embedding(swd_tensor temb_silu, swd_tensor t, swd_tensor 
     swd_tensor sinusoid = exec2(ex, SWD_F32, rows, TIME_DIM), hidden = exec2(ex, SWD_F32, rows, d),
                hidden_text = exec2(ex, SWD_F32, batch, d), text = exec2(ex, SWD_F32, batch, d);
     RUN(op_timestep_sinusoid(sinusoid, t, ex));
-    RUN(op_linear(hidden, sinusoid, m->time1, SWD_ACT_SILU, ex));
-    RUN(op_linear(temb_silu, hidden, m->time2, SWD_ACT_NONE, ex));
-    RUN(op_linear(hidden_text, pooled, m->pooled1, SWD_ACT_SILU, ex));
-    RUN(op_linear(text, hidden_text, m->pooled2, SWD_ACT_NONE, ex));
+    RUN(linear_of_rows(hidden, sinusoid, m->time1, SWD_ACT_SILU, ex));
+    RUN(linear_of_rows(temb_silu, hidden, m->time2, SWD_ACT_NONE, ex));
+    RUN(linear_of_rows(hidden_text, pooled, m->pooled1, SWD_ACT_SILU, ex));
+    RUN(linear_of_rows(text, hidden_text, m->pooled2, SWD_ACT_NONE, ex));
     for (int64_t r = 0; r < rows; r += batch) {
         swd_tensor step = tensor_slice(temb_silu, 0, r, batch);
         RUN(op_axpby(step, 1, step, 1, text, ex));
@@ -335,7 +344,7 @@ swd_status mmdit_modulate(const mmdit_conditions *c, swd_tensor t, swd_tensor po
     for (int k = 0; modulation_layer(m, k); k++) {
         const swd_linear *layer = modulation_layer(m, k);
         swd_tensor y = next_modulation(&at, layer, c, 0, rows);
-        RUN(op_linear(y, temb_silu, layer, SWD_ACT_NONE, ex));
+        RUN(linear_of_rows(y, temb_silu, layer, SWD_ACT_NONE, ex));
     }
     exec_rewind(ex, mark);
     return SWD_OK;
