@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Convolutions of the backend, on kernels/conv.cu: weights packed on the device when they are made, no workspace.
+// Convolutions of the backend, on kernels/conv.cu: weights packed on the device when they are made.
 #include "backend_cuda.h"
 #include <stdlib.h>
 
@@ -116,38 +116,46 @@ static swd_status conv_create(swd_backend *b, swd_conv **out, swd_tensor weight,
     return SWD_OK;
 }
 
+static k_conv_args args_of(const conv_args *a)
+{
+    const bool rgb = a->y.dtype == SWD_U8, add = tensor_present(a->residual);
+    return (k_conv_args){.shape = a->w->shape,
+                         .y = rgb ? NULL : a->y.data,
+                         .x = a->x.data,
+                         .residual = add ? a->residual.data : NULL,
+                         .packed = a->w->packed,
+                         .bias = a->w->bias,
+                         .y_dtype = rgb ? K_F32 : cuda_dtype(a->y.dtype),
+                         .x_dtype = cuda_dtype(a->x.dtype),
+                         .residual_dtype = add ? cuda_dtype(a->residual.dtype) : K_F32,
+                         .packed_dtype = a->w->packed_dtype,
+                         .batch = (int)a->x.shape[0],
+                         .h = (int)a->x.shape[1],
+                         .w = (int)a->x.shape[2],
+                         .ho = (int)a->y.shape[1],
+                         .wo = (int)a->y.shape[2],
+                         .act = (k_act)a->act};
+}
+
 static size_t conv_workspace(swd_backend *b, const conv_args *a)
 {
-    (void)b, (void)a;
-    return 0;
+    (void)b;
+    const k_conv_args k = args_of(a);
+    return a->y.dtype == SWD_U8 ? k_conv_rgb8_workspace(&k) : 0;
 }
 
 static swd_status conv(swd_backend *b, const conv_args *a, void *ws, swd_stream *s, swd_err *err)
 {
-    (void)ws;
     for (int i = 0; i < 3; i++)
         if (a->x.shape[i] > SIDE_MAX || a->y.shape[i] > SIDE_MAX)
             return SWD_FAIL(
                 err, SWD_ERR_UNSUPPORTED, "a map of a side of %lld is too large",
                 (long long)(a->x.shape[i] > a->y.shape[i] ? a->x.shape[i] : a->y.shape[i]));
-    k_conv_args k = {.shape = a->w->shape,
-                     .y = a->y.data,
-                     .x = a->x.data,
-                     .residual = tensor_present(a->residual) ? a->residual.data : NULL,
-                     .packed = a->w->packed,
-                     .bias = a->w->bias,
-                     .y_dtype = cuda_dtype(a->y.dtype),
-                     .x_dtype = cuda_dtype(a->x.dtype),
-                     .residual_dtype =
-                         tensor_present(a->residual) ? cuda_dtype(a->residual.dtype) : K_F32,
-                     .packed_dtype = a->w->packed_dtype,
-                     .batch = (int)a->x.shape[0],
-                     .h = (int)a->x.shape[1],
-                     .w = (int)a->x.shape[2],
-                     .ho = (int)a->y.shape[1],
-                     .wo = (int)a->y.shape[2],
-                     .act = (k_act)a->act};
-    SWD_CUDA(k_conv(&k, cuda_stream(b, s)), err);
+    const k_conv_args k = args_of(a);
+    if (a->y.dtype == SWD_U8)
+        SWD_CUDA(k_conv_rgb8(a->y.data, &k, a->scale, a->shift, ws, cuda_stream(b, s)), err);
+    else
+        SWD_CUDA(k_conv(&k, cuda_stream(b, s)), err);
     return SWD_OK;
 }
 

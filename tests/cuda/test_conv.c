@@ -370,8 +370,6 @@ static void refusals(void)
     conv_case c = {K_CONV_HALO_128x64, ALL_BF16, MAP(1, 4, 4, 8, 8), .kh = 1, .kw = 1, .stride = 1};
     conv_data d = make_data(&c);
     CHECK(k_conv(&d.args, NULL) == cudaErrorInvalidValue, "the halo kernels are 3x3");
-    CHECK(k_conv_rgb8(d.y.base, &d.args, 1, 0, NULL) == cudaErrorInvalidValue,
-          "RGB8 has its own packing");
     d.args.kernel = K_CONV_GEMM_64x64;
     d.args.x_dtype = K_F32;
     CHECK(k_conv(&d.args, NULL) == cudaErrorInvalidValue, "the named tiles fetch x as it is");
@@ -379,13 +377,17 @@ static void refusals(void)
 }
 
 // Bytes are those of the float result, except where that lies within its bound of a rounding's edge.
-static void check_rgb8(conv_case c, float scale, float shift)
+static void check_rgb8(conv_case c, float scale, float shift, bool fused)
 {
     conv_data d = make_data(&c);
     unsigned char *y, *out = malloc((size_t)d.y.n + 2 * BAND);
     CUDA_OK(cudaMalloc((void **)&y, (size_t)d.y.n + 2 * BAND));
     CUDA_OK(cudaMemset(y, 0xa5, (size_t)d.y.n + 2 * BAND));
-    CUDA_OK(k_conv_rgb8(y + BAND, &d.args, scale, shift, NULL));
+    void *workspace = NULL;
+    const size_t bytes = k_conv_rgb8_workspace(&d.args);
+    CHECK(bytes == (fused ? 0 : (size_t)d.y.n * 4), "a workspace of %zu bytes", bytes);
+    if (bytes) CUDA_OK(cudaMalloc(&workspace, bytes));
+    CUDA_OK(k_conv_rgb8(y + BAND, &d.args, scale, shift, workspace, NULL));
     CUDA_OK(cudaMemcpy(out, y, (size_t)d.y.n + 2 * BAND, cudaMemcpyDeviceToHost));
     for (int i = 0; i < BAND; i++) {
         CHECK(out[i] == 0xa5, "written before the picture");
@@ -400,19 +402,25 @@ static void check_rgb8(conv_case c, float scale, float shift)
               "[%lld] is %d, not %.7g", (long long)i, out[BAND + i], v);
     }
     CUDA_OK(cudaFree(y));
+    CUDA_OK(cudaFree(workspace));
     free(out);
     free_data(&d);
 }
 
 static void rgb8(void)
 {
-    check_rgb8((conv_case){ALL_BF16, MAP(2, 15, 29, 40, 3), SAME3, .bias = true}, 0.5f, 0.5f);
+    check_rgb8((conv_case){ALL_BF16, MAP(2, 15, 29, 40, 3), SAME3, .bias = true}, 0.5f, 0.5f, true);
     check_rgb8((conv_case){ALL_F16, MAP(1, 28, 13, 64, 3), SAME3, .bias = true, .act = K_ACT_TANH},
-               0.4f, 0.5f);
+               0.4f, 0.5f, true);
+    check_rgb8((conv_case){ALL_BF16, MAP(2, 5, 7, 16, 5), SAME3, .bias = true}, 0.5f, 0.5f, false);
+    check_rgb8(
+        (conv_case){
+            .compute = K_F32, .x = K_F32, .w = K_BF16, .y = K_F32, MAP(1, 9, 6, 12, 3), SAME3},
+        0.5f, 0.5f, false);
     check_rgb8(
         (conv_case){
             .compute = K_BF16, .x = K_F32, .w = K_F32, .y = K_F32, MAP(1, 3, 19, 12, 1), SAME3},
-        2.0f, 0.0f);
+        2.0f, 0.0f, true);
 }
 
 // The bytes that the CPU's op makes of the float result: half to even, NaN to 0, the ends of the range. A convolution that
@@ -433,7 +441,7 @@ static void rgb8_rounding(void)
     for (int i = 0; i < N; i++) {
         for (int j = 0; j < N; j++) d.x.v[j] = j == i ? in[i] : 0;
         array_send(&d.x);
-        CUDA_OK(k_conv_rgb8(y, &d.args, scale, 0, NULL));
+        CUDA_OK(k_conv_rgb8(y, &d.args, scale, 0, NULL, NULL));
         CUDA_OK(cudaMemcpy(out, y, N, cudaMemcpyDeviceToHost));
         float v = in[i] * scale;
         v = 255.0f * (v > 0 ? v < 1 ? v : 1 : 0);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // y[b, oy, ox, o] = act(bias[o] + sum over i, ky, kx of x[b, oy s + ky - pad, ox s + kx - pad, i] w[o, i, ky, kx]) + residual,
-// over NHWC maps; with upsampling x[b, y, x] is the map's pixel (y / 2, x / 2). What lies beyond the map is zero.
+// over NHWC maps, or the bytes of that where it is a picture; with upsampling x[b, y, x] is the map's pixel (y / 2, x / 2). What lies beyond the map is zero.
 #include "families.h"
 #include "number.h"
 #include <math.h>
@@ -14,6 +14,7 @@ typedef struct conv_case {
     swd_act act;
     bool no_bias, no_residual;
     fill fill;
+    float scale, shift; // rgb8
 } conv_case;
 
 enum { X, W, Y, COMPUTE, RESIDUAL };
@@ -60,6 +61,21 @@ static const conv_case upsample_cases[] = {
     {{"vae_up_128", REAL, "ffff bbbb"}, .b = 1, .h = 128, .w = 128, .in = 512, .out = 512, K3, .no_residual = true},
     {{"vae_up_256", REAL, "ffff bbbb"}, .b = 1, .h = 256, .w = 256, .in = 256, .out = 256, K3, .no_residual = true},
 };
+
+#define RGB .out = 3, .no_residual = true, .scale = 0.5f, .shift = 0.5f
+static const conv_case rgb8_cases[] = {
+    {{"odd", SMALL, "fff bff bbb fbb hbb hff"}, .b = 2, .h = 9, .w = 7, .in = 16, K3, RGB},
+    {{"one_pixel", SMALL, "fff bbb"}, .b = 3, .h = 1, .w = 1, .in = 24, K3, RGB},
+    {{"square", SMALL, "fff bbb bfb"}, .b = 1, .h = 29, .w = 15, .in = 40, K3, RGB},
+    {{"no_bias", SMALL, "fff bbb"}, .b = 1, .h = 5, .w = 19, .in = 33, K3, RGB, .no_bias = true},
+    {{"k1", SMALL, "fff bbb"}, .b = 2, .h = 5, .w = 4, .in = 16, K1, RGB},
+    {{"down", SMALL, "fff bbb"}, .b = 1, .h = 9, .w = 8, .in = 16, DOWN, .out = 3, .scale = 1},
+    {{"large", SMALL, "fff bbb"}, .b = 1, .h = 6, .w = 5, .in = 32, K3, RGB, .fill = FILL_LARGE},
+    {{"zeros", SMALL, "fff bbb"}, .b = 1, .h = 4, .w = 5, .in = 32, K3, RGB, .fill = FILL_ZERO},
+    {{"strips", MEDIUM, "fff bfb bbb"}, .b = 2, .h = 700, .w = 1024, .in = 8, K3, RGB},
+    {{"vae_512", REAL, "fff bbb"}, .b = 1, .h = 512, .w = 512, .in = 128, K3, RGB},
+    {{"vae_1024", REAL, "fff bbb"}, .b = 1, .h = 1024, .w = 1024, .in = 128, K3, RGB},
+};
 // clang-format on
 
 static int64_t out_side(int64_t in, int64_t kernel, const conv_case *k, bool up)
@@ -67,10 +83,13 @@ static int64_t out_side(int64_t in, int64_t kernel, const conv_case *k, bool up)
     return (in * (up ? 2 : 1) + k->before + k->after - kernel) / k->stride + 1;
 }
 
-static swd_status make(fixture *f, const conv_case *k, bool up, swd_err *err)
+enum { Y_U8 = -1 };
+
+static swd_status make(fixture *f, const conv_case *k, bool up, int y, int compute, swd_err *err)
 {
     int64_t ho = out_side(k->h, k->kh, k, up), wo = out_side(k->w, k->kw, k, up);
-    operand_add(f, "y", OUT, type_of(f, Y), PLAIN, k->fill, SHAPE(k->b, ho, wo, k->out));
+    operand_add(f, "y", OUT, y == Y_U8 ? SWD_U8 : type_of(f, y), PLAIN, k->fill,
+                SHAPE(k->b, ho, wo, k->out));
     operand_add(f, "x", IN, type_of(f, X), PLAIN, k->fill, SHAPE(k->b, k->h, k->w, k->in));
     if (!k->no_residual)
         operand_add(f, "residual", IN, type_of(f, RESIDUAL), PLAIN, k->fill,
@@ -78,17 +97,22 @@ static swd_status make(fixture *f, const conv_case *k, bool up, swd_err *err)
     operand_add(f, "w", WEIGHT, type_of(f, W), PLAIN, k->fill, SHAPE(k->out, k->in, k->kh, k->kw));
     if (!k->no_bias) operand_add(f, "bias", WEIGHT, SWD_F32, PLAIN, k->fill, SHAPE(k->out));
     return f->backend->conv_create(f->backend, &f->conv, tensor_of(f, "w"), tensor_of(f, "bias"),
-                                   k->stride, k->before, k->after, up, type_of(f, COMPUTE), err);
+                                   k->stride, k->before, k->after, up, type_of(f, compute), err);
 }
 
 static swd_status make_plain(fixture *f, const void *c, swd_err *err)
 {
-    return make(f, c, false, err);
+    return make(f, c, false, Y, COMPUTE, err);
 }
 
 static swd_status make_upsample(fixture *f, const void *c, swd_err *err)
 {
-    return make(f, c, true, err);
+    return make(f, c, true, Y, COMPUTE, err);
+}
+
+static swd_status make_rgb8(fixture *f, const void *c, swd_err *err)
+{
+    return make(f, c, false, Y_U8, W + 1, err);
 }
 
 static swd_status run_plain(const fixture *f, const void *c, swd_exec *ex)
@@ -102,6 +126,12 @@ static swd_status run_upsample(const fixture *f, const void *c, swd_exec *ex)
 {
     (void)c;
     return op_upsample_conv(tensor_of(f, "y"), tensor_of(f, "x"), f->conv, ex);
+}
+
+static swd_status run_rgb8(const fixture *f, const void *c, swd_exec *ex)
+{
+    const conv_case *k = c;
+    return op_conv_rgb8(tensor_of(f, "y"), tensor_of(f, "x"), f->conv, k->scale, k->shift, ex);
 }
 
 // The sum of output pixel (b, oy, ox), channel o, in the arithmetic's type; size: of its products.
@@ -150,6 +180,12 @@ static void check(fixture *f, const conv_case *k, bool up)
             slack += UNIT * (fabs(value_of(residual, i)) + fabs(want));
             want += value_of(residual, i);
         }
+        if (y->t.dtype == SWD_U8) {
+            double product = want * (double)k->scale, v = product + (double)k->shift;
+            want = 255 * fmin(fmax(v, 0), 1);
+            slack = 255 * (slack * fabs((double)k->scale) + UNIT * (fabs(product) + fabs(v))) +
+                    UNIT * want;
+        }
         expect(y, i, want, slack);
     }
 }
@@ -184,3 +220,10 @@ const op_family upsample_conv_family = {.op = "upsample_conv",
                                         .run = run_upsample,
                                         .reference = reference_upsample,
                                         .flops = flops};
+const op_family conv_rgb8_family = {.op = "conv_rgb8",
+                                    .letters = "x weight arithmetic",
+                                    CASES(rgb8_cases),
+                                    .make = make_rgb8,
+                                    .run = run_rgb8,
+                                    .reference = reference_plain,
+                                    .flops = flops};

@@ -263,13 +263,17 @@ static swd_status by_weight(swd_exec *ex, swd_tensor y, swd_tensor x, swd_tensor
     return s;
 }
 
-static swd_status by_kernel(swd_exec *ex, swd_tensor y, swd_tensor x, bool upsample)
+typedef enum conv_op { CONV, UPSAMPLE, RGB8 } conv_op;
+
+static swd_status by_kernel(swd_exec *ex, swd_tensor y, swd_tensor x, conv_op op)
 {
     swd_conv *w;
     swd_status s = ex->backend->conv_create(ex->backend, &w, HOST(SWD_F32, 2, 3, 3, 3), NONE, 1, 1,
                                             1, false, SWD_F32, ex->err);
     if (s != SWD_OK) return SWD_ERR_MEMORY;
-    s = upsample ? op_upsample_conv(y, x, w, ex) : op_conv(y, x, w, SWD_ACT_NONE, NONE, ex);
+    s = op == CONV   ? op_conv(y, x, w, SWD_ACT_NONE, NONE, ex)
+        : op == RGB8 ? op_conv_rgb8(y, x, w, 1, 0, ex)
+                     : op_upsample_conv(y, x, w, ex);
     ex->backend->conv_destroy(ex->backend, &w);
     return s;
 }
@@ -332,9 +336,9 @@ CALL(residual_absent, by_weight(ex, F32(2, 4), F32(2, 8), NONE, NONE, true))
 CALL(gate_of_other_samples, by_weight(ex, F32(2, 3, 4), F32(2, 3, 8), F32(2, 3, 4), F32(3, 4), true))
 CALL(gate_without_samples, by_weight(ex, F32(2, 4), F32(2, 8), F32(2, 4), F32(2, 4), true))
 CALL(conv_without_weight, op_conv(F32(1, 3, 3, 2), F32(1, 3, 3, 3), NULL, SWD_ACT_NONE, NONE, ex))
-CALL(conv_of_other_channels, by_kernel(ex, F32(1, 5, 5, 2), F32(1, 5, 5, 4), false))
-CALL(conv_to_another_size, by_kernel(ex, F32(1, 5, 6, 2), F32(1, 5, 5, 3), false))
-CALL(upsample_by_a_plain_weight, by_kernel(ex, F32(1, 5, 5, 2), F32(1, 5, 5, 3), true))
+CALL(conv_of_other_channels, by_kernel(ex, F32(1, 5, 5, 2), F32(1, 5, 5, 4), CONV))
+CALL(conv_to_another_size, by_kernel(ex, F32(1, 5, 6, 2), F32(1, 5, 5, 3), CONV))
+CALL(upsample_by_a_plain_weight, by_kernel(ex, F32(1, 5, 5, 2), F32(1, 5, 5, 3), UPSAMPLE))
 CALL(upsample_without_weight, op_upsample_conv(F32(1, 6, 6, 2), F32(1, 3, 3, 3), NULL, ex))
 CALL(attention_d12, attend(ex, 1, 12, false, NONE))
 CALL(attention_d520, attend(ex, 1, 520, false, NONE))
@@ -381,6 +385,9 @@ CALL(kernel_stride_0, pack_kernel(ex, HOST(SWD_F32, 2, 3, 3, 3), NONE, 0, 1, 1))
 CALL(kernel_padding_negative, pack_kernel(ex, HOST(SWD_F32, 2, 3, 3, 3), NONE, 1, -1, 1))
 CALL(embed_id_over_the_table, embed(ex, 3))
 CALL(embed_id_negative, embed(ex, -1))
+CALL(rgb8_of_two_channels, by_kernel(ex, tensor4(NULL, SWD_U8, 1, 4, 4, 2), F32(1, 4, 4, 3), RGB8))
+CALL(rgb8_without_weight, op_conv_rgb8(tensor4(NULL, SWD_U8, 1, 4, 4, 3), F32(1, 4, 4, 3), NULL, 1, 0, ex))
+CALL(conv_to_bytes, by_kernel(ex, tensor4(NULL, SWD_U8, 1, 4, 4, 2), F32(1, 4, 4, 3), CONV))
 CALL(rgb_of_four_channels, op_to_rgb8(tensor4(NULL, SWD_U8, 1, 2, 2, 4), F32(1, 2, 2, 4), 1, 0, ex))
 
 #define NAMED(name) {#name, name}
@@ -400,7 +407,7 @@ static const struct {
     NAMED(weight_of_integers), NAMED(weight_of_three_dimensions), NAMED(weight_apart), NAMED(weight_empty),
     NAMED(weight_bias_long), NAMED(weight_bias_bf16), NAMED(kernel_of_integers), NAMED(kernel_of_three_dimensions),
     NAMED(kernel_apart), NAMED(kernel_empty), NAMED(kernel_bias_long), NAMED(kernel_stride_0), NAMED(kernel_padding_negative),
-    NAMED(embed_id_over_the_table), NAMED(embed_id_negative), NAMED(rgb_of_four_channels),
+    NAMED(embed_id_over_the_table), NAMED(embed_id_negative), NAMED(rgb8_of_two_channels), NAMED(rgb8_without_weight), NAMED(conv_to_bytes), NAMED(rgb_of_four_channels),
 };
 // clang-format on
 enum { N_CALLS = sizeof calls / sizeof *calls };

@@ -127,10 +127,26 @@ extern "C" cudaError_t k_conv(const k_conv_args *a, cudaStream_t stream)
     return halo_can(*a) ? launch_halo(*a, stream) : launch_gemm(*a, stream);
 }
 
-extern "C" cudaError_t k_conv_rgb8(uint8_t *y, const k_conv_args *a, float scale, float shift,
-                                   cudaStream_t stream)
+static int64_t results(const k_conv_args &a)
 {
-    if (packing_of(a->shape) != packing::columns) return cudaErrorInvalidValue;
-    if (a->batch == 0 || a->ho == 0 || a->wo == 0) return cudaSuccess;
-    return launch_columns(*a, {y, scale, shift}, stream);
+    return static_cast<int64_t>(a.batch) * a.ho * a.wo * a.shape.out;
+}
+
+extern "C" size_t k_conv_rgb8_workspace(const k_conv_args *a)
+{
+    return packing_of(a->shape) == packing::columns ? 0 : static_cast<size_t>(results(*a)) * 4;
+}
+
+extern "C" cudaError_t k_conv_rgb8(uint8_t *y, const k_conv_args *a, float scale, float shift,
+                                   void *workspace, cudaStream_t stream)
+{
+    if (results(*a) == 0) return cudaSuccess;
+    if (packing_of(a->shape) == packing::columns)
+        return launch_columns(*a, {y, scale, shift}, stream);
+    k_conv_args floats = *a;
+    floats.y = workspace, floats.y_dtype = K_F32, floats.residual = nullptr;
+    const cudaError_t e = k_conv(&floats, stream);
+    if (e != cudaSuccess) return e;
+    const k_view v = {workspace, K_F32, {}};
+    return k_to_rgb8(y, v, scale, shift, results(*a), stream);
 }

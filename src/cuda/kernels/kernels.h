@@ -269,9 +269,11 @@ size_t k_conv_packed_bytes(const k_conv_shape *s, k_dtype weight_dtype);
 cudaError_t k_conv_pack(void *packed, const void *weight, k_dtype weight_dtype,
                         const k_conv_shape *s, cudaStream_t stream);
 cudaError_t k_conv(const k_conv_args *a, cudaStream_t stream);
-/* y: U8 [batch, ho, wo, 3] = round(clamp((act(conv(x) + bias)) * scale + shift, 0, 1) * 255), half to even; a->y and
- * a->residual are not used. Only for 3x3 of stride 1 and padding 1 to 3 outputs on tensor cores, else cudaErrorInvalidValue. */
-cudaError_t k_conv_rgb8(uint8_t *y, const k_conv_args *a, float scale, float shift,
+/* y: U8 [batch, ho, wo, out] = round(clamp((act(conv(x) + bias)) * scale + shift, 0, 1) * 255), half to even; a->y and
+ * a->residual are not used. 3x3 of stride 1 and padding 1 to 3 outputs on tensor cores is one launch; else the floats go by way of
+ * the workspace, which is as large as they are. */
+size_t k_conv_rgb8_workspace(const k_conv_args *a);
+cudaError_t k_conv_rgb8(uint8_t *y, const k_conv_args *a, float scale, float shift, void *workspace,
                         cudaStream_t stream);
 
 #ifdef __cplusplus

@@ -44,6 +44,9 @@ swd_status op_linear_residual(swd_tensor y, swd_tensor residual, swd_tensor gate
 /* NHWC convolution by a packed weight (stride, padding and nearest 2x upsampling before it are the weight's). */
 swd_status op_conv(swd_tensor y, swd_tensor x, const swd_conv *w, swd_act act, swd_tensor residual,
                    swd_exec *ex);
+/* y U8 [B, H, W, 3]: the bytes that op_to_rgb8() makes of the convolution in float32 */
+swd_status op_conv_rgb8(swd_tensor y, swd_tensor x, const swd_conv *w, float scale, float shift,
+                        swd_exec *ex);
 swd_status op_upsample_conv(swd_tensor y, swd_tensor x, const swd_conv *w,
                             swd_exec *ex); /* w->upsample2x must be set */
 swd_status op_attention(const attention_args *a,

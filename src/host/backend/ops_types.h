@@ -30,6 +30,7 @@ typedef struct conv_args {
     const struct swd_conv *w;
     swd_act act;
     swd_tensor residual; /* optional, as y: y = act(conv(x) + b) + residual */
+    float scale, shift;  /* where y is U8: round(clamp(of all that * scale + shift, 0, 1) * 255) */
 } conv_args;
 
 typedef struct attention_args {

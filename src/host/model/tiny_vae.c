@@ -179,9 +179,7 @@ static swd_status decode(swd_tensor image, swd_tensor latents, const void *model
         RUN(op_fill(one, 1.0f, ex));
         return op_axpby(image, 2.0f, image, -1.0f, one, ex);
     }
-    swd_tensor rgb = maps_place(p, 1, SWD_F32, b, y.shape[1], y.shape[2], c->out_channels);
-    RUN(op_conv(rgb, y, h->out, SWD_ACT_NONE, tensor_none(), ex));
-    return op_to_rgb8(image, rgb, 1.0f, 0.0f, ex); // 2 y - 1 and its undoing cancel
+    return op_conv_rgb8(image, y, h->out, 1.0f, 0.0f, ex); // 2 y - 1 and its undoing cancel
 }
 
 static swd_status encode(swd_tensor latents, swd_tensor image, const void *model, maps *p)

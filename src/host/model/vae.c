@@ -309,9 +309,7 @@ static swd_status decode(swd_tensor image, swd_tensor latents, const void *model
     RUN(run_blocks(&y, h, c, true, p));
     RUN(run_norm(y, y, &h->norm_out, c, true, ex));
     if (image.dtype == SWD_F32) return op_conv(image, y, h->out, SWD_ACT_NONE, tensor_none(), ex);
-    swd_tensor rgb = maps_place(p, 1, SWD_F32, b, y.shape[1], y.shape[2], c->out_channels);
-    RUN(op_conv(rgb, y, h->out, SWD_ACT_NONE, tensor_none(), ex));
-    return op_to_rgb8(image, rgb, 0.5f, 0.5f, ex);
+    return op_conv_rgb8(image, y, h->out, 0.5f, 0.5f, ex);
 }
 
 static swd_status encode(swd_tensor latents, swd_tensor image, const void *model, maps *p)

@@ -22,6 +22,8 @@ void cpu_row_store(void *p, swd_dtype dtype, int64_t offset, const float *src, i
 /* n elements from one place and dtype to another. */
 void cpu_convert(void *to, swd_dtype to_dtype, int64_t to_offset, const void *from, swd_dtype dtype,
                  int64_t offset, int64_t n);
+/* round(clamp(x * scale + shift, 0, 1) * 255), half to even; NaN gives 0. */
+void cpu_rgb8(uint8_t *to, const float *x, int64_t n, float scale, float shift);
 /* Rows of a strided tensor: the number of rows of its last dimension, and the element offset of row r. */
 int64_t cpu_rows(swd_tensor t);
 int64_t cpu_row_offset(swd_tensor t, int64_t r);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // NHWC convolution by oneDNN. Whole maps where nothing has to be converted; else strips of output rows through scratch, exact
-// because a strip carries its halo: nearest 2x upsampling never exists as a whole map in memory.
+// because a strip carries its halo: neither a nearest 2x upsampling nor the floats of a picture exist as a whole map in memory.
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/dnn.h"
 #include <stdlib.h>
@@ -148,7 +148,10 @@ static void finish_rows(const conv_args *a, const float *t, int64_t offset, int6
                 for (int64_t j = 0; j < m; j++) ty[j] = v[j] + res[j];
                 v = ty;
             }
-            cpu_row_store(a->y.data, a->y.dtype, at, v, m);
+            if (a->y.dtype == SWD_U8)
+                cpu_rgb8((uint8_t *)a->y.data + at, v, m, a->scale, a->shift);
+            else
+                cpu_row_store(a->y.data, a->y.dtype, at, v, m);
         }
     }
 }

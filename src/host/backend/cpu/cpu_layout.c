@@ -99,17 +99,26 @@ static swd_status nhwc_to_nchw(swd_backend *b, swd_tensor y, swd_tensor x, float
     return SWD_OK;
 }
 
+void cpu_rgb8(uint8_t *to, const float *x, int64_t n, float scale, float shift)
+{
+    for (int64_t i = 0; i < n; i++) {
+        float v = x[i] * scale + shift;
+        v = v > 0 ? v < 1 ? v : 1 : 0; // NaN becomes 0
+        to[i] = (uint8_t)lrintf(v * 255.0f);
+    }
+}
+
 static swd_status to_rgb8(swd_backend *b, swd_tensor y, swd_tensor x, float scale, float shift,
                           swd_stream *s, swd_err *err)
 {
     (void)b, (void)s, (void)err;
     uint8_t *out = y.data;
     int64_t n = tensor_numel(x);
-#pragma omp parallel for
-    for (int64_t i = 0; i < n; i++) {
-        float v = get(x, i) * scale + shift;
-        v = v > 0 ? v < 1 ? v : 1 : 0; // NaN becomes 0
-        out[i] = (uint8_t)lrintf(v * 255.0f);
+#pragma omp parallel for if (cpu_worth(n))
+    for (int64_t i = 0; i < n; i += CPU_SPAN) {
+        float tmp[CPU_SPAN];
+        int64_t m = n - i < CPU_SPAN ? n - i : CPU_SPAN;
+        cpu_rgb8(out + i, cpu_row_load(tmp, x.data, x.dtype, i, m), m, scale, shift);
     }
     return SWD_OK;
 }
