@@ -93,6 +93,7 @@ typedef struct swd_open_params {
         text_encoders; /* SWD_CLIP_L | ...; one left out is not loaded and gives zeros. Default: SWD_TEXT_ALL */
     const char
         *vae_tiny; /* folder of an AutoencoderTiny that decodes instead; NULL: the model's own */
+    int no_graphs; /* 1: no CUDA graphs, every kernel is launched by itself: the same pictures; to look for a fault, or to profile */
 } swd_open_params;
 
 SWD_API void swd_open_params_default(swd_open_params *params);
@@ -133,7 +134,8 @@ typedef struct swd_progress {
         n_steps; /* of the stage, step from 1: this one is about to run; in DENOISE with x0: it is done */
     int latent_width, latent_height; /* DENOISE: the scale */
     double sigma;                    /* DENOISE */
-    int image, n_images;             /* first image of the batch at work, of the call */
+    int image,
+        n_images; /* first image of the batch at work, of the call; with resume some are not made */
     const swd_image *
         x0; /* on request, after each step: the guess at the clean picture, one call per image; else NULL */
 } swd_progress;
@@ -188,6 +190,7 @@ typedef struct swd_generate_params {
     const char
         *save_scales; /* a folder for the decoded x0 of every step; made if absent; NULL: no */
     int drop_pixels; /* nonzero: rgb is NULL in the result, so that long calls need no more memory than short ones; default 0 */
+    int resume; /* nonzero: pictures whose file is there already are not made again, nor in the result; needs output, not with save_latents */
 } swd_generate_params;
 
 typedef struct swd_step {
@@ -212,8 +215,11 @@ typedef struct swd_result {
     const char *device;    /* "cpu: ..., 2 threads" */
     const char *precision; /* "f32", "bf16" */
     const char *note;      /* what was decided for the caller and is worth saying; "" if nothing */
-    double load_ms, text_ms, denoise_ms, decode_ms, write_ms, total_ms;
+    double load_ms, text_ms, denoise_ms, decode_ms, write_ms,
+        total_ms; /* on a GPU stages of neighbouring batches overlap: total is less than their sum */
     uint64_t peak_memory_bytes; /* resident, of the process */
+    double latency_p50_ms,
+        latency_p90_ms; /* of a picture, from the first work on its batch's prompts to its pixels */
 } swd_result;
 
 SWD_API void swd_generate_params_default(swd_generate_params *params);

@@ -2,6 +2,7 @@
 // The CUDA backend: one stream of its own, copies, and the ends of a device's use; the slots are filled by the ops_*.c of this folder.
 #include "backend_cuda.h"
 #include "async.h"
+#include "nvtx.h"
 #include <assert.h>
 #include <stdlib.h>
 
@@ -102,6 +103,7 @@ static void cuda_destroy(swd_backend *b)
     if (s) {
         if (s->stream) (void)cudaStreamSynchronize(s->stream);
         cuda_staging_close(&s->staging);
+        cuda_nvtx_close(b);
         if (s->stream) (void)cudaStreamDestroy(s->stream);
         (void)cudaFree(s->bad_id);
         (void)cudaFreeHost(s->bad_id_seen);
@@ -122,6 +124,7 @@ static swd_status open_device(swd_backend *b, int device, swd_err *err)
              err);
     SWD_CUDA(cudaMemsetAsync(s->bad_id, 0, sizeof *s->bad_id, s->stream), err);
     SWD_TRY(cuda_staging_open(&s->staging, err), err);
+    cuda_nvtx_open(b);
     SWD_CUDA(cudaStreamSynchronize(s->stream), err);
     return SWD_OK;
 }

@@ -17,6 +17,7 @@ typedef struct cuda_state {
     cuda_device device;
     cudaStream_t stream; /* what a NULL swd_stream means; ordered with no other stream */
     size_t weight_bytes; /* of packed weights, kept by the adapters that pack them */
+    void *nvtx_domain;   /* NULL: no profiler listens */
     cuda_account account;
     cuda_staging staging;
     int *bad_id,

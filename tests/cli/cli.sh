@@ -100,6 +100,19 @@ expect 0 "" generate "a dog" "${fast[@]}" --seed 3 -o 'half%%-%d.png'
 printf 'a dog\n\n  a cat \n' >list.txt
 expect 0 "" generate --prompts - "${fast[@]}" --seed 1 -o l.png --json <list.txt
 expect 0 "swd: seed" generate "a dog" "${fast[@]}"
+# what is there already is left out, the rest is what it would have been
+expect 0 "3 pictures, " generate "a dog" "a cat" "a fish" "${fast[@]}" --batch 1 --seed 7 -o 'res-%d.png'
+[ "$(wc -l <out.txt)" = 3 ] || bad "three pictures: $(cat out.txt)"
+mv res-1.png kept.png
+cp res-2.png other.png
+expect 0 "2 of 3 pictures were there already" generate "a dog" "a cat" "a fish" "${fast[@]}" --batch 1 --seed 7 -o 'res-%d.png' --resume
+[ "$(cat out.txt)" = res-1.png ] || bad "resume made $(cat out.txt)"
+cmp -s res-1.png kept.png || bad "a resumed picture is another one"
+expect 0 "3 of 3 pictures were there already" generate "a dog" "a cat" "a fish" "${fast[@]}" -o 'res-%d.png' --resume --json
+grep -q '"images": \[\]' out.txt || bad "nothing to resume: $(cat out.txt)"
+cmp -s res-2.png other.png || bad "resume made what was there"
+expect 2 "resume" generate "a dog" "${fast[@]}" -o res.png --resume --save-latents l.safetensors
+
 expect 0 "" generate "a dog" "${fast[@]}" --seed 5 -o j.png --json --save-latents j.safetensors --save-scales scales
 python3 - out.txt <<'PY' || bad "the JSON of generate: $(cat out.txt)"
 import json, sys

@@ -49,6 +49,13 @@ static int on_progress(void *user, const swd_progress *p)
     return interrupted;
 }
 
+/* Loading left out. */
+static double images_per_s(const swd_result *r)
+{
+    double s = (r->total_ms - r->load_ms) * 1e-3;
+    return s > 0 ? r->n_images / s : 0;
+}
+
 static json_t *result_json(const swd_result *r, const char *const *prompts)
 {
     json_t *images = json_array(), *scales = json_array(), *sigmas = json_array(),
@@ -68,15 +75,16 @@ static json_t *result_json(const swd_result *r, const char *const *prompts)
     }
     json_array_append_new(sigmas, json_real(0.0));
     return json_pack("{s:o, s:s, s:s, s:[i,i], s:o, s:o, s:f, s:f, s:i, s:I, s:s, s:s, s:{s:f, "
-                     "s:f, s:o, s:f, s:f, s:f, s:f}, s:I}",
+                     "s:f, s:o, s:f, s:f, s:f, s:f}, s:{s:f, s:f}, s:f, s:I}",
                      "images", images, "preset", r->preset, "sampler",
                      r->sampler == SWD_SAMPLER_EULER ? "euler" : "scalewise", "size", r->width,
                      r->height, "sizes", scales, "sigmas", sigmas, "guidance", r->guidance, "shift",
                      r->shift, "max_tokens", r->max_tokens, "seed", (json_int_t)r->seed, "device",
                      r->device, "precision", r->precision, "milliseconds", "load", r->load_ms,
                      "text", r->text_ms, "denoise", steps, "denoise_total", r->denoise_ms, "decode",
-                     r->decode_ms, "write", r->write_ms, "total", r->total_ms, "peak_memory_bytes",
-                     (json_int_t)r->peak_memory_bytes);
+                     r->decode_ms, "write", r->write_ms, "total", r->total_ms, "latency_ms", "p50",
+                     r->latency_p50_ms, "p90", r->latency_p90_ms, "images_per_second",
+                     images_per_s(r), "peak_memory_bytes", (json_int_t)r->peak_memory_bytes);
 }
 
 static int report(const options *o, const swd_result *r)
@@ -85,6 +93,9 @@ static int report(const options *o, const swd_result *r)
     if (o->generate.random_seed) fprintf(stderr, "swd: seed %llu\n", (unsigned long long)r->seed);
     if (o->json) return json_print(result_json(r, o->generate.prompts), false);
     for (int i = 0; i < r->n_images; i++) printf("%s\n", r->images[i].file);
+    if (r->n_images > 1)
+        fprintf(stderr, "swd: %d pictures, %.3g a second; each took %.0f ms (p50), %.0f ms (p90)\n",
+                r->n_images, images_per_s(r), r->latency_p50_ms, r->latency_p90_ms);
     return EXIT_DONE;
 }
 

@@ -63,11 +63,14 @@ static const char generate_help[] =
     "256)\n"
     "      --vae-tiny DIR       decode with an AutoencoderTiny\n"
     "      --precision f32|bf16 arithmetic (default: the fastest that the device does natively)\n"
-    "      --device auto|cpu|cuda[:K]   --threads N   --batch N\n"
+    "      --device auto|cpu|cuda[:K]   --threads N   --batch N   --no-graphs (CUDA: kernels one "
+    "by one)\n"
+    "      --resume             leave out pictures whose file is there already\n"
     "\n"
     "for looking closer\n"
     "      --save-latents FILE  safetensors: latents, and x0.K of each step\n"
     "      --save-scales DIR    the decoded guess of every step\n"
+    "      --no-graphs          on a GPU: launch every kernel by itself; the same picture\n"
     "      --json               files, seeds, schedule, milliseconds by stage and peak memory, as "
     "one object\n";
 

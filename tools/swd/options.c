@@ -213,11 +213,13 @@ enum option_id {
     O_PRECISION,
     O_DEVICE,
     O_THREADS,
+    O_NO_GRAPHS,
     O_RNG,
     O_TINY,
     O_SAVE_LATENTS,
     O_SAVE_SCALES,
     O_BATCH,
+    O_RESUME,
     O_JSON,
     O_HELP
 };
@@ -252,11 +254,13 @@ static const struct option_entry {
     {"--precision", 0, O_PRECISION, true, CMD_GENERATE | CMD_ENCODE | CMD_DECODE | CMD_INFO},
     {"--device", 0, O_DEVICE, true, CMD_GENERATE | CMD_ENCODE | CMD_DECODE | CMD_INFO},
     {"--threads", 0, O_THREADS, true, CMD_GENERATE | CMD_ENCODE | CMD_DECODE | CMD_INFO},
+    {"--no-graphs", 0, O_NO_GRAPHS, false, CMD_GENERATE},
     {"--rng", 0, O_RNG, true, CMD_GENERATE},
     {"--vae-tiny", 0, O_TINY, true, CMD_GENERATE | CMD_DECODE},
     {"--save-latents", 0, O_SAVE_LATENTS, true, CMD_GENERATE},
     {"--save-scales", 0, O_SAVE_SCALES, true, CMD_GENERATE},
     {"--batch", 0, O_BATCH, true, CMD_GENERATE},
+    {"--resume", 0, O_RESUME, false, CMD_GENERATE},
     {"--json", 0, O_JSON, false,
      CMD_GENERATE | CMD_TOKENIZE | CMD_INFO | CMD_PRESETS | CMD_ENCODE | CMD_DECODE},
     {"--help", 'h', O_HELP, false, ~0},
@@ -284,6 +288,9 @@ static bool apply_model(options *o, enum option_id id, const char *name, const c
         return true;
     case O_THREADS:
         return to_int(&o->open.threads, name, v, 1, 1024);
+    case O_NO_GRAPHS:
+        o->open.no_graphs = 1;
+        return true;
     case O_TINY:
         o->open.vae_tiny = v;
         return true;
@@ -347,6 +354,9 @@ static bool apply_request(options *o, enum option_id id, const char *name, const
         return true;
     case O_BATCH:
         return to_int(&g->batch, name, v, 1, 1024);
+    case O_RESUME:
+        g->resume = 1;
+        return true;
     case O_PROMPTS:
         o->prompts_file = v;
         return true;

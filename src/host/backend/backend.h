@@ -72,6 +72,9 @@ typedef struct swd_memory {
     size_t free, total; /* of the device, other programs counted */
 } swd_memory;
 
+/* Ranges that a profiler shows, nested; through backend/trace.h. */
+typedef enum swd_range { RANGE_REQUEST, RANGE_STAGE, RANGE_STEP, RANGE_OP, RANGE_KINDS } swd_range;
+
 /* Several orders of execution, points in them, and recorded pieces of one; through backend/async.h. */
 typedef struct swd_event swd_event;
 typedef struct swd_graph swd_graph;
@@ -117,6 +120,8 @@ struct swd_backend {
     void (*conv_destroy)(swd_backend *, swd_conv **);
     size_t (*weight_bytes)(swd_backend *); /* held by all packed weights */
     const swd_async *async; /* NULL: what is called is done when the call returns (the CPU) */
+    void (*range_push)(swd_backend *, swd_range, const char *name); /* NULL: no profiler listens */
+    void (*range_pop)(swd_backend *);
     /* Makes the calling thread ready for the other calls; needed where it is not the one that made the backend, or has used another. */
     swd_status (*bind)(swd_backend *, swd_err *);
     /* Memory of a device; NULL: it is the host's, and nobody counts it. */

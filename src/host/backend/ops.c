@@ -16,8 +16,7 @@ static swd_status group_norm(const group_norm_args *a, swd_exec *ex)
     APART("op_group_norm", a->y, a->beta);
     size_t mark = exec_mark(ex);
     void *ws = scratch(ex, ex->backend->ops.group_norm_workspace(ex->backend, a));
-    swd_status s =
-        ex->dry ? SWD_OK : ex->backend->ops.group_norm(ex->backend, a, ws, ex->stream, ex->err);
+    swd_status s = SLOT(group_norm, a, ws);
     exec_rewind(ex, mark);
     return s;
 }

@@ -3,6 +3,7 @@
 #ifndef SWD_BACKEND_OPS_CHECK_H
 #define SWD_BACKEND_OPS_CHECK_H
 #include "backend/ops.h"
+#include "backend/trace.h"
 
 #define REQUIRE(cond, ...)                                                                         \
     do {                                                                                           \
@@ -10,7 +11,15 @@
     } while (0)
 /* Calls a slot unless only the plan is being measured. */
 #define SLOT(name, ...)                                                                            \
-    (ex->dry ? SWD_OK : ex->backend->ops.name(ex->backend, __VA_ARGS__, ex->stream, ex->err))
+    (ex->dry ? SWD_OK                                                                              \
+             : (range_begin(ex->backend, RANGE_OP, #name),                                         \
+                range_ended(ex->backend, ex->backend->ops.name(ex->backend, __VA_ARGS__,           \
+                                                               ex->stream, ex->err))))
+static inline swd_status range_ended(swd_backend *b, swd_status s)
+{
+    range_end(b);
+    return s;
+}
 
 /* The result shares no memory with another operand ... */
 #define APART(op, out, in) REQUIRE(!tensor_overlap(out, in), op ": %s lies over %s", #out, #in)

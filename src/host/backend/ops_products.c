@@ -32,8 +32,7 @@ static swd_status linear(const linear_args *a, swd_exec *ex)
     APART("op_linear", a->y, a->gate);
     size_t mark = exec_mark(ex);
     void *ws = scratch(ex, ex->backend->ops.linear_workspace(ex->backend, a));
-    swd_status s =
-        ex->dry ? SWD_OK : ex->backend->ops.linear(ex->backend, a, ws, ex->stream, ex->err);
+    swd_status s = SLOT(linear, a, ws);
     exec_rewind(ex, mark);
     return s;
 }
@@ -75,8 +74,7 @@ static swd_status conv(const conv_args *a, swd_exec *ex)
     APART("op_conv", a->y, a->residual);
     size_t mark = exec_mark(ex);
     void *ws = scratch(ex, ex->backend->ops.conv_workspace(ex->backend, a));
-    swd_status s =
-        ex->dry ? SWD_OK : ex->backend->ops.conv(ex->backend, a, ws, ex->stream, ex->err);
+    swd_status s = SLOT(conv, a, ws);
     exec_rewind(ex, mark);
     return s;
 }
@@ -142,8 +140,7 @@ swd_status op_attention(const attention_args *a, swd_exec *ex)
     if (a->n_streams == 2) APART("op_attention", a->o[0], a->o[1]);
     size_t mark = exec_mark(ex);
     void *ws = scratch(ex, ex->backend->ops.attention_workspace(ex->backend, a));
-    swd_status s =
-        ex->dry ? SWD_OK : ex->backend->ops.attention(ex->backend, a, ws, ex->stream, ex->err);
+    swd_status s = SLOT(attention, a, ws);
     exec_rewind(ex, mark);
     return s;
 }

@@ -47,6 +47,7 @@ swd_status pipeline_open(pipeline *p, const swd_open_params *params, swd_err *er
     p->threads = params->threads;
     p->precision = params->precision;
     p->text_encoders = params->text_encoders;
+    p->no_graphs = true; /* a graph would keep the seeds of its first run */
     if (params->threads < 0 || params->threads > 1024)
         return SWD_FAIL(err, SWD_ERR_ARGUMENT, "%d threads; give 1 to 1024, or 0 for all",
                         params->threads);
@@ -84,6 +85,7 @@ void pipeline_close(pipeline *p)
     vae_destroy(&p->decoder);
     vae_destroy(&p->encoder);
     tiny_vae_destroy(&p->tiny);
+    graph_cache_clear(&p->graphs, p->backend);
     if (p->slab) p->backend->release(p->backend, p->slab);
     if (p->backend) host_release(p->backend, p->host);
     backend_destroy(&p->backend);
@@ -366,6 +368,7 @@ swd_exec pipeline_exec(const pipeline *p, bool dry, swd_err *err)
 swd_status pipeline_reserve(pipeline *p, size_t bytes, swd_err *err)
 {
     if (bytes <= p->slab_bytes) return SWD_OK;
+    graph_cache_clear(&p->graphs, p->backend);
     if (p->slab) p->backend->release(p->backend, p->slab);
     p->slab_bytes = 0;
     p->slab = p->backend->alloc(p->backend, bytes);

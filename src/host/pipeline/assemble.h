@@ -11,6 +11,7 @@
 #include "model/t5.h"
 #include "model/tiny_vae.h"
 #include "model/vae.h"
+#include "pipeline/graphs.h"
 #include "text/clip_bpe.h"
 #include "text/t5_unigram.h"
 #include "weights/lora.h"
@@ -55,6 +56,8 @@ typedef struct pipeline {
     size_t slab_bytes;
     uint8_t *host; /* pictures on their way from the device; so does this */
     size_t host_bytes;
+    graph_cache graphs; /* of denoising steps */
+    bool no_graphs;
 
     swd_progress_fn progress;
     void *progress_user;

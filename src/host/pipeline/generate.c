@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "pipeline/generate.h"
+#include "backend/trace.h"
 #include "base/clock.h"
 #include "base/memory.h"
 #include "pipeline/request.h"
@@ -26,24 +27,36 @@ static swd_status load(request *r, swd_err *err)
     return SWD_OK;
 }
 
+static swd_status stage(const char *name, swd_status (*work)(request *, swd_exec *), int place,
+                        request *r)
+{
+    swd_exec *ex = &r->ex[place];
+    if (ex->dry) return work(r, ex);
+    range_begin(ex->backend, RANGE_STAGE, name);
+    swd_status s = work(r, ex);
+    range_end(ex->backend);
+    return s;
+}
+
 /* The story of a batch, from image `first` on; while measuring nothing is computed. */
 static swd_status run_batch(request *r, batch *b, int first, swd_err *err)
 {
     r->at = b;
     b->first = first;
-    b->n = r->plan.n_images - first < r->plan.batch ? r->plan.n_images - first : r->plan.batch;
-    SWD_TRY(stage_encode_prompts(r, &r->ex[REQUEST_TEXT]), err);
+    b->n = r->n_todo - first < r->plan.batch ? r->n_todo - first : r->plan.batch;
+    b->started_s = clock_now_s();
+    SWD_TRY(stage("text", stage_encode_prompts, REQUEST_TEXT, r), err);
     if (r->plan.with_init && first == 0)
-        SWD_TRY(stage_encode_init(r, &r->ex[REQUEST_DENOISE]), err);
-    SWD_TRY(stage_denoise(r, &r->ex[REQUEST_DENOISE]), err);
-    SWD_TRY(stage_decode(r, &r->ex[REQUEST_DECODE]), err);
+        SWD_TRY(stage("init", stage_encode_init, REQUEST_DENOISE, r), err);
+    SWD_TRY(stage("denoise", stage_denoise, REQUEST_DENOISE, r), err);
+    SWD_TRY(stage("decode", stage_decode, REQUEST_DECODE, r), err);
     return SWD_OK;
 }
 
 /* Where stages overlap, a batch is collected when the next one has its work. */
 static swd_status run_batches(request *r, swd_err *err)
 {
-    int size = r->plan.batch, n = (r->plan.n_images + size - 1) / size, late = r->n_batches - 1;
+    int size = r->plan.batch, n = (r->n_todo + size - 1) / size, late = r->n_batches - 1;
     for (int i = 0; i < n + late; i++) {
         if (i < n) SWD_TRY(run_batch(r, &r->batch[i % r->n_batches], i * size, err), err);
         if (i >= late) SWD_TRY(request_collect(r, &r->batch[(i - late) % r->n_batches], err), err);
@@ -57,8 +70,11 @@ static swd_status run(request *r, swd_err *err)
     request_measure(r, err);
     SWD_TRY(run_batch(r, &r->batch[0], 0, err), err);
     swd_status s = request_place(r, err);
+    range_begin(r->p->backend, RANGE_REQUEST, "request");
     if (s == SWD_OK) s = run_batches(r, err);
+    range_end(r->p->backend);
     request_release(r);
+    if (s == SWD_ERR_CANCELLED) writer_abandon(r->writer);
     swd_status written =
         writer_finish(&r->writer, &r->result->pub.write_ms, err->status == SWD_OK ? err : NULL);
     if (s == SWD_OK) s = written;
@@ -129,12 +145,31 @@ static void note_device(result *o, const pipeline *p)
         add_note(o, "bf16 was asked for, but this processor has none: computed in float32");
 }
 
+static int by_size(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
 static void finish_result(request *r)
 {
     result *o = r->result;
     note_device(o, r->p);
+    if (r->n_todo < r->plan.n_images) {
+        char text[96];
+        snprintf(text, sizeof text, "%d of %d pictures were there already",
+                 r->plan.n_images - r->n_todo, r->plan.n_images);
+        add_note(o, text);
+    }
     struct rusage usage;
-    snprintf(o->device, sizeof(o->device), "%s: %s", r->p->backend->name, r->p->backend->device);
+    if (r->p->backend)
+        snprintf(o->device, sizeof(o->device), "%s: %s", r->p->backend->name,
+                 r->p->backend->device);
+    if (r->n_done) {
+        qsort(r->latency_ms, (size_t)r->n_done, sizeof(*r->latency_ms), by_size);
+        o->pub.latency_p50_ms = r->latency_ms[(r->n_done - 1) / 2];
+        o->pub.latency_p90_ms = r->latency_ms[(r->n_done - 1) * 9 / 10];
+    }
     o->pub.precision = r->p->compute == SWD_BF16 ? "bf16" : "f32";
     if (getrusage(RUSAGE_SELF, &usage) == 0)
         o->pub.peak_memory_bytes = (uint64_t)usage.ru_maxrss * 1024;
@@ -154,6 +189,26 @@ static swd_status check_files(const swd_generate_params *a, int n_images, swd_er
     if (a->save_scales && access(a->save_scales, W_OK) != 0)
         return SWD_FAIL(err, SWD_ERR_FILE, "save_scales %s: the folder cannot be written to: %m",
                         a->save_scales);
+    return SWD_OK;
+}
+
+/* Which pictures are to be made: all, or with resume those whose file is not there. */
+static swd_status list_images(request *r, swd_err *err)
+{
+    const swd_generate_params *a = r->params;
+    size_t n = (size_t)r->plan.n_images;
+    if (a->resume && (!a->output || a->save_latents))
+        return SWD_FAIL(err, SWD_ERR_ARGUMENT,
+                        "resume needs output, and cannot be with save_latents");
+    SWD_TRY(swd_malloc(&r->todo, n, sizeof(*r->todo), "the list of images", err), err);
+    SWD_TRY(swd_malloc(&r->latency_ms, n, sizeof(*r->latency_ms), "the list of images", err), err);
+    for (int i = 0; i < r->plan.n_images; i++) {
+        char *path = NULL;
+        if (a->resume) SWD_TRY(output_name(&path, a->output, i, r->plan.n_images, err), err);
+        if (!path || !path_exists(path)) r->todo[r->n_todo++] = i;
+        free(path);
+    }
+    if (r->n_todo && r->plan.batch > r->n_todo) r->plan.batch = r->n_todo;
     return SWD_OK;
 }
 
@@ -177,6 +232,7 @@ swd_status generate(swd_result **out, const swd_generate_params *params, pipelin
     if (p->text_encoders) SWD_TRY_GOTO(s, pipeline_load_tokenizers(p, err), err, done);
     SWD_TRY_GOTO(s, plan_make(&r.plan, params, p, err), err, done);
     SWD_TRY_GOTO(s, check_files(params, r.plan.n_images, err), err, done);
+    SWD_TRY_GOTO(s, list_images(&r, err), err, done);
     SWD_TRY_GOTO(s, pick_seed(&r, err), err, done);
     SWD_TRY_GOTO(s, make_result(&r, err), err, done);
     if (params->save_latents) SWD_TRY_GOTO(s, open_latent_log(&r, err), err, done);
@@ -184,7 +240,7 @@ swd_status generate(swd_result **out, const swd_generate_params *params, pipelin
     SWD_TRY_GOTO(s,
                  noise_create(&r.noise, params->rng == SWD_RNG_TORCH, r.plan.batch, numbers, err),
                  err, done);
-    SWD_TRY_GOTO(s, run(&r, err), err, done);
+    if (r.n_todo) SWD_TRY_GOTO(s, run(&r, err), err, done);
     finish_result(&r);
     if (out) {
         *out = &r.result->pub;
@@ -194,6 +250,8 @@ done:
     noise_destroy(&r.noise);
     latent_log_close(&r.latents);
     free(r.x0_host);
+    free(r.todo);
+    free(r.latency_ms);
     if (r.result) {
         swd_result *unused = &r.result->pub;
         result_free(&unused);

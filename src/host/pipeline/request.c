@@ -65,7 +65,7 @@ void request_measure(request *r, swd_err *err)
     const pipeline *p = r->p;
     r->live = !async_has(p->backend) || r->x0_host || r->params->save_scales ||
               (p->progress && p->want_x0);
-    r->n_batches = r->live || r->plan.n_images <= r->plan.batch ? 1 : 2;
+    r->n_batches = r->live || r->n_todo <= r->plan.batch ? 1 : 2;
     swd_exec kept = pipeline_exec(p, true, err);
     place(r, &kept);
     for (int i = 0; i < REQUEST_STAGES; i++) r->ex[i] = pipeline_exec(p, true, err);
@@ -116,6 +116,7 @@ swd_status request_place(request *r, swd_err *err)
     for (int i = 0; i < r->n_batches; i++) r->batch[i].host = r->p->host + picture * (size_t)i;
     if (r->params->output) SWD_TRY(writer_create(&r->writer, r->live ? 1 : 2, err), err);
     if (r->live) return SWD_OK;
+    graph_cache_trim(&r->p->graphs, be);
     for (int i = 0; i < REQUEST_STAGES; i++) SWD_TRY(stream_create(&r->ex[i].stream, be, err), err);
     for (int i = 0; i < r->n_batches; i++)
         SWD_TRY(make_events(&r->batch[i], r->plan.n_steps, be, err), err);
@@ -143,21 +144,21 @@ static swd_status report_batch(request *r, batch *b, swd_err *err)
 {
     swd_backend *be = r->p->backend;
     swd_result *pub = &r->result->pub;
-    int n_steps = r->plan.n_steps, n_images = r->plan.n_images;
+    int n_steps = r->plan.n_steps, n_images = r->plan.n_images, image = request_image(r, b, 0);
     double ms;
-    SWD_TRY(request_progress(r, SWD_STAGE_TEXT, b->first + 1, n_images, b->first, err), err);
+    SWD_TRY(request_progress(r, SWD_STAGE_TEXT, image + 1, n_images, image, err), err);
     SWD_TRY(event_wait(b->encoded, be, err), err);
     SWD_TRY(event_elapsed(&ms, b->began, b->encoded, be, err), err);
     pub->text_ms += ms;
     for (int k = 0; k < n_steps; k++) {
-        SWD_TRY(request_progress(r, SWD_STAGE_DENOISE, k + 1, n_steps, b->first, err), err);
+        SWD_TRY(request_progress(r, SWD_STAGE_DENOISE, k + 1, n_steps, image, err), err);
         SWD_TRY(event_wait(b->stepped[k], be, err), err);
         swd_event *before = k ? b->stepped[k - 1] : b->denoising;
         SWD_TRY(event_elapsed(&ms, before, b->stepped[k], be, err), err);
         r->result->steps[k].ms += ms;
         pub->denoise_ms += ms;
     }
-    SWD_TRY(request_progress(r, SWD_STAGE_DECODE, b->first + 1, n_images, b->first, err), err);
+    SWD_TRY(request_progress(r, SWD_STAGE_DECODE, image + 1, n_images, image, err), err);
     SWD_TRY(event_wait(b->decoded, be, err), err);
     SWD_TRY(event_elapsed(&ms, b->decoding, b->decoded, be, err), err);
     pub->decode_ms += ms;
@@ -169,12 +170,12 @@ static swd_status keep_and_write(request *r, int image, const uint8_t *pixels, s
 {
     const swd_generate_params *a = r->params;
     int prompt = image / a->count;
-    swd_image *o = &r->result->images[image];
+    swd_image *o = &r->result->images[r->n_done];
     *o = (swd_image){.width = r->plan.width,
                      .height = r->plan.height,
                      .prompt = prompt,
                      .seed = r->seed + (uint64_t)image};
-    r->result->pub.n_images = image + 1; /* from here on the result owns what o points to */
+    r->result->pub.n_images = ++r->n_done; /* from here on the result owns what o points to */
     if (!a->output && !r->keep_pixels) return SWD_OK;
     uint8_t *rgb = NULL;
     SWD_TRY(swd_malloc(&rgb, bytes, 1, "a picture", err), err);
@@ -194,7 +195,10 @@ swd_status request_collect(request *r, batch *b, swd_err *err)
 {
     size_t bytes = tensor_bytes(b->rgb) / (size_t)r->plan.batch;
     if (!r->live) SWD_TRY(report_batch(r, b, err), err);
+    double ms = (clock_now_s() - b->started_s) * 1e3;
+    for (int i = 0; i < b->n; i++) r->latency_ms[b->first + i] = ms;
     for (int i = 0; i < b->n; i++)
-        SWD_TRY(keep_and_write(r, b->first + i, b->host + (size_t)i * bytes, bytes, err), err);
+        SWD_TRY(keep_and_write(r, request_image(r, b, i), b->host + (size_t)i * bytes, bytes, err),
+                err);
     return SWD_OK;
 }

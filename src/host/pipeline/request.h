@@ -9,7 +9,8 @@
 
 /* Images at work, from their prompts to their pictures. Two batches take turns where streams overlap. */
 typedef struct batch {
-    int first, n;
+    int first, n; /* of request.todo */
+    double started_s;
     swd_tensor context, pooled; /* [R B, L, D], [R B, P]; R = 2 with guidance */
     swd_tensor x0, rgb;         /* [B, C, h, w]; U8 [B, H, W, 3] */
     uint8_t *host;              /* rgb, where the host reads it */
@@ -25,6 +26,9 @@ typedef struct request {
     const swd_generate_params *params;
     request_plan plan;
     uint64_t seed;
+    int *todo, n_todo;  /* which images of the call, in order */
+    double *latency_ms; /* [n_todo], from a batch's first work to its pictures */
+    int n_done;
     noise_source *noise;
     writer *writer;
     latent_log latents;    /* empty unless they are to be saved */
@@ -57,6 +61,12 @@ typedef struct result {
     swd_step *steps;
     char preset[CONFIG_NAME_MAX], device[208], note[768];
 } result;
+
+/* Which image of the call is the i-th of b. */
+static inline int request_image(const request *r, const batch *b, int i)
+{
+    return r->todo[b->first + i];
+}
 
 /* Places everything for a dry run of a batch, which measures the stages. The networks are loaded. */
 void request_measure(request *r, swd_err *err);

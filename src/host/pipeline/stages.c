@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "pipeline/stages.h"
+#include "backend/trace.h"
 #include "base/clock.h"
 #include "base/memory.h"
 #include "image/image.h"
@@ -35,14 +36,14 @@ static swd_status look(request *r, double *ms, double *started_s, swd_exec *ex)
 static swd_status report(request *r, swd_stage stage, int step, int n_steps, int b, swd_exec *ex)
 {
     if (!r->live || ex->dry) return SWD_OK;
-    return request_progress(r, stage, step, n_steps, r->at->first + b, ex->err);
+    return request_progress(r, stage, step, n_steps, request_image(r, r->at, b), ex->err);
 }
 
 swd_status stage_encode_prompts(request *r, swd_exec *ex)
 {
     const swd_generate_params *a = r->params;
     batch *at = r->at;
-    RUN(report(r, SWD_STAGE_TEXT, at->first + 1, r->plan.n_images, 0, ex));
+    RUN(report(r, SWD_STAGE_TEXT, request_image(r, at, 0) + 1, r->plan.n_images, 0, ex));
     double started_s = clock_now_s();
     bool guided = r->plan.guidance > 1;
     RUN(event_record(at->began, ex->stream, ex->backend, ex->err));
@@ -50,7 +51,7 @@ swd_status stage_encode_prompts(request *r, swd_exec *ex)
         RUN(prompt_encode(r->uncond, r->uncond_pooled, a->negative ? a->negative : "",
                           r->plan.max_tokens, r->p, ex));
     for (int b = 0; b < at->n; b++) {
-        int prompt = (at->first + b) / a->count;
+        int prompt = request_image(r, at, b) / a->count;
         if (prompt != r->cond_prompt)
             RUN(prompt_encode(r->cond, r->cond_pooled, a->prompts[prompt], r->plan.max_tokens, r->p,
                               ex));
@@ -87,6 +88,42 @@ swd_status stage_encode_init(request *r, swd_exec *ex)
     RUN(vae_encode(r->init, picture, r->p->encoder, ex));
     exec_rewind(ex, mark);
     return SWD_OK;
+}
+
+/* ---- graphs ---- */
+
+/* Work `k` of a batch: a step of the denoising from 0 on, or -1 - b for the decoding of image b. */
+static swd_status run_as_graph(request *r, int k, sample_body *body, void *arg, int index,
+                               swd_exec *ex)
+{
+    const request_plan *plan = &r->plan;
+    const batch *at = r->at;
+    graph_key key;
+    memset(&key, 0, sizeof key);
+    if (k >= 0) key.step = plan->steps[k];
+    if (k >= 0 && k + 1 < plan->n_steps) key.next = plan->steps[k + 1];
+    key.guidance = (float)plan->guidance;
+    key.k = k;
+    key.n_steps = plan->n_steps;
+    key.n = at->n;
+    key.sampler = (int)plan->sampler;
+    key.text_tokens = at->context.shape[1];
+    key.memory[0] = ex->slab;
+    key.memory[1] = at->x0.data;
+    key.memory[2] = at->pooled.data;
+    key.memory[3] = at->rgb.data;
+    key.memory[4] = r->t.data;
+    key.memory[5] = r->twice.data;
+    key.memory[6] = r->velocities.data;
+    key.memory[7] = r->conditions.modulation.data;
+    key.memory[8] = r->conditions.context.data;
+    key.used = ex->used;
+    return graph_cache_run(&r->p->graphs, &key, body, arg, index, ex);
+}
+
+static bool use_graphs(const request *r, const swd_exec *ex)
+{
+    return !r->live && !ex->dry && !r->p->no_graphs;
 }
 
 /* ---- denoising ---- */
@@ -150,7 +187,7 @@ static swd_status show_scale(request *r, int k, int b, swd_tensor x0, swd_exec *
     RUN(swd_malloc(&host, (size_t)width * (size_t)height, 3, "a picture", ex->err));
     swd_status s = ex->backend->download(ex->backend, host, rgb, ex->stream, ex->err);
     if (s == SWD_OK) s = ex->backend->synchronize(ex->backend, ex->stream, ex->err);
-    int image = r->at->first + b;
+    int image = request_image(r, r->at, b);
     if (s == SWD_OK && r->params->save_scales) {
         s = swd_asprintf(&path, ex->err, "%s/image-%04d-step-%02d-%dx%d.png",
                          r->params->save_scales, image, k, width, height);
@@ -183,11 +220,21 @@ static swd_status show_scale(request *r, int k, int b, swd_tensor x0, swd_exec *
     return s;
 }
 
-static swd_status before_step(void *user, int k)
+static swd_status run_step(void *user, int k, sample_body *body, void *loop)
 {
     request *r = user;
+    const request_plan *plan = &r->plan;
+    swd_exec *ex = &r->ex[REQUEST_DENOISE];
+    if (ex->dry) return body(loop, k);
     r->step_started_s = clock_now_s();
-    return report(r, SWD_STAGE_DENOISE, k + 1, r->plan.n_steps, 0, &r->ex[REQUEST_DENOISE]);
+    RUN(report(r, SWD_STAGE_DENOISE, k + 1, plan->n_steps, 0, ex));
+    range_begin_step(ex->backend, k + 1, plan->n_steps, plan->steps[k].width, plan->steps[k].height,
+                     plan->sigmas[k]);
+    // torch's noise comes from the host, step by step
+    bool graph = use_graphs(r, ex) && r->params->rng != SWD_RNG_TORCH;
+    swd_status s = graph ? run_as_graph(r, k, body, loop, k, ex) : body(loop, k);
+    range_end(ex->backend);
+    return s;
 }
 
 static swd_status after_step(void *user, int k, swd_tensor x0)
@@ -213,7 +260,7 @@ swd_status stage_denoise(request *r, swd_exec *ex)
 {
     uint64_t seeds[1024];
     const batch *at = r->at;
-    for (int b = 0; b < at->n; b++) seeds[b] = r->seed + (uint64_t)(at->first + b);
+    for (int b = 0; b < at->n; b++) seeds[b] = r->seed + (uint64_t)request_image(r, at, b);
     noise_begin(r->noise, seeds, at->n);
     size_t mark = exec_mark(ex);
     sample_args args = {.steps = r->plan.steps,
@@ -221,7 +268,7 @@ swd_status stage_denoise(request *r, swd_exec *ex)
                         .noise = r->noise,
                         .user = r,
                         .denoise = denoise,
-                        .before_step = before_step,
+                        .run_step = run_step,
                         .after_step = after_step};
     RUN(stream_wait(ex->stream, at->encoded, ex->backend, ex->err));
     RUN(event_record(at->denoising, ex->stream, ex->backend, ex->err));
@@ -242,6 +289,12 @@ swd_status stage_denoise(request *r, swd_exec *ex)
 
 /* ---- pictures ---- */
 
+static swd_status decode_body(void *of, int b)
+{
+    request *r = of;
+    return decode_one(r, rows(r->at->rgb, b, 1), rows(r->at->x0, b, 1), &r->ex[REQUEST_DECODE]);
+}
+
 swd_status stage_decode(request *r, swd_exec *ex)
 {
     const batch *at = r->at;
@@ -251,9 +304,9 @@ swd_status stage_decode(request *r, swd_exec *ex)
     RUN(event_record(at->decoding, ex->stream, ex->backend, ex->err));
     for (int b = 0; b < at->n; b++) {
         swd_tensor rgb = rows(at->rgb, b, 1);
-        RUN(report(r, SWD_STAGE_DECODE, at->first + b + 1, r->plan.n_images, b, ex));
+        RUN(report(r, SWD_STAGE_DECODE, request_image(r, at, b) + 1, r->plan.n_images, b, ex));
         double started_s = clock_now_s();
-        RUN(decode_one(r, rgb, rows(at->x0, b, 1), ex));
+        RUN(use_graphs(r, ex) ? run_as_graph(r, -1 - b, decode_body, r, b, ex) : decode_body(r, b));
         if (ex->dry) return SWD_OK;
         RUN(ex->backend->download(ex->backend, at->host + (size_t)b * bytes, rgb, ex->stream,
                                   ex->err));

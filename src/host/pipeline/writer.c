@@ -99,6 +99,14 @@ swd_status writer_push(writer *w, swd_image *image, bool drop, char *comment, sw
     return SWD_OK;
 }
 
+void writer_abandon(writer *w)
+{
+    if (!w) return;
+    pthread_mutex_lock(&w->lock);
+    if (w->status == SWD_OK) w->status = SWD_ERR_CANCELLED;
+    pthread_mutex_unlock(&w->lock);
+}
+
 swd_status writer_finish(writer **out, double *ms, swd_err *err)
 {
     writer *w = *out;

@@ -8,7 +8,7 @@
 struct noise_source {
     bool torch;
     int batch, batch_max;
-    uint32_t draw;
+    int draw; /* the next one of torch's generators */
     int64_t elements_max;
     uint64_t *seeds;    /* [batch_max] */
     torch_rng *engines; /* [batch_max], torch */
@@ -50,11 +50,12 @@ void noise_begin(noise_source *n, const uint64_t *seeds, int batch)
     for (int b = 0; b < batch; b++) torch_rng_seed(&n->engines[b], seeds[b]);
 }
 
-swd_status noise_draw(swd_tensor y, noise_source *n, swd_exec *ex)
+swd_status noise_draw(swd_tensor y, noise_source *n, int k, swd_exec *ex)
 {
     assert(y.ndim > 0 && y.shape[0] == n->batch);
-    uint32_t draw = n->draw++;
-    if (!n->torch) return op_noise(y, n->seeds, draw, ex);
+    if (!n->torch) return op_noise(y, n->seeds, (uint32_t)k, ex);
+    assert(k == n->draw);
+    n->draw++;
     if (ex->dry) return SWD_OK;
     int64_t each = tensor_numel(y) / n->batch;
     assert(each <= n->elements_max);

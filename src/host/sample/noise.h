@@ -12,7 +12,7 @@ swd_status noise_create(noise_source **out, bool torch, int batch_max, int64_t e
                         swd_err *err);
 /* A new batch: image b has seeds[b]; its streams start again. */
 void noise_begin(noise_source *n, const uint64_t *seeds, int batch);
-/* y F32 [batch, ...], contiguous. */
-swd_status noise_draw(swd_tensor y, noise_source *n, swd_exec *ex);
+/* Draw number k of every image, in order from 0: y F32 [batch, ...], contiguous. */
+swd_status noise_draw(swd_tensor y, noise_source *n, int k, swd_exec *ex);
 void noise_destroy(noise_source **n); /* writes NULL; accepts it */
 #endif

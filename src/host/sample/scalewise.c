@@ -1,22 +1,37 @@
 // SPDX-License-Identifier: MIT
 #include "sample/scalewise.h"
 
-static swd_status before(const sample_args *a, int k)
+/* The first elements of a buffer of the largest scale, as a tensor of step k's size. */
+static swd_tensor at_scale(swd_tensor buffer, const sample_step *s)
 {
-    return a->before_step ? a->before_step(a->user, k) : SWD_OK;
+    return tensor4(buffer.data, SWD_F32, buffer.shape[0], buffer.shape[1], s->height, s->width);
 }
 
-static swd_status after(const sample_args *a, int k, swd_tensor x0)
+typedef struct loop {
+    const sample_args *a;
+    swd_exec *ex;
+    swd_tensor x
+        [2]; /* scale-wise step k reads x[k % 2] and writes the other one; else all is in the first */
+    swd_tensor velocity, eps, x0;
+} loop;
+
+static swd_status run_steps(loop *l, sample_body *body)
 {
-    return a->after_step ? a->after_step(a->user, k, x0) : SWD_OK;
+    const sample_args *a = l->a;
+    swd_exec *ex = l->ex;
+    for (int k = 0; k < a->n_steps; k++) {
+        RUN(a->run_step ? a->run_step(a->user, k, body, l) : body(l, k));
+        if (a->after_step) RUN(a->after_step(a->user, k, at_scale(l->x0, &a->steps[k])));
+    }
+    return SWD_OK;
 }
 
 /* The start at step 0: noise, or init noised to its sigma. eps is scratch of x's shape. */
 static swd_status start(swd_tensor x, swd_tensor eps, const sample_args *a, swd_exec *ex)
 {
-    if (!tensor_present(a->init)) return noise_draw(x, a->noise, ex);
+    if (!tensor_present(a->init)) return noise_draw(x, a->noise, 0, ex);
     float sigma = a->steps[0].sigma;
-    RUN(noise_draw(eps, a->noise, ex));
+    RUN(noise_draw(eps, a->noise, 0, ex));
     return op_axpby(x, 1.0f - sigma, a->init, sigma, eps, ex);
 }
 
@@ -36,65 +51,63 @@ static swd_status check(swd_tensor x0, const sample_args *a, swd_exec *ex)
     return SWD_OK;
 }
 
-/* The first elements of a buffer of the largest scale, as a tensor of step k's size. */
-static swd_tensor at_scale(swd_tensor buffer, const sample_step *s)
+static swd_status scale_step(void *of, int k)
 {
-    return tensor4(buffer.data, SWD_F32, buffer.shape[0], buffer.shape[1], s->height, s->width);
+    loop *l = of;
+    const sample_args *a = l->a;
+    swd_exec *ex = l->ex;
+    const sample_step *s = &a->steps[k], *next = s + 1;
+    swd_tensor x = at_scale(l->x[k % 2], s), v = at_scale(l->velocity, s),
+               guess = at_scale(l->x0, s);
+    RUN(a->denoise(a->user, k, v, x));
+    if (k + 1 == a->n_steps) return op_axpby(guess, 1.0f, x, -s->sigma, v, ex);
+    swd_tensor noise = at_scale(l->eps, next);
+    RUN(noise_draw(noise, a->noise, k + 1, ex));
+    resize_renoise_args args = {.y = at_scale(l->x[(k + 1) % 2], next),
+                                .x = x,
+                                .v = v,
+                                .x0 = guess,
+                                .sigma = s->sigma,
+                                .sigma_next = next->sigma,
+                                .eps = noise};
+    return op_resize_renoise(&args, ex);
 }
 
 swd_status scalewise_sample(swd_tensor x0, const sample_args *a, swd_exec *ex)
 {
     RUN(check(x0, a, ex));
     size_t mark = exec_mark(ex);
-    swd_tensor here = exec_alloc(ex, SWD_F32, x0.shape, 4),
-               there = exec_alloc(ex, SWD_F32, x0.shape, 4);
-    swd_tensor velocity = exec_alloc(ex, SWD_F32, x0.shape, 4),
-               eps = exec_alloc(ex, SWD_F32, x0.shape, 4);
-
-    RUN(start(at_scale(here, &a->steps[0]), at_scale(eps, &a->steps[0]), a, ex));
-    for (int k = 0; k < a->n_steps; k++) {
-        const sample_step *s = &a->steps[k], *next = s + 1;
-        swd_tensor x = at_scale(here, s), v = at_scale(velocity, s), guess = at_scale(x0, s);
-        RUN(before(a, k));
-        RUN(a->denoise(a->user, k, v, x));
-        if (k + 1 < a->n_steps) {
-            swd_tensor noise = at_scale(eps, next);
-            RUN(noise_draw(noise, a->noise, ex));
-            resize_renoise_args args = {.y = at_scale(there, next),
-                                        .x = x,
-                                        .v = v,
-                                        .x0 = guess,
-                                        .sigma = s->sigma,
-                                        .sigma_next = next->sigma,
-                                        .eps = noise};
-            RUN(op_resize_renoise(&args, ex));
-            swd_tensor swap = here;
-            here = there;
-            there = swap;
-        } else {
-            RUN(op_axpby(guess, 1.0f, x, -s->sigma, v, ex));
-        }
-        RUN(after(a, k, guess));
-    }
+    loop l = {.a = a, .ex = ex, .x0 = x0};
+    l.x[0] = exec_alloc(ex, SWD_F32, x0.shape, 4);
+    l.x[1] = exec_alloc(ex, SWD_F32, x0.shape, 4);
+    l.velocity = exec_alloc(ex, SWD_F32, x0.shape, 4);
+    l.eps = exec_alloc(ex, SWD_F32, x0.shape, 4);
+    RUN(start(at_scale(l.x[0], &a->steps[0]), at_scale(l.eps, &a->steps[0]), a, ex));
+    RUN(run_steps(&l, scale_step));
     exec_rewind(ex, mark);
     return SWD_OK;
+}
+
+static swd_status euler_step(void *of, int k)
+{
+    loop *l = of;
+    const sample_args *a = l->a;
+    swd_exec *ex = l->ex;
+    float sigma = a->steps[k].sigma, next = k + 1 < a->n_steps ? a->steps[k + 1].sigma : 0.0f;
+    RUN(a->denoise(a->user, k, l->velocity, l->x[0]));
+    RUN(op_axpby(l->x0, 1.0f, l->x[0], -sigma, l->velocity, ex));
+    return op_axpby(l->x[0], 1.0f, l->x[0], next - sigma, l->velocity, ex);
 }
 
 swd_status euler_sample(swd_tensor x0, const sample_args *a, swd_exec *ex)
 {
     RUN(check(x0, a, ex));
     size_t mark = exec_mark(ex);
-    swd_tensor x = exec_alloc(ex, SWD_F32, x0.shape, 4), v = exec_alloc(ex, SWD_F32, x0.shape, 4);
-
-    RUN(start(x, v, a, ex));
-    for (int k = 0; k < a->n_steps; k++) {
-        float sigma = a->steps[k].sigma, next = k + 1 < a->n_steps ? a->steps[k + 1].sigma : 0.0f;
-        RUN(before(a, k));
-        RUN(a->denoise(a->user, k, v, x));
-        RUN(op_axpby(x0, 1.0f, x, -sigma, v, ex));
-        RUN(op_axpby(x, 1.0f, x, next - sigma, v, ex));
-        RUN(after(a, k, x0));
-    }
+    loop l = {.a = a, .ex = ex, .x0 = x0};
+    l.x[0] = exec_alloc(ex, SWD_F32, x0.shape, 4);
+    l.velocity = exec_alloc(ex, SWD_F32, x0.shape, 4);
+    RUN(start(l.x[0], l.velocity, a, ex));
+    RUN(run_steps(&l, euler_step));
     exec_rewind(ex, mark);
     return SWD_OK;
 }

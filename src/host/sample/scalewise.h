@@ -15,6 +15,9 @@ typedef struct sample_step {
     float sigma;       /* in (0, 1], not increasing */
 } sample_step;
 
+/* A step's work; it reads and writes the same memory whenever it is run again for the same steps. */
+typedef swd_status sample_body(void *loop, int step);
+
 typedef struct sample_args {
     const sample_step *steps;
     int n_steps;
@@ -24,8 +27,9 @@ typedef struct sample_args {
     void *user; /* of the callbacks; a status of theirs other than SWD_OK ends the loop with it */
     /* At step k (from 0): velocity, latents F32 [B, C, h, w]; also called while measuring (dry) */
     swd_status (*denoise)(void *user, int step, swd_tensor velocity, swd_tensor latents);
-    /* Before and after step k (from 0); x0 is this step's guess, valid during the call. May be NULL. */
-    swd_status (*before_step)(void *user, int step);
+    /* Runs step k by calling body(loop, k) once, or what stands for it; NULL: just that. May be called while measuring. */
+    swd_status (*run_step)(void *user, int step, sample_body *body, void *loop);
+    /* After step k; x0 is this step's guess, valid during the call. May be NULL. */
     swd_status (*after_step)(void *user, int step, swd_tensor x0);
 } sample_args;
 
