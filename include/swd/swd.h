@@ -276,7 +276,9 @@ typedef struct swd_component {
     int64_t parameters;  /* 0: not a network */
     int64_t file_bytes;
     int n_files;
-    int64_t memory_f32, memory_bf16; /* bytes of weights once loaded */
+    int64_t memory_f32,
+        memory_bf16;       /* bytes of weights once loaded, from the number of parameters */
+    int64_t memory_loaded; /* what they are, once swd_load has loaded them; else 0 */
 } swd_component;
 
 typedef struct swd_info {
@@ -290,9 +292,14 @@ typedef struct swd_info {
     swd_component components[16];
     char device[208];
     char precision[8];
+    int64_t
+        memory_activations; /* of one picture of the default size, once the networks are loaded; else 0 */
+    int64_t
+        memory_peak; /* most that this context has held on the device; 0: the host's memory, which is not counted */
+    int64_t device_free, device_total; /* bytes, other programs counted; 0: the host */
 } swd_info;
 
-/* Reads configurations and file headers only. */
+/* Reads configurations and file headers only; what is loaded is measured. */
 SWD_API swd_status swd_get_info(swd_info *out, swd_context *ctx);
 
 #ifdef __cplusplus

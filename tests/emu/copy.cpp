@@ -66,6 +66,7 @@ static cudaError_t fill(char *p, size_t pitch, int value, size_t width, size_t h
                         cudaStream_t stream)
 {
     (void)stream_of(stream);
+    if (cudaError_t e = broken()) return e;
     if (!width || !height) return cudaSuccess;
     if (memory_kind(p) != MEMORY_DEVICE) return cudaErrorInvalidValue;
     memory_check_range(p, pitch * (height - 1) + width, "the destination of a fill");

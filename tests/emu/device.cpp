@@ -23,6 +23,7 @@ enum {
 static thread_local cudaError_t last = cudaSuccess;
 static cudaError_t stays = cudaSuccess;
 static int driver = CUDART_VERSION;
+static int calls, fail_call; // emu_calls, emu_fail_call
 static std::map<const void *, size_t> &smem_of = *new std::map<const void *, size_t>; // granted
 static thread_local const char *next_name;
 
@@ -32,10 +33,17 @@ cudaError_t ret(cudaError_t e)
     return e;
 }
 
-cudaError_t broken()
+cudaError_t lasting()
 {
     if (operation_runs()) fail("a call of the runtime from within an operation of a stream");
     return stays;
+}
+
+cudaError_t broken()
+{
+    if (cudaError_t e = lasting()) return e;
+    calls++;
+    return fail_call > 0 && --fail_call == 0 ? cudaErrorUnknown : cudaSuccess;
 }
 
 // The kernel's name: the text of launch()'s arguments up to the first comma that is in no bracket.
@@ -59,6 +67,7 @@ cudaError_t submit_kernel(const cudaLaunchConfig_t *c, const void *kernel, Body 
 {
     Lock lock(runtime_lock);
     auto name = take_name();
+    if (cudaError_t e = broken()) return ret(e);
     dim3 grid = c->gridDim, block = c->blockDim;
     size_t smem = c->dynamicSmemBytes;
     if (!grid.x || !grid.y || !grid.z || grid.x > 0x7fffffff || grid.y > 65535 || grid.z > 65535 ||
@@ -84,6 +93,18 @@ void emu_break_device(cudaError_t e)
 {
     Lock lock(runtime_lock);
     stays = e;
+}
+
+int emu_calls(void)
+{
+    Lock lock(runtime_lock);
+    return calls;
+}
+
+void emu_fail_call(int n)
+{
+    Lock lock(runtime_lock);
+    fail_call = n;
 }
 
 void emu_set_driver(int version)
@@ -121,6 +142,7 @@ const char *cudaGetErrorName(cudaError_t e)
         NAME(cudaErrorNotReady)
         NAME(cudaErrorNoDevice)
         NAME(cudaErrorInsufficientDriver)
+        NAME(cudaErrorUnknown)
         NAME(cudaErrorNotSupported)
         NAME(cudaErrorIllegalAddress)
         NAME(cudaErrorIllegalState)

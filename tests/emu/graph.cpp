@@ -50,6 +50,7 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream)
 {
     Lock lock(runtime_lock);
     if (stream_of(stream)->capture) return ret(cudaErrorStreamCaptureUnsupported);
+    if (cudaError_t e = broken()) return ret(e);
     // A copy: an update or the end of exec does not touch launches under way.
     auto nodes = std::make_shared<std::vector<GraphNode>>(exec->nodes);
     return ret(enqueue(stream, [nodes] { run_nodes(*nodes); }));

@@ -91,7 +91,8 @@ static bool arena_reserve()
 
 // ---- allocations ----
 
-static int fail_in; // emu_fail_allocation
+static int fail_in;     // emu_fail_allocation
+static int allocations; // emu_allocations
 
 static bool fails_now()
 {
@@ -107,6 +108,7 @@ cudaError_t memory_device_alloc(void **out, size_t bytes, bool born)
 {
     *out = nullptr;
     if (!bytes) return cudaSuccess;
+    allocations++;
     if (!arena && !arena_reserve()) return cudaErrorMemoryAllocation;
     if (fails_now() || bytes > bytes_max() - bytes_live) return cudaErrorMemoryAllocation;
     size_t rounded = (bytes + ALIGN - 1) / ALIGN * ALIGN,
@@ -257,6 +259,12 @@ void emu_fail_allocation(int n)
     fail_in = n;
 }
 
+int emu_allocations(void)
+{
+    Lock lock(runtime_lock);
+    return allocations;
+}
+
 size_t emu_live_bytes(void)
 {
     Lock lock(runtime_lock);
@@ -277,11 +285,12 @@ cudaError_t cudaMalloc(void **p, size_t bytes)
 cudaError_t cudaFree(void *p)
 {
     Lock lock(runtime_lock);
-    if (cudaError_t e = broken()) return ret(e);
+    if (cudaError_t e = lasting()) return ret(e);
     if (cudaError_t e = unsafe_in_capture()) return ret(e);
+    allocations += p != nullptr;
     drain_all();
     memory_device_free(p);
-    return cudaSuccess;
+    return ret(broken());
 }
 
 cudaError_t cudaMallocAsync(void **p, size_t bytes, cudaStream_t s)
@@ -297,10 +306,12 @@ cudaError_t cudaMallocAsync(void **p, size_t bytes, cudaStream_t s)
 cudaError_t cudaFreeAsync(void *p, cudaStream_t s)
 {
     Lock lock(runtime_lock);
-    if (cudaError_t e = broken()) return ret(e);
+    if (cudaError_t e = lasting()) return ret(e);
     if (stream_of(s)->capture) return ret(cudaErrorStreamCaptureUnsupported);
     check_device_pointer(p, "cudaFreeAsync's argument");
-    return ret(enqueue(s, [p] { memory_device_free(p); }));
+    allocations++;
+    if (cudaError_t e = enqueue(s, [p] { memory_device_free(p); })) return ret(e);
+    return ret(broken());
 }
 
 cudaError_t cudaHostAlloc(void **p, size_t bytes, unsigned)
@@ -310,6 +321,7 @@ cudaError_t cudaHostAlloc(void **p, size_t bytes, unsigned)
     if (cudaError_t e = unsafe_in_capture()) return ret(e);
     *p = nullptr;
     if (!bytes) return cudaSuccess;
+    allocations++;
     if (!fails_now()) *p = aligned_alloc(PAGE, (bytes + PAGE - 1) / PAGE * PAGE);
     if (!*p) return ret(cudaErrorMemoryAllocation);
     memset(*p, 0xff, bytes);
@@ -325,13 +337,14 @@ cudaError_t cudaMallocHost(void **p, size_t bytes)
 cudaError_t cudaFreeHost(void *p)
 {
     Lock lock(runtime_lock);
-    if (cudaError_t e = broken()) return ret(e);
+    if (cudaError_t e = lasting()) return ret(e);
     if (!p) return cudaSuccess;
+    allocations++;
     drain_all();
     if (!pinned.erase(static_cast<char *>(p)))
         fail("cudaFreeHost of %p, which cudaMallocHost did not give", p);
     free(p);
-    return cudaSuccess;
+    return ret(broken());
 }
 
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total)

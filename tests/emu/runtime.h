@@ -62,7 +62,10 @@ typedef std::lock_guard<std::recursive_mutex> Lock;
 
 // Errors (device.cpp). Remembers e for cudaGetLastError.
 cudaError_t ret(cudaError_t e);
-// What every call asks first: an injected error that stays, as a fault on a device does.
+// What every call asks: an error that stays, as a fault on a device does.
+cudaError_t lasting();
+// The same, and whether this is the call that a test lets fail. Before the work of a call; after it where a caller could not undo what was
+// left undone (what waits, gives back or ends).
 cudaError_t broken();
 bool operation_runs();
 

@@ -119,7 +119,7 @@ static cudaError_t push(CUstream_st *s, Operation op)
 cudaError_t enqueue(cudaStream_t stream, Body body, const void *kernel)
 {
     CUstream_st *s = stream_of(stream);
-    if (cudaError_t e = broken()) return e;
+    if (cudaError_t e = lasting()) return e;
     if (s->capture) {
         if (s->origin->invalidated) return cudaErrorStreamCaptureInvalidated;
         s->capture->nodes.push_back(GraphNode{std::move(body), kernel, s->frontier});
@@ -134,6 +134,7 @@ cudaError_t enqueue(cudaStream_t stream, Body body, const void *kernel)
 cudaError_t submit_host(cudaStream_t s, Body body)
 {
     Lock lock(runtime_lock);
+    if (cudaError_t e = broken()) return ret(e);
     return ret(enqueue(s, std::move(body)));
 }
 
@@ -214,7 +215,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream)
 cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 {
     Lock lock(runtime_lock);
-    if (cudaError_t e = broken()) return ret(e);
+    if (cudaError_t e = lasting()) return ret(e);
     CUstream_st *s = stream_of(stream);
     if (s->capture) {
         s->origin->invalidated = true;
@@ -238,7 +239,7 @@ cudaError_t cudaStreamQuery(cudaStream_t stream)
 cudaError_t cudaDeviceSynchronize(void)
 {
     Lock lock(runtime_lock);
-    if (cudaError_t e = broken()) return ret(e);
+    if (cudaError_t e = lasting()) return ret(e);
     if (cudaError_t e = unsafe_in_capture()) return ret(e);
     drain_all();
     return ret(broken());
@@ -326,7 +327,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t e, unsigned)
 cudaError_t cudaEventSynchronize(cudaEvent_t e)
 {
     Lock lock(runtime_lock);
-    if (cudaError_t error = broken()) return ret(error);
+    if (cudaError_t error = lasting()) return ret(error);
     if (e->capture) return ret(cudaErrorCapturedEvent);
     drain([e] { return e->done >= e->recorded; });
     return ret(broken());
@@ -375,7 +376,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
 {
     Lock lock(runtime_lock);
     *graph = nullptr;
-    if (cudaError_t e = broken()) return ret(e);
+    if (cudaError_t e = lasting()) return ret(e);
     CUstream_st *s = stream_of(stream);
     if (!s->capture) return ret(cudaErrorIllegalState);
     if (s->origin != s) return ret(cudaErrorStreamCaptureUnmatched);
@@ -384,12 +385,15 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
     s->capture = nullptr;
     s->origin = nullptr;
     s->frontier.clear();
-    if (valid && joined) {
+    cudaError_t injected = broken();
+    if (valid && joined && !injected) {
         *graph = g;
         return cudaSuccess;
     }
     delete g;
-    return ret(valid ? cudaErrorStreamCaptureUnjoined : cudaErrorStreamCaptureInvalidated);
+    return ret(injected ? injected
+               : valid  ? cudaErrorStreamCaptureUnjoined
+                        : cudaErrorStreamCaptureInvalidated);
 }
 
 cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus *status)

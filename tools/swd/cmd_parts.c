@@ -157,18 +157,42 @@ static int info_json(const swd_info *f, swd_context *ctx)
         const swd_component *c = &f->components[i];
         json_array_append_new(
             parts,
-            json_pack("{s:s, s:s, s:s, s:I, s:i, s:I, s:I, s:I}", "name", c->name, "class",
+            json_pack("{s:s, s:s, s:s, s:I, s:i, s:I, s:I, s:I, s:I}", "name", c->name, "class",
                       c->class_name, "summary", c->summary, "parameters", (json_int_t)c->parameters,
                       "files", c->n_files, "file_bytes", (json_int_t)c->file_bytes, "memory_f32",
-                      (json_int_t)c->memory_f32, "memory_bf16", (json_int_t)c->memory_bf16));
+                      (json_int_t)c->memory_f32, "memory_bf16", (json_int_t)c->memory_bf16,
+                      "memory_loaded", (json_int_t)c->memory_loaded));
     }
-    return json_print(json_pack("{s:s, s:s, s:[i,i], s:i, s:i, s:i, s:s, s:s, s:o, s:o}", "model",
-                                f->model, "family", f->family, "size", f->width, f->height,
-                                "size_multiple", f->size_multiple, "latent_channels",
-                                f->latent_channels, "vae_factor", f->vae_factor, "device",
-                                f->device, "precision", f->precision, "components", parts,
-                                "presets", presets_json(ctx)),
-                      false);
+    return json_print(
+        json_pack("{s:s, s:s, s:[i,i], s:i, s:i, s:i, s:s, s:s, s:{s:I, s:I, s:I, s:I}, s:o, s:o}",
+                  "model", f->model, "family", f->family, "size", f->width, f->height,
+                  "size_multiple", f->size_multiple, "latent_channels", f->latent_channels,
+                  "vae_factor", f->vae_factor, "device", f->device, "precision", f->precision,
+                  "memory", "activations", (json_int_t)f->memory_activations, "peak",
+                  (json_int_t)f->memory_peak, "device_free", (json_int_t)f->device_free,
+                  "device_total", (json_int_t)f->device_total, "components", parts, "presets",
+                  presets_json(ctx)),
+        false);
+}
+
+/* What the loaded networks and a picture take, in MB. */
+static void print_memory(const swd_info *f)
+{
+    double sum = 0;
+    for (int i = 0; i < f->n_components; i++) sum += (double)f->components[i].memory_loaded / 1e6;
+    if (sum == 0) return;
+    printf("%-18s %12s\n", "loaded", "memory, MB");
+    for (int i = 0; i < f->n_components; i++)
+        if (f->components[i].memory_loaded)
+            printf("%-18s %12.1f\n", f->components[i].name,
+                   (double)f->components[i].memory_loaded / 1e6);
+    printf("%-18s %12.1f  one picture of %dx%d\n", "activations",
+           (double)f->memory_activations / 1e6, f->width, f->height);
+    printf("%-18s %12.1f\n", "peak", sum + (double)f->memory_activations / 1e6);
+    if (f->device_total)
+        printf("%-18s %12.1f  of %.1f, with what is loaded\n", "free", (double)f->device_free / 1e6,
+               (double)f->device_total / 1e6);
+    printf("\n");
 }
 
 static void print_info(const swd_info *f, swd_context *ctx)
@@ -189,6 +213,7 @@ static void print_info(const swd_info *f, swd_context *ctx)
         mb[2] += (double)c->memory_bf16 / 1e6;
     }
     printf("%-18s %12s %6s %12.1f %12.1f %12.1f\n\n", "weights", "", "", mb[0], mb[1], mb[2]);
+    print_memory(f);
     print_presets(ctx);
 }
 
@@ -202,6 +227,7 @@ int command_info(options *o)
         return EXIT_USAGE;
     }
     swd_status s = swd_open(&ctx, &o->open);
+    if (s == SWD_OK && o->device_given) s = swd_load(ctx); /* to measure what it takes there */
     if (s == SWD_OK) s = swd_get_info(f, ctx);
     int status = EXIT_DONE;
     if (s == SWD_OK) print_note(swd_note(ctx));

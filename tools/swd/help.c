@@ -96,11 +96,15 @@ static const char decode_help[] =
     "N]\n"
     "Reads \"latents\", F32 [B, C, h, w]; more than one becomes photo-0000.png, ...\n";
 
-static const char info_help[] = "  swd info\n"
-                                "  swd info -m ~/sd3.5-medium --json\n"
-                                "\n"
-                                "usage: swd info [-m DIR] [--lora PATH] [--json]\n"
-                                "Reads configurations and file headers only.\n";
+static const char info_help[] =
+    "  swd info\n"
+    "  swd info -m ~/sd3.5-medium --json\n"
+    "  swd info -m ~/sd3.5-medium --device cuda\n"
+    "\n"
+    "usage: swd info [-m DIR] [--lora PATH] [--device auto|cpu|cuda[:K]] [--json]\n"
+    "Reads configurations and file headers only; with --device the networks are loaded there, and "
+    "what they and a picture\n"
+    "take is measured.\n";
 
 static const char presets_help[] =
     "  swd presets\n"

@@ -284,6 +284,7 @@ static bool apply_model(options *o, enum option_id id, const char *name, const c
         o->open.precision = word ? SWD_PRECISION_BF16 : SWD_PRECISION_F32;
         return true;
     case O_DEVICE:
+        o->device_given = true;
         o->open.device = v;
         return true;
     case O_THREADS:

@@ -26,7 +26,7 @@ typedef struct options {
     double sigmas[SWD_STEPS_MAX + 1];
     const char *prompts_file;
     const char *output; /* -o as given; NULL: not given */
-    bool json, help, strength_given;
+    bool json, help, strength_given, device_given;
     const char *const *arguments; /* what is no option */
     int n_arguments;
     const char **storage; /* owned: of arguments */

@@ -5,6 +5,7 @@
 #include "pipeline/bundled.h"
 #include "pipeline/swd_json.h"
 #include "weights/weights.h"
+#include <stdio.h>
 #include <string.h>
 
 static const char *const clip_folder[2] = {"text_encoder", "text_encoder_2"};
@@ -167,19 +168,61 @@ static bool has_part(const pipeline *p, const char *folder)
     return config_model_index_find(&p->index, folder) != NULL;
 }
 
+/* Bytes of all weights: a device counts everything, the host what is packed. */
+static size_t held_bytes(const pipeline *p)
+{
+    swd_memory m;
+    if (p->backend->memory && p->backend->memory(p->backend, &m, NULL) == SWD_OK) return m.held;
+    return p->backend->weight_bytes(p->backend);
+}
+
+/* To a message about a full device: what there is, and what has been loaded. */
+static swd_status tell_memory(const pipeline *p, const char *wanted, size_t bytes, swd_err *err)
+{
+    swd_memory m;
+    char why[SWD_ERR_MESSAGE_MAX], table[512] = "";
+    if (!err || !p->backend->memory || p->backend->memory(p->backend, &m, NULL) != SWD_OK)
+        return SWD_ERR_MEMORY;
+    for (int i = 0; i < p->n_weights; i++)
+        snprintf(table + strlen(table), sizeof table - strlen(table), "%s %.0f, ",
+                 p->weights[i].folder, (double)p->weights[i].bytes / 1e6);
+    snprintf(why, sizeof why, "%s", err->message);
+    return SWD_FAIL(err, SWD_ERR_MEMORY,
+                    "%.400s; the device has %.0f MB, %.0f of them free; in MB: %s%s %.0f (needed)",
+                    why, (double)m.total / 1e6, (double)m.free / 1e6, table, wanted,
+                    (double)bytes / 1e6);
+}
+
+static size_t weights_bytes(const pipeline *p, const weights *w)
+{
+    bool narrow = p->compute == SWD_BF16 || weights_mostly_bf16(w);
+    return (size_t)weights_parameters(w) * (narrow ? 2 : 4);
+}
+
 /* Opens the weights of a part and lets create() take them. */
 typedef swd_status (*create_fn)(pipeline *p, weights *w, swd_err *err);
+static swd_status load_from(pipeline *p, const char *path, const char *folder, const char *basename,
+                            create_fn create, swd_err *err)
+{
+    weights *w = NULL;
+    size_t before = held_bytes(p);
+    swd_status s = weights_open(&w, path, basename, err);
+    if (s == SWD_OK) s = create(p, w, err);
+    if (s == SWD_ERR_MEMORY && w) s = tell_memory(p, folder, weights_bytes(p, w), err);
+    weights_close(&w);
+    if (s == SWD_OK)
+        p->weights[p->n_weights++] = (struct pipeline_weights){folder, held_bytes(p) - before};
+    return s == SWD_OK ? s : swd_err_frame(err, s, __FILE__, __LINE__, __func__);
+}
+
 static swd_status load_part(pipeline *p, const char *folder, const char *basename, create_fn create,
                             swd_err *err)
 {
     char *path = NULL;
-    weights *w = NULL;
     SWD_TRY(part_path(&path, p, folder, "", err), err);
-    swd_status s = weights_open(&w, path, basename, err);
-    if (s == SWD_OK) s = create(p, w, err);
-    weights_close(&w);
+    swd_status s = load_from(p, path, folder, basename, create, err);
     free(path);
-    return s == SWD_OK ? s : swd_err_frame(err, s, __FILE__, __LINE__, __func__);
+    return s;
 }
 
 static swd_status create_clip_l(pipeline *p, weights *w, swd_err *err)
@@ -311,10 +354,14 @@ static swd_status create_encoder(pipeline *p, weights *w, swd_err *err)
     return vae_create(&p->encoder, &p->vae_config, w, p->backend, p->compute, true, false, err);
 }
 
+static swd_status create_tiny(pipeline *p, weights *w, swd_err *err)
+{
+    return tiny_vae_create(&p->tiny, &p->tiny_config, w, p->backend, p->compute, false, true, err);
+}
+
 static swd_status load_tiny(pipeline *p, swd_err *err)
 {
     char *path = NULL;
-    weights *w = NULL;
     SWD_TRY(path_join(&path, p->vae_tiny_dir, "config.json", err), err);
     swd_status s = config_tiny_vae_read(&p->tiny_config, path, err);
     if (s == SWD_OK && p->tiny_config.latent_channels != p->vae_config.latent_channels)
@@ -323,10 +370,8 @@ static swd_status load_tiny(pipeline *p, swd_err *err)
     if (s == SWD_OK && p->tiny_config.n_decoder_blocks != p->vae_config.n_blocks)
         s = SWD_FAIL(err, SWD_ERR_FILE, "%s: %d decoder blocks, the model's autoencoder has %d",
                      path, p->tiny_config.n_decoder_blocks, p->vae_config.n_blocks);
-    if (s == SWD_OK) s = weights_open(&w, p->vae_tiny_dir, "diffusion_pytorch_model", err);
     if (s == SWD_OK)
-        s = tiny_vae_create(&p->tiny, &p->tiny_config, w, p->backend, p->compute, false, true, err);
-    weights_close(&w);
+        s = load_from(p, p->vae_tiny_dir, "vae_tiny", "diffusion_pytorch_model", create_tiny, err);
     free(path);
     return s == SWD_OK ? s : swd_err_frame(err, s, __FILE__, __LINE__, __func__);
 }
@@ -372,10 +417,12 @@ swd_status pipeline_reserve(pipeline *p, size_t bytes, swd_err *err)
     if (p->slab) p->backend->release(p->backend, p->slab);
     p->slab_bytes = 0;
     p->slab = p->backend->alloc(p->backend, bytes);
-    if (!p->slab)
-        return SWD_FAIL(err, SWD_ERR_MEMORY,
-                        "no memory for %.1f MB of activations; use a smaller size or batch",
-                        (double)bytes / 1e6);
+    if (!p->slab) {
+        SWD_FAIL(err, SWD_ERR_MEMORY,
+                 "no memory for %.1f MB of activations; use a smaller size or batch",
+                 (double)bytes / 1e6);
+        return tell_memory(p, "activations", bytes, err);
+    }
     p->slab_bytes = bytes;
     return SWD_OK;
 }

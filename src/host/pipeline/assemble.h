@@ -52,6 +52,11 @@ typedef struct pipeline {
     vae *decoder, *encoder;
     tiny_vae *tiny;
 
+    struct pipeline_weights {
+        const char *folder;
+        size_t bytes;
+    } weights[8]; /* what the networks hold in the backend's memory, in the order of loading */
+    int n_weights;
     void *slab; /* activations; grows, never shrinks */
     size_t slab_bytes;
     uint8_t *host; /* pictures on their way from the device; so does this */

@@ -64,11 +64,16 @@ static swd_status run_batches(request *r, swd_err *err)
     return SWD_OK;
 }
 
+static swd_status measure(request *r, swd_err *err)
+{
+    request_measure(r, err);
+    return run_batch(r, &r->batch[0], 0, err);
+}
+
 static swd_status run(request *r, swd_err *err)
 {
     SWD_TRY(load(r, err), err);
-    request_measure(r, err);
-    SWD_TRY(run_batch(r, &r->batch[0], 0, err), err);
+    SWD_TRY(measure(r, err), err);
     swd_status s = request_place(r, err);
     range_begin(r->p->backend, RANGE_REQUEST, "request");
     if (s == SWD_OK) s = run_batches(r, err);
@@ -220,6 +225,36 @@ static swd_status open_latent_log(request *r, swd_err *err)
                       sizeof(float), "latents to save", err);
 }
 
+/* Everything before the networks are there. */
+static swd_status prepare(request *r, swd_err *err)
+{
+    const swd_generate_params *a = r->params;
+    pipeline *p = r->p;
+    SWD_TRY(pipeline_read_configs(p, err), err);
+    if (p->text_encoders) SWD_TRY(pipeline_load_tokenizers(p, err), err);
+    SWD_TRY(plan_make(&r->plan, a, p, err), err);
+    SWD_TRY(check_files(a, r->plan.n_images, err), err);
+    SWD_TRY(list_images(r, err), err);
+    SWD_TRY(pick_seed(r, err), err);
+    SWD_TRY(make_result(r, err), err);
+    if (a->save_latents) SWD_TRY(open_latent_log(r, err), err);
+    int64_t numbers = (int64_t)r->plan.channels * r->plan.latent_height * r->plan.latent_width;
+    SWD_TRY(noise_create(&r->noise, a->rng == SWD_RNG_TORCH, r->plan.batch, numbers, err), err);
+    return SWD_OK;
+}
+
+static void dispose(request *r)
+{
+    noise_destroy(&r->noise);
+    latent_log_close(&r->latents);
+    free(r->x0_host);
+    free(r->todo);
+    free(r->latency_ms);
+    if (!r->result) return;
+    swd_result *unused = &r->result->pub;
+    result_free(&unused);
+}
+
 swd_status generate(swd_result **out, const swd_generate_params *params, pipeline *p, swd_err *err)
 {
     request r = {.p = p,
@@ -228,18 +263,7 @@ swd_status generate(swd_result **out, const swd_generate_params *params, pipelin
                  .started_s = clock_now_s()};
     swd_status s;
     if (out) *out = NULL;
-    SWD_TRY_GOTO(s, pipeline_read_configs(p, err), err, done);
-    if (p->text_encoders) SWD_TRY_GOTO(s, pipeline_load_tokenizers(p, err), err, done);
-    SWD_TRY_GOTO(s, plan_make(&r.plan, params, p, err), err, done);
-    SWD_TRY_GOTO(s, check_files(params, r.plan.n_images, err), err, done);
-    SWD_TRY_GOTO(s, list_images(&r, err), err, done);
-    SWD_TRY_GOTO(s, pick_seed(&r, err), err, done);
-    SWD_TRY_GOTO(s, make_result(&r, err), err, done);
-    if (params->save_latents) SWD_TRY_GOTO(s, open_latent_log(&r, err), err, done);
-    int64_t numbers = (int64_t)r.plan.channels * r.plan.latent_height * r.plan.latent_width;
-    SWD_TRY_GOTO(s,
-                 noise_create(&r.noise, params->rng == SWD_RNG_TORCH, r.plan.batch, numbers, err),
-                 err, done);
+    SWD_TRY_GOTO(s, prepare(&r, err), err, done);
     if (r.n_todo) SWD_TRY_GOTO(s, run(&r, err), err, done);
     finish_result(&r);
     if (out) {
@@ -247,16 +271,20 @@ swd_status generate(swd_result **out, const swd_generate_params *params, pipelin
         r.result = NULL;
     }
 done:
-    noise_destroy(&r.noise);
-    latent_log_close(&r.latents);
-    free(r.x0_host);
-    free(r.todo);
-    free(r.latency_ms);
-    if (r.result) {
-        swd_result *unused = &r.result->pub;
-        result_free(&unused);
-    }
+    dispose(&r);
     return s;
+}
+
+swd_status generate_measure(size_t *bytes, const swd_generate_params *params, pipeline *p,
+                            swd_err *err)
+{
+    request r = {.p = p, .params = params};
+    swd_status s = prepare(&r, err);
+    if (s == SWD_OK) s = load(&r, err);
+    if (s == SWD_OK) s = measure(&r, err);
+    if (s == SWD_OK) *bytes = request_slab_bytes(&r);
+    dispose(&r);
+    return s == SWD_OK ? s : swd_err_frame(err, s, __FILE__, __LINE__, __func__);
 }
 
 void result_free(swd_result **pub)

@@ -6,5 +6,8 @@
 
 /* All that swd_generate promises. *out (may be NULL) is freed by swd_result_free = result_free. */
 swd_status generate(swd_result **out, const swd_generate_params *params, pipeline *p, swd_err *err);
+/* The activations of such a request in bytes; the networks are loaded. */
+swd_status generate_measure(size_t *bytes, const swd_generate_params *params, pipeline *p,
+                            swd_err *err);
 void result_free(swd_result **result);
 #endif

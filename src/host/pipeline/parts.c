@@ -3,6 +3,7 @@
 #include "base/memory.h"
 #include "image/image.h"
 #include "io/safetensors.h"
+#include "pipeline/generate.h"
 #include "pipeline/output.h"
 #include "weights/weights.h"
 #include <stdio.h>
@@ -179,6 +180,29 @@ static swd_status add_component(swd_info *o, const config_component *part, const
     c->memory_f32 =
         c->parameters * (weights_mostly_bf16(w) ? 2 : 4); /* bf16 files stay bf16 in memory */
     weights_close(&w);
+    for (int i = 0; i < p->n_weights; i++) /* the autoencoder comes in two halves */
+        if (strcmp(p->weights[i].folder, part->name) == 0)
+            c->memory_loaded += (int64_t)p->weights[i].bytes;
+    return SWD_OK;
+}
+
+/* What a request would take, where nothing is left to be loaded for it, and what the device has. */
+static swd_status add_memory(swd_info *o, pipeline *p, swd_err *err)
+{
+    swd_memory m = {0};
+    if (p->text_loaded && p->transformer && (p->decoder || p->tiny)) {
+        const char *const prompt = "";
+        size_t bytes = 0;
+        swd_generate_params a;
+        swd_generate_params_default(&a);
+        a.prompts = &prompt;
+        SWD_TRY(generate_measure(&bytes, &a, p, err), err);
+        o->memory_activations = (int64_t)bytes;
+    }
+    if (p->backend->memory) SWD_TRY(p->backend->memory(p->backend, &m, err), err);
+    o->memory_peak = (int64_t)m.peak;
+    o->device_free = (int64_t)m.free;
+    o->device_total = (int64_t)m.total;
     return SWD_OK;
 }
 
@@ -197,5 +221,5 @@ swd_status parts_info(swd_info *o, pipeline *p, swd_err *err)
     snprintf(o->precision, sizeof(o->precision), "%s", p->compute == SWD_BF16 ? "bf16" : "f32");
     for (int i = 0; i < p->index.n_components; i++)
         SWD_TRY(add_component(o, &p->index.components[i], p, err), err);
-    return SWD_OK;
+    return add_memory(o, p, err);
 }

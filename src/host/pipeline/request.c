@@ -77,16 +77,29 @@ static size_t round256(size_t n)
     return (n + 255) / 256 * 256;
 }
 
-/* The slab: what lasts, then the stages: one after the other where they overlap in time, else in the same place. */
-static swd_status place_in_slab(request *r, swd_err *err)
+/* The slab, once the stages are measured: what lasts, then the stages: one after the other where they overlap in time, else in the same
+ * place. Gives its size. */
+static size_t divide_slab(size_t at[REQUEST_STAGES], size_t bytes[REQUEST_STAGES], const request *r)
 {
-    size_t kept = round256(r->kept_bytes), end = kept, at[REQUEST_STAGES], bytes[REQUEST_STAGES];
+    size_t kept = round256(r->kept_bytes), end = kept;
     for (int i = 0; i < REQUEST_STAGES; i++) {
         bytes[i] = round256(r->ex[i].peak);
         at[i] = r->live ? kept : end;
         if (at[i] + bytes[i] > end) end = at[i] + bytes[i];
     }
-    SWD_TRY(pipeline_reserve(r->p, end, err), err);
+    return end;
+}
+
+size_t request_slab_bytes(const request *r)
+{
+    size_t at[REQUEST_STAGES], bytes[REQUEST_STAGES];
+    return divide_slab(at, bytes, r);
+}
+
+static swd_status place_in_slab(request *r, swd_err *err)
+{
+    size_t at[REQUEST_STAGES], bytes[REQUEST_STAGES];
+    SWD_TRY(pipeline_reserve(r->p, divide_slab(at, bytes, r), err), err);
     swd_exec whole = pipeline_exec(r->p, false, err);
     place(r, &whole);
     for (int i = 0; i < REQUEST_STAGES; i++) {

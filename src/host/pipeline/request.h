@@ -70,6 +70,7 @@ static inline int request_image(const request *r, const batch *b, int i)
 
 /* Places everything for a dry run of a batch, which measures the stages. The networks are loaded. */
 void request_measure(request *r, swd_err *err);
+size_t request_slab_bytes(const request *r); /* after the dry run */
 /* After it: slab, streams, events and buffers for the batches. */
 swd_status request_place(request *r, swd_err *err);
 /* Waits for the pictures of b, reports what was done for them and hands them to the writer. */

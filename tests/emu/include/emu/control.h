@@ -14,6 +14,12 @@ void emu_break_device(cudaError_t e);
 void emu_set_driver(int version);
 /* The n-th allocation of device or pinned memory from now on fails (1: the next), once; 0: none. */
 void emu_fail_allocation(int n);
+/* Calls of the runtime so far that a device could have let fail (launches, copies, waits, ...), of all threads. */
+int emu_calls(void);
+/* The n-th such call from now on fails with cudaErrorUnknown, once; 0: none. */
+void emu_fail_call(int n);
+/* Pieces of device and pinned memory given and taken back so far. */
+int emu_allocations(void);
 /* Device and pinned memory that is not freed, after everything queued has run. */
 size_t emu_live_bytes(void);
 

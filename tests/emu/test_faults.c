@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: MIT
+// What a failing runtime and a full device do to a request: every call of the runtime fails once in turn, every allocation fails in turn,
+// while a context is made, loaded and used. Each time a status and a message, nothing is lost on the device, and the same context gives
+// the right picture afterwards. And: between "loaded" and "pictures are there" nothing is allocated, from the second request on.
+#include "emu/control.h"
+#include "tiny_folder.h"
+#include <stdbool.h>
+
+enum { SIDE = 16, BYTES = SIDE * SIDE * 3 };
+
+static const char *const prompt = "a cat";
+
+// 16 x 16 pixels, one step: every stage is there and little of it.
+static swd_generate_params smallest(void)
+{
+    static const int scales[] = {2, 2};
+    static const double sigmas[] = {1, 0.5};
+    swd_generate_params a = request(&prompt, 1);
+    a.scales = scales;
+    a.sigmas = sigmas;
+    a.n_scales = a.n_sigmas = 2;
+    a.width = a.height = SIDE;
+    a.max_tokens = 2;
+    return a;
+}
+
+static swd_context *context(void)
+{
+    swd_open_params o = opening(tiny_model(), "cuda", SWD_PRECISION_AUTO);
+    return opened(&o);
+}
+
+static swd_status picture(uint8_t rgb[BYTES], swd_context *ctx)
+{
+    swd_result *r;
+    swd_generate_params a = smallest();
+    swd_status s = swd_generate(&r, &a, ctx);
+    if (s == SWD_OK) memcpy(rgb, r->images[0].rgb, BYTES);
+    swd_result_free(&r);
+    return s;
+}
+
+static uint8_t good[BYTES];
+
+// How often `count` counts during open, load, generate.
+static int clean_run(int (*count)(void))
+{
+    swd_context *ctx = context();
+    int before = count();
+    CHECK(picture(good, ctx) == SWD_OK, "%s", swd_message(ctx));
+    int n = count() - before;
+    swd_close(&ctx);
+    CHECK(emu_live_bytes() == 0, "%zu bytes are left", emu_live_bytes());
+    return n;
+}
+
+// One run in which the n-th thing fails; what a teardown ignores may pass. True if the request failed.
+static bool one_fault(int n, void (*arm)(int), const char *const *told)
+{
+    uint8_t rgb[BYTES];
+    swd_context *ctx = context();
+    arm(n);
+    swd_status s = picture(rgb, ctx);
+    arm(0);
+    if (s == SWD_OK) {
+        CHECK(memcmp(rgb, good, BYTES) == 0, "fault %d is passed over, the picture is wrong", n);
+    } else {
+        bool clear = s == SWD_ERR_DEVICE || s == SWD_ERR_MEMORY;
+        bool named = false;
+        for (int i = 0; told[i]; i++) named = named || strstr(swd_message(ctx), told[i]);
+        CHECK(clear && named, "fault %d: status %d, \"%s\"", n, s, swd_message(ctx));
+    }
+    CHECK(picture(rgb, ctx) == SWD_OK, "after fault %d: %s", n, swd_message(ctx));
+    CHECK(memcmp(rgb, good, BYTES) == 0, "after fault %d the picture is wrong", n);
+    swd_close(&ctx);
+    CHECK(emu_live_bytes() == 0, "fault %d: %zu bytes are left", n, emu_live_bytes());
+    return s != SWD_OK;
+}
+
+static void in_turn(const char *what, int n, void (*arm)(int), const char *const *told)
+{
+    // All of them take ten minutes: EMU_EVERY=1. By default every 13th, each order of execution from another one on.
+    const char *every = getenv("EMU_EVERY"), *from = getenv("EMU_FROM"),
+               *order = getenv("EMU_SCHED");
+    int step = every ? atoi(every) : only_small() ? 61 : 13, failed = 0, tried = 0;
+    int first = from ? atoi(from) : 1 + (order ? order[0] : 0) % step;
+    for (int i = first; i <= n; i += step, tried++) failed += one_fault(i, arm, told);
+    printf("# %d of %d %s tried, %d of them failed the request\n", tried, n, what, failed);
+    // what only gives something back is not asked
+    CHECK(failed > tried * 3 / 4, "only %d of %d faults were noticed", failed, tried);
+}
+
+static void calls(void)
+{
+    static const char *const told[] = {"cudaErrorUnknown", "no memory", NULL};
+    in_turn("calls", clean_run(emu_calls), emu_fail_call, told);
+}
+
+static void allocations(void)
+{
+    static const char *const told[] = {"no memory", "cudaErrorMemoryAllocation", "no device memory",
+                                       NULL};
+    in_turn("allocations", clean_run(emu_allocations), emu_fail_allocation, told);
+}
+
+static void none_while_running(void)
+{
+    uint8_t rgb[BYTES];
+    swd_context *ctx = context();
+    CHECK(swd_load(ctx) == SWD_OK, "%s", swd_message(ctx));
+    int loaded = emu_allocations();
+    CHECK(picture(rgb, ctx) == SWD_OK, "%s", swd_message(ctx));
+    int first = emu_allocations();
+    CHECK(first - loaded <= 2,
+          "%d pieces for the first request: more than the slab and the pictures", first - loaded);
+    for (int i = 0; i < 3; i++) CHECK(picture(rgb, ctx) == SWD_OK, "%s", swd_message(ctx));
+    CHECK(emu_allocations() == first, "%d pieces of memory were given or taken",
+          emu_allocations() - first);
+    swd_close(&ctx);
+}
+
+// The table of memory adds up to what the device has given, and a full device is told with it.
+static void memory_table(void)
+{
+    uint8_t rgb[BYTES];
+    swd_info *info = calloc(1, sizeof *info);
+    swd_context *ctx = context();
+    CHECK(swd_get_info(info, ctx) == SWD_OK, "%s", swd_message(ctx));
+    for (int i = 0; i < info->n_components; i++)
+        CHECK(info->components[i].memory_loaded == 0, "%s", info->components[i].name);
+    size_t empty = emu_live_bytes();
+    int64_t others = info->device_total - info->device_free, sum = 0;
+    CHECK(swd_load(ctx) == SWD_OK && swd_get_info(info, ctx) == SWD_OK, "%s", swd_message(ctx));
+    for (int i = 0; i < info->n_components; i++) {
+        const swd_component *c = &info->components[i];
+        printf("# %s: %lld bytes, %lld expected\n", c->name, (long long)c->memory_loaded,
+               (long long)c->memory_bf16);
+        // norms, biases and position tables are float32; only half of the autoencoder is loaded
+        CHECK(c->memory_loaded > c->memory_bf16 / 3 && c->memory_loaded < 2 * c->memory_bf16, "%s",
+              c->name);
+        sum += c->memory_loaded;
+    }
+    CHECK((size_t)sum == emu_live_bytes() - empty, "%lld bytes in the table, %zu on the device",
+          (long long)sum, emu_live_bytes() - empty);
+    CHECK(info->memory_activations > 0 && info->memory_peak >= sum &&
+              info->device_free == info->device_total - sum - others,
+          "%lld %lld %lld %lld", (long long)info->memory_activations, (long long)info->memory_peak,
+          (long long)info->device_total, (long long)info->device_free);
+    emu_fail_allocation(1); // the slab
+    CHECK(picture(rgb, ctx) == SWD_ERR_MEMORY, "the slab is refused");
+    printf("# %s\n", swd_message(ctx));
+    CHECK(strstr(swd_message(ctx), "no memory for") && strstr(swd_message(ctx), "8590 MB") &&
+              strstr(swd_message(ctx), "transformer ") && strstr(swd_message(ctx), "(needed)"),
+          "%s", swd_message(ctx));
+    CHECK(picture(rgb, ctx) == SWD_OK, "%s", swd_message(ctx));
+    swd_close(&ctx);
+    ctx = context();
+    emu_fail_allocation(60); // a weight
+    CHECK(swd_load(ctx) == SWD_ERR_MEMORY && strstr(swd_message(ctx), "MB"), "%s",
+          swd_message(ctx));
+    printf("# %s\n", swd_message(ctx));
+    swd_close(&ctx);
+    free(info);
+}
+
+int main(int argc, char **argv)
+{
+    static const tap_test tests[] = {
+        {"none_while_running", none_while_running},
+        {"memory_table", memory_table},
+        {"calls", calls},
+        {"allocations", allocations},
+    };
+    return tap_run(tests, sizeof tests / sizeof *tests, argc, argv);
+}
