@@ -16,6 +16,11 @@ typedef struct layout {
     int64_t rows, columns, stride;
 } layout;
 
+typedef struct library {
+    uint16_t
+        *result; // of the last product: lives until its copy is done, and the next call comes later
+} library;
+
 typedef struct operation {
     int transpose[2], epilogue;
     const void *bias;
@@ -57,11 +62,12 @@ size_t cublasLtGetVersion(void)
 
 int cublasLtCreate(void **handle)
 {
-    return make(handle, 1);
+    return make(handle, sizeof(library));
 }
 
 int cublasLtDestroy(void *handle)
 {
+    free(((library *)handle)->result);
     return drop(handle);
 }
 
@@ -170,11 +176,11 @@ int cublasLtMatmul(void *handle, void *desc, const void *alpha, const void *a, v
                    void *d, void *d_layout, const lt_algo *algo, void *workspace,
                    size_t workspace_bytes, cudaStream_t stream)
 {
-    static uint16_t *result; // lives until the copy is done; the next call comes later
+    library *lt = handle;
     const operation *o = desc;
     const layout *la = a_layout, *lb = b_layout, *ld = d_layout;
     int64_t inner = o->transpose[0] ? la->rows : la->columns;
-    (void)handle, (void)c, (void)c_layout, (void)workspace, (void)workspace_bytes;
+    (void)c, (void)c_layout, (void)workspace, (void)workspace_bytes;
     if (algo->data[0] != 2 || *(const float *)alpha != 1 || *(const float *)beta != 0 ||
         inner != (o->transpose[1] ? lb->columns : lb->rows) ||
         ld->rows != (o->transpose[0] ? la->columns : la->rows) ||
@@ -183,8 +189,8 @@ int cublasLtMatmul(void *handle, void *desc, const void *alpha, const void *a, v
     uint16_t *ha = fetch(a, la->stride * la->columns), *hb = fetch(b, lb->stride * lb->columns),
              *bias = fetch(o->bias, ld->rows);
     size_t bytes = (size_t)(ld->stride * ld->columns) * BYTES;
-    free(result);
-    result = calloc(1, bytes);
+    free(lt->result);
+    uint16_t *result = lt->result = calloc(1, bytes);
     if (!result) abort();
     for (int64_t k = 0; k < ld->columns; k++)
         for (int64_t i = 0; i < ld->rows; i++) {

@@ -9,8 +9,8 @@ extern const kind kind_linear_residual;         /* rows, in, out */
 extern const kind kind_attention;      /* heads, head_dim, n, n of a second stream, causal, bias */
 extern const kind kind_attention_wide; /* the same */
 extern const kind kind_conv, kind_conv_1x1,
-    kind_conv_out;                    /* side of the result, in, out, kernel, residual */
-extern const kind kind_upsample_conv; /* the same */
+    kind_conv_out; /* side of the result, in, out, kernel, residual */
+extern const kind kind_conv_rgb8, kind_upsample_conv;                           /* the same */
 extern const kind kind_group_norm, kind_group_norm_silu;                        /* side, channels */
 extern const kind kind_layernorm, kind_modulate, kind_modulate2, kind_rms_norm; /* rows, columns */
 extern const kind kind_qk_norm, kind_qk_norm_rope; /* tokens, heads, head_dim */

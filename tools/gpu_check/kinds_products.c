@@ -110,6 +110,17 @@ static swd_status run_conv(const job *j, swd_exec *ex)
     return op_conv(j->t[0], j->t[1], j->conv, SWD_ACT_NONE, residual, ex);
 }
 
+static void plan_conv_rgb8(plan *p, const int64_t *d)
+{
+    plan_conv(p, d);
+    p->part[0].dtype = SWD_U8;
+}
+
+static swd_status run_conv_rgb8(const job *j, swd_exec *ex)
+{
+    return op_conv_rgb8(j->t[0], j->t[1], j->conv, 0.5f, 0.5f, ex);
+}
+
 static swd_status run_upsample_conv(const job *j, swd_exec *ex)
 {
     return op_upsample_conv(j->t[0], j->t[1], j->conv, ex);
@@ -119,5 +130,6 @@ static swd_status run_upsample_conv(const job *j, swd_exec *ex)
 const kind kind_conv = {"conv", "conv_halo", "bias, residual", plan_conv, run_conv, {8, 16, 24, 3, 1}};
 const kind kind_conv_1x1 = {"conv", "conv_gemm", "bias, residual", plan_conv, run_conv, {8, 16, 24, 1}};
 const kind kind_conv_out = {"conv", "conv_columns", "bias", plan_conv, run_conv, {8, 16, 3, 3}};
+const kind kind_conv_rgb8 = {"conv_rgb8", "conv_columns", "bias, scale, shift, rounding", plan_conv_rgb8, run_conv_rgb8, {8, 16, 3, 3}};
 const kind kind_upsample_conv = {"upsample_conv", "conv_halo", "nearest 2x, bias", plan_upsample_conv, run_upsample_conv, {8, 16, 24, 3}};
 // clang-format on

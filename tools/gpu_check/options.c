@@ -4,42 +4,42 @@
 #include <stdlib.h>
 #include <string.h>
 
+// clang-format off
 static const char help[] =
-    "gpu_check: are the CUDA kernels right and fast on this machine's GPU?\n"
+    "gpu_check: are the CUDA kernels right, and fast, on this machine's GPU?\n"
     "\n"
-    "  gpu_check --out report                 everything, about ten minutes; the report lies in "
-    "that folder\n"
-    "  gpu_check --only wrappers,ops          is it right? a minute or two\n"
+    "  gpu_check --out report          all of it; the report lies in that folder\n"
+    "  gpu_check --only wrappers,ops   is it right?\n"
     "  gpu_check --only bench --filter attention\n"
-    "  gpu_check --sanitize                   small op cases under compute-sanitizer's four tools\n"
-    "  gpu_check --expect                     what the roofline allows, for cards of data sheets; "
-    "needs no GPU\n"
+    "  gpu_check --sanitize            small op cases under compute-sanitizer's four tools\n"
+    "  gpu_check --expect              what the roofline allows on three cards; needs no GPU\n"
     "\n"
     "Parts\n"
-    "  --only PARTS     of wrappers, ops, bench (default: all three), separated by commas\n"
+    "  --only PARTS     some of wrappers,ops,bench (default: all three)\n"
     "                     wrappers   device building blocks beside what the emulator recorded\n"
     "                     ops        every op case beside its double-precision oracle\n"
-    "                     bench      kernels on shapes of published models: cold L2, events, "
-    "medians, share of the\n"
-    "                                roofline, beside cuBLASLt and cuDNN where these are found\n"
+    "                     bench      kernels on shapes of published models: cold L2, events, medians, share of\n"
+    "                                the roofline, beside cuBLASLt and cuDNN where these are found\n"
     "  --sanitize       memcheck, racecheck, synccheck, initcheck instead of the parts above\n"
     "  --filter TEXT    only cases whose name holds TEXT; may be repeated\n"
     "\n"
     "Details\n"
-    "  --out DIR        gpu_check.json and gpu_check.md go there, and logs of the sanitizers\n"
+    "  --out DIR        gpu_check.json and gpu_check.md go there, and the logs of the sanitizers\n"
     "  --device N       which GPU (default 0)\n"
-    "  --size SIZE      op cases up to small, medium or real (default real)\n"
+    "  --size SIZE      op cases up to small, medium or real (default medium; for the real ones the oracles\n"
+    "                   take minutes and up to 2 GB of the host's memory)\n"
     "  --seed N         other random numbers in the op cases\n"
     "  --runs N         fewest runs of a bench (default 20)\n"
     "  --budget S       seconds a bench is measured for, beyond its fewest runs (default 0.25)\n"
     "  --tiny           benches on toy shapes: does it work?\n"
-    "  --vendor DIR     where libcublasLt.so and libcudnn.so lie; \"none\": do not look. Without "
-    "it: SWD_VENDOR_LIBS,\n"
-    "                   the system, then site-packages/nvidia/*/lib of the python3 in PATH\n"
-    "  --compute-sanitizer PATH   (default: in PATH, then /usr/local/cuda/bin)\n"
+    "  --vendor DIRS    where libcublasLt.so and libcudnn.so lie, separated by colons; \"none\": do not look.\n"
+    "                   Without it: SWD_VENDOR_LIBS, the system, /usr/local/cuda/lib64, then\n"
+    "                   site-packages/nvidia/*/lib of the python3 in PATH\n"
+    "  --compute-sanitizer PATH\n"
+    "                   (default: the one in PATH, then /usr/local/cuda/bin)\n"
     "\n"
-    "Exit status: 0 all is well, 1 something failed, 2 the call is wrong or nothing passes the "
-    "filter, 77 no GPU.\n";
+    "Exit status: 0 all is well, 1 something failed, 2 the call is wrong or nothing passes the filter, 77 no GPU.\n";
+// clang-format on
 
 static bool number(double *out, const char *text, double lo, double hi)
 {
@@ -122,7 +122,7 @@ parsed options_parse(options *o, int argc, char **argv, bool emulated)
                    .ops = true,
                    .bench = true,
                    .tiny = emulated,
-                   .size = emulated ? SMALL : REAL,
+                   .size = emulated ? SMALL : MEDIUM,
                    .runs = emulated ? 2 : 20,
                    .budget_s = emulated ? 0 : 0.25,
                    .vendor = emulated ? "none" : NULL};

@@ -115,10 +115,8 @@ static swd_status upload(void **out, const job *j, int i, swd_err *err)
     SWD_TRY(job_weight(&host, &j->plan, i, err), err);
     for (int64_t k = 0; o->dtype == SWD_F32 && k < n; k++)
         ((uint16_t *)host)[k] = f32_to_bf16(((float *)host)[k]); // in place: narrower, in order
-    size_t bytes = (size_t)n * sizeof(uint16_t);
-    swd_status st = cuda_status(cudaMalloc(out, bytes), "cudaMalloc", err);
-    if (st == SWD_OK)
-        st = cuda_status(cudaMemcpy(*out, host, bytes, cudaMemcpyHostToDevice), "cudaMemcpy", err);
+    cudaStream_t stream = cuda_stream(j->ex.backend, NULL);
+    swd_status st = peer_upload(out, host, (size_t)n * sizeof(uint16_t), stream, err);
     free(host);
     return st;
 }

@@ -131,9 +131,7 @@ static swd_status upload(convolution *c, const job *j, swd_err *err)
     swd_status st = swd_malloc(&to, bytes, 1, "a filter", err);
     for (int64_t k = 0; st == SWD_OK && k < out * in * taps; k++)
         to[(k / in / taps * taps + k % taps) * in + k / taps % in] = ((uint16_t *)from)[k];
-    if (st == SWD_OK) st = cuda_status(cudaMalloc(&c->w, bytes), "cudaMalloc", err);
-    if (st == SWD_OK)
-        st = cuda_status(cudaMemcpy(c->w, to, bytes, cudaMemcpyHostToDevice), "cudaMemcpy", err);
+    if (st == SWD_OK) st = peer_upload(&c->w, to, bytes, cuda_stream(j->ex.backend, NULL), err);
     free(from), free(to);
     return st;
 }
@@ -147,10 +145,23 @@ static swd_status take_memory(convolution *c, const int64_t *d, swd_err *err)
     return SWD_OK;
 }
 
+// The job's own map, or where that is to be upsampled one of the size that cuDNN needs.
+static swd_status fill_map(convolution *c, const job *j, swd_err *err)
+{
+    const int64_t *d = j->shape->d;
+    const size_t bytes = (size_t)(d[0] * d[0] * d[1]) * 2;
+    cudaStream_t stream = cuda_stream(j->ex.backend, NULL);
+    if (j->plan.upsample)
+        SWD_CUDA(cudaMemsetAsync(c->x, 0x3c, bytes, stream), err); // 0x3c3c is 0.0115
+    else
+        SWD_CUDA(cudaMemcpyAsync(c->x, j->t[1].data, bytes, cudaMemcpyDeviceToDevice, stream), err);
+    SWD_CUDA(cudaStreamSynchronize(stream), err);
+    return SWD_OK;
+}
+
 swd_status cudnn_make(peer **out, const cudnn *dnn, const job *j, swd_err *err)
 {
     const int64_t *d = j->shape->d;
-    const size_t x_bytes = (size_t)(d[0] * d[0] * d[1]) * 2;
     dnn_algo found[ALGORITHMS];
     int n = 0;
     convolution *c;
@@ -160,12 +171,7 @@ swd_status cudnn_make(peer **out, const cudnn *dnn, const job *j, swd_err *err)
     c->peer = (peer){.name = "cudnn", .run = run, .close = close_convolution};
     swd_status st = take_memory(c, d, err);
     if (st == SWD_OK) st = upload(c, j, err);
-    if (st == SWD_OK &&
-        !j->plan.upsample) // an upsampled map is only as large as the one that cuDNN needs
-        st = cuda_status(cudaMemcpy(c->x, j->t[1].data, x_bytes, cudaMemcpyDeviceToDevice),
-                         "cudaMemcpy", err);
-    else if (st == SWD_OK)
-        st = cuda_status(cudaMemset(c->x, 0x3c, x_bytes), "cudaMemset", err); // 0x3c3c is 0.0115
+    if (st == SWD_OK) st = fill_map(c, j, err);
     if (st == SWD_OK && describe(c, d) == 0 &&
         dnn->FindConvolutionForwardAlgorithmEx(dnn->handle, c->x_tensor, c->x, c->filter, c->w,
                                                c->conv, c->y_tensor, c->peer.y, ALGORITHMS, &n,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "peers.h"
+#include "backend_cuda.h"
 #include "base/memory.h"
 #include "peer_cublaslt.h"
 #include "peer_cudnn.h"
@@ -43,5 +44,15 @@ swd_status peers_make(peer **out, peers *p, const job *j, timer *t, swd_err *err
     *out = NULL;
     if (p->lt && j->linear) return cublaslt_make(out, p->lt, j, t, err);
     if (p->dnn && j->conv) return cudnn_make(out, p->dnn, j, err);
+    return SWD_OK;
+}
+
+// On the stream that the work is queued on: another one is not ordered with it.
+swd_status peer_upload(void **out, const void *host, size_t bytes, cudaStream_t stream,
+                       swd_err *err)
+{
+    SWD_CUDA(cudaMalloc(out, bytes), err);
+    SWD_CUDA(cudaMemcpyAsync(*out, host, bytes, cudaMemcpyHostToDevice, stream), err);
+    SWD_CUDA(cudaStreamSynchronize(stream), err);
     return SWD_OK;
 }

@@ -22,4 +22,8 @@ swd_status peers_open(peers **out, report *r, const char *where, cudaStream_t st
 void peers_close(peers **p);
 /* The fastest of what the library offers for this job, by a few runs; *out NULL: no library does this one. */
 swd_status peers_make(peer **out, peers *p, const job *j, timer *t, swd_err *err);
+
+/* For their makers: new device memory with these bytes of the host, there when this returns. */
+swd_status peer_upload(void **out, const void *host, size_t bytes, cudaStream_t stream,
+                       swd_err *err);
 #endif

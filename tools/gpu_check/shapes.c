@@ -118,6 +118,7 @@ static void add_decoder(void)
     add(&kind_conv_1x1, D(1024, 256, 128, 1), "VAE 1x1 256 to 128, 1024 px");
     add(&kind_conv, D(1024, 128, 128, 3, 1), "VAE 128 to 128, 1024 px");
     add(&kind_conv_out, D(1024, 128, 3, 3), "VAE out 128 to 3, 1024 px");
+    add(&kind_conv_rgb8, D(1024, 128, 3, 3), "VAE out 128 to 3, 1024 px");
     add(&kind_group_norm, D(128, 512), "VAE middle, 512 channels, 128 px");
     static const int64_t maps[][2] = {{128, 512}, {256, 512},  {512, 512},
                                       {512, 256}, {1024, 256}, {1024, 128}};
@@ -184,7 +185,8 @@ static void add_tiny(void)
         &kind_copy,           &kind_fill,          &kind_guidance,        &kind_noise,
         &kind_resize,         &kind_patchify,      &kind_unpatchify,      &kind_add_position,
         &kind_to_nhwc,        &kind_to_nchw,       &kind_to_rgb8,         &kind_from_rgb8,
-        &kind_embed,          &kind_relative_bias, &kind_sinusoid,        &kind_modulate2};
+        &kind_embed,          &kind_relative_bias, &kind_sinusoid,        &kind_modulate2,
+        &kind_conv_rgb8};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         add(all[i], all[i]->tiny, "toy, %s", all[i]->kernel);
 }

@@ -80,6 +80,14 @@ static swd_status do_nothing(void *arg, swd_err *err)
     return SWD_OK;
 }
 
+swd_status timer_wake(timer *t, double seconds, swd_err *err)
+{
+    const contestant nobody = {do_nothing, NULL};
+    double ignored, end = clock_now_s() + seconds;
+    while (clock_now_s() < end) SWD_TRY(timer_run(&ignored, t, &nobody, err), err);
+    return SWD_OK;
+}
+
 swd_status timer_overhead(double *seconds, timer *t, swd_err *err)
 {
     const contestant nobody = {do_nothing, NULL};

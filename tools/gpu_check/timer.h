@@ -32,6 +32,8 @@ typedef struct timer_limits {
 /* Close it also after a failure. */
 swd_status timer_open(timer *t, cudaStream_t stream, size_t l2_bytes, swd_err *err);
 void timer_close(timer *t);
+/* Keeps the device busy for a while: an idle one has let its clocks fall. */
+swd_status timer_wake(timer *t, double seconds, swd_err *err);
 /* One run, waited for. */
 swd_status timer_run(double *seconds, timer *t, const contestant *c, swd_err *err);
 /* Rounds a0 b0, b1 a1, a2 b2, ...; ratio: of each to the first one, round by round. stats and ratio [n]. */
