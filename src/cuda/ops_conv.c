@@ -34,15 +34,19 @@ static swd_status take(void **out, swd_backend *b, size_t bytes, swd_err *err)
     return SWD_FAIL(err, SWD_ERR_MEMORY, "no device memory for a convolution of %zu bytes", bytes);
 }
 
-// Packs the weight by way of a copy as it is; both are done when this returns.
-static swd_status pack(swd_conv *w, swd_backend *b, swd_tensor weight, void *raw, swd_err *err)
+// Packs the weight by way of a copy as it is.
+static swd_status pack(swd_conv *w, swd_backend *b, swd_tensor weight, swd_err *err)
 {
     cudaStream_t stream = cuda_stream(b, NULL);
-    SWD_CUDA(
-        cudaMemcpyAsync(raw, weight.data, tensor_bytes(weight), cudaMemcpyHostToDevice, stream),
-        err);
-    SWD_CUDA(k_conv_pack(w->packed, raw, cuda_dtype(weight.dtype), &w->shape, stream), err);
-    return b->synchronize(b, NULL, err);
+    swd_tensor raw = weight;
+    SWD_CUDA(cudaMallocAsync(&raw.data, tensor_bytes(weight), stream), err);
+    swd_status s = b->upload(b, raw, weight.data, NULL, err);
+    if (s == SWD_OK)
+        s = cuda_status(
+            k_conv_pack(w->packed, raw.data, cuda_dtype(weight.dtype), &w->shape, stream),
+            "k_conv_pack", err);
+    (void)cudaFreeAsync(raw.data, stream);
+    return s;
 }
 
 static swd_status fill(swd_conv *w, swd_backend *b, swd_tensor weight, swd_tensor bias,
@@ -59,11 +63,7 @@ static swd_status fill(swd_conv *w, swd_backend *b, swd_tensor weight, swd_tenso
         swd_tensor to = tensor1(p, SWD_F32, bias.shape[0]);
         SWD_TRY(b->upload(b, to, bias.data, NULL, err), err);
     }
-    void *raw;
-    SWD_TRY(take(&raw, b, tensor_bytes(weight), err), err);
-    swd_status s = pack(w, b, weight, raw, err);
-    b->release(b, raw);
-    SWD_TRY(s, err);
+    SWD_TRY(pack(w, b, weight, err), err);
     w->bytes = packed + (w->bias ? tensor_bytes(bias) : 0);
     cuda_of(b)->weight_bytes += w->bytes;
     return SWD_OK;

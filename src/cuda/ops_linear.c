@@ -34,17 +34,16 @@ static swd_status take(void **out, swd_backend *b, size_t bytes, swd_err *err)
 // The weight in another type or with longer rows, by way of a copy as it is.
 static swd_status pack(const swd_linear *w, swd_backend *b, swd_tensor weight, swd_err *err)
 {
+    cudaStream_t stream = cuda_stream(b, NULL);
     swd_tensor raw = weight;
-    SWD_TRY(take(&raw.data, b, tensor_bytes(weight), err), err);
+    SWD_CUDA(cudaMallocAsync(&raw.data, tensor_bytes(weight), stream), err);
     swd_status s = b->upload(b, raw, weight.data, NULL, err);
     k_view rows = {raw.data, cuda_dtype(weight.dtype), {0, w->facts.k, 0}};
     if (s == SWD_OK)
-        s = cuda_status(k_gemm_pack(w->w, w->w_dtype, rows, 1, w->facts.n, (int)w->facts.k,
-                                    cuda_stream(b, NULL)),
+        s = cuda_status(k_gemm_pack(w->w, w->w_dtype, rows, 1, w->facts.n, (int)w->facts.k, stream),
                         "k_gemm_pack", err);
-    swd_status done = b->synchronize(b, NULL, err);
-    b->release(b, raw.data);
-    return s != SWD_OK ? s : done;
+    (void)cudaFreeAsync(raw.data, stream);
+    return s;
 }
 
 static swd_status fill(swd_linear *w, swd_backend *b, swd_tensor weight, swd_tensor bias,
@@ -70,7 +69,6 @@ static swd_status fill(swd_linear *w, swd_backend *b, swd_tensor weight, swd_ten
         SWD_TRY(b->upload(b, tensor1(p, SWD_F32, w->facts.n), bias.data, NULL, err), err);
         bytes += tensor_bytes(bias);
     }
-    SWD_TRY(b->synchronize(b, NULL, err), err); // the host's memory is not needed afterwards
     w->bytes = bytes;
     cuda_of(b)->weight_bytes += bytes;
     return SWD_OK;

@@ -59,6 +59,12 @@ expect 1 "no such file" generate x --init /nowhere.png
 expect 1 "no such file" generate x --lora /nowhere
 expect 1 "cuda" generate x --device cuda:999
 expect 2 "cudax" generate x --device cudax
+mkdir wide # a tokenizer that is larger than its encoder
+ln -s "$root"/weights/emoji/* wide/
+rm wide/tokenizer
+ln -s "$root/tests/data/vocab/tokenizer" wide/tokenizer
+expect 1 "outside of its vocabulary of 2048" generate "a cat" -m wide "${fast[@]}"
+rm -r wide
 expect 2 "--size" generate x --size "32x 32"
 expect 2 "--size" generate x --size +32x32
 expect 2 "--lora a=b" generate x --lora a=b

@@ -234,9 +234,12 @@ template <class C> cudaError_t run(const k_attention_args &a, cudaStream_t strea
 }
 
 // The larger block halves the traffic of keys and values; the smaller one fills the device when there are few queries.
-bool large_blocks(const k_attention_args &a)
+// Where results depend on it the batch has no say: a sample's result is the same in every one.
+bool large_blocks(const k_attention_args &args)
 {
-    if (a.block_rows) return a.block_rows == 128;
+    if (args.block_rows) return args.block_rows == 128;
+    k_attention_args a = args;
+    if (a.head_dim > 64) a.batch = 1;
     dim3 grid = grid_of(a, 128);
     return static_cast<int64_t>(grid.x) * grid.y * grid.z >= 2 * multiprocessors();
 }

@@ -104,7 +104,7 @@ struct swd_backend {
     /* Memory: 64-byte aligned, NULL when there is none left. */
     void *(*alloc)(swd_backend *, size_t bytes);
     void (*release)(swd_backend *, void *);
-    /* Host <-> backend memory, in stream order; the CPU copies at once. */
+    /* Host <-> backend memory, in stream order; the CPU copies at once. What is uploaded may change when the call returns. */
     swd_status (*upload)(swd_backend *, swd_tensor dst, const void *src, swd_stream *, swd_err *);
     swd_status (*download)(swd_backend *, void *dst, swd_tensor src, swd_stream *, swd_err *);
     swd_status (*synchronize)(swd_backend *, swd_stream *, swd_err *);

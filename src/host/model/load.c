@@ -62,6 +62,8 @@ swd_status loader_end(loader *l, const char *const *may_stay)
 {
     assert(l->status != SWD_OK || l->used == 0);
     if (l->status == SWD_OK) l->status = weights_check_unused(l->w, may_stay, l->err);
+    if (l->status == SWD_OK) // uploads of one tensor ran beside the reading of the next
+        l->status = l->be->synchronize(l->be, NULL, l->err);
     return l->status;
 }
 
@@ -341,8 +343,7 @@ static swd_status upload(loader *l, swd_tensor *out, const int64_t *shape, int n
     if (!p) return SWD_FAIL(l->err, SWD_ERR_MEMORY, "out of memory: %zu bytes", tensor_bytes(host));
     hold(l, HELD_TENSOR, p);
     *out = tensor_make(p, dtype, shape, ndim);
-    SWD_TRY(l->be->upload(l->be, *out, host.data, NULL, l->err), l->err);
-    return l->be->synchronize(l->be, NULL, l->err); // host is only lent
+    return l->be->upload(l->be, *out, host.data, NULL, l->err);
 }
 
 void load_matrix(loader *l, swd_tensor *out, const int64_t *shape, int ndim, const char *name)

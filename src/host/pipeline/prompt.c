@@ -31,9 +31,16 @@ swd_status prompt_tokenize(int32_t *ids, int *n, const char *prompt, int i, int 
     return t5_unigram_encode(p->unigram, ids, *n, &used, prompt, bytes, err);
 }
 
-/* The ids of a prompt on the backend. */
-static swd_status upload_ids(swd_tensor *out, const int32_t *ids, int n, swd_exec *ex)
+/* The ids of a prompt on the backend. A tokenizer that is larger than its encoder is told here: a device would tell it late. */
+static swd_status upload_ids(swd_tensor *out, const int32_t *ids, int n, const char *part,
+                             int vocabulary, const pipeline *p, swd_exec *ex)
 {
+    for (int i = 0; i < n; i++)
+        if (ids[i] < 0 || ids[i] >= vocabulary)
+            return SWD_FAIL(ex->err, SWD_ERR_FILE,
+                            "model %s: the tokenizer of %s gives token id %d, outside of its "
+                            "vocabulary of %d",
+                            p->dir, part, ids[i], vocabulary);
     *out = exec2(ex, SWD_I32, 1, n);
     return ex->dry ? SWD_OK : ex->backend->upload(ex->backend, *out, ids, ex->stream, ex->err);
 }
@@ -61,7 +68,8 @@ static swd_status encode_clip(swd_tensor context, swd_tensor pooled, int i, cons
     size_t mark = exec_mark(ex);
     swd_tensor device_ids;
     RUN(prompt_tokenize(ids, &n, prompt, i, 0, p, ex->err));
-    RUN(upload_ids(&device_ids, ids, n, ex));
+    RUN(upload_ids(&device_ids, ids, n, i ? "text_encoder_2" : "text_encoder", c->vocab_size, p,
+                   ex));
     swd_tensor hidden = exec3(ex, SWD_F32, 1, n, c->hidden_size),
                projected = exec2(ex, SWD_F32, 1, c->projection_dim);
     RUN(clip_text_forward(hidden, projected, device_ids, ids, p->clip[i], ex));
@@ -84,7 +92,7 @@ static swd_status encode_t5(swd_tensor context, const char *prompt, int max_toke
     size_t mark = exec_mark(ex);
     swd_tensor device_ids;
     RUN(prompt_tokenize(ids, &n, prompt, 2, max_tokens, p, ex->err));
-    RUN(upload_ids(&device_ids, ids, n, ex));
+    RUN(upload_ids(&device_ids, ids, n, "text_encoder_3", p->t5_config.vocab_size, p, ex));
     swd_tensor hidden = exec3(ex, SWD_F32, 1, n, context.shape[2]);
     RUN(t5_forward(hidden, device_ids, p->t5, ex));
     RUN(op_copy(tensor_slice(context, 1, context.shape[1] - n, n), hidden, ex));
