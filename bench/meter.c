@@ -127,8 +127,7 @@ PLAIN(guidance_combine, METER_OTHER,
       (swd_backend * b, swd_tensor v, swd_tensor cond, swd_tensor uncond, float guidance, ENDS), v,
       cond, uncond, guidance)
 PLAIN(resize_renoise, METER_OTHER, (swd_backend * b, const resize_renoise_args *a, ENDS), a)
-PLAIN(noise, METER_OTHER,
-      (swd_backend * b, swd_tensor y, const uint64_t *seeds, uint32_t step, ENDS), y, seeds, step)
+PLAIN(noise, METER_OTHER, (swd_backend * b, swd_tensor y, swd_tensor steps, ENDS), y, steps)
 PLAIN(nchw_to_nhwc, METER_OTHER,
       (swd_backend * b, swd_tensor y, swd_tensor x, float scale, float shift, ENDS), y, x, scale,
       shift)

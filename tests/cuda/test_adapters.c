@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 // From tensors to launchers: tensors of five dimensions with strides that no two of them share, against the CPU; token ids outside their
-// table; more images than one launch takes.
+// table; more images than one launch takes; a recorded graph over other seeds and sigmas.
 #include "launch_support.h"
 #include "backend_cuda.h"
+#include "backend/async.h"
 #include "backend/ops.h"
 
 static swd_err error;
@@ -118,17 +119,76 @@ static void test_many_images(void)
 {
     enum { B = 70, N = 37 };
     float y[2][B * N];
-    uint64_t seeds[B];
-    for (int i = 0; i < B; i++) seeds[i] = (uint64_t)i * 0x9e3779b97f4a7c15u;
+    renoise_step steps[B];
+    for (int i = 0; i < B; i++)
+        steps[i] = (renoise_step){.seed = (uint64_t)i * 0x9e3779b97f4a7c15u, .draw = 3};
     for (int k = 0; k < 2; k++) {
-        swd_exec ex = {.backend = backends[k], .err = &error};
-        swd_tensor t = tensor2(backends[k]->alloc(backends[k], sizeof y[k]), SWD_F32, B, N);
-        OK(op_noise(t, seeds, 3, &ex));
-        OK(backends[k]->download(backends[k], y[k], t, NULL, &error));
-        OK(backends[k]->synchronize(backends[k], NULL, &error));
-        backends[k]->release(backends[k], t.data);
+        swd_backend *b = backends[k];
+        swd_exec ex = {.backend = b, .err = &error};
+        swd_tensor t = tensor2(b->alloc(b, sizeof y[k]), SWD_F32, B, N),
+                   s = tensor2(b->alloc(b, sizeof steps), SWD_U8, B, sizeof *steps);
+        OK(b->upload(b, s, steps, NULL, &error));
+        OK(op_noise(t, s, &ex));
+        OK(b->download(b, y[k], t, NULL, &error));
+        OK(b->synchronize(b, NULL, &error));
+        b->release(b, t.data), b->release(b, s.data);
     }
     CHECK(memcmp(y[0], y[1], sizeof y[0]) == 0, "the noise differs");
+}
+
+enum { IMAGES = 3, SMALL = 2 * 4 * 6, LARGE = 2 * 6 * 8 };
+
+// x = noise, y = the next scale from it: steps [2][IMAGES].
+static void two_scales(swd_tensor y, swd_tensor x, swd_tensor steps, swd_exec *ex)
+{
+    swd_tensor row[2];
+    for (int k = 0; k < 2; k++)
+        row[k] = tensor_reshape(tensor_slice(steps, 0, k, 1), steps.shape + 1, 2);
+    OK(op_noise(x, row[0], ex));
+    OK(op_resize_renoise(&(resize_renoise_args){.y = y, .x = x, .v = x, .steps = row[1]}, ex));
+}
+
+// What differs between requests is read when the graph runs: recorded once, replayed over other seeds, draws and sigmas.
+static void test_replay(void)
+{
+    renoise_step steps[2 * IMAGES];
+    float want[IMAGES * LARGE], got[IMAGES * LARGE];
+    swd_tensor x[2], y[2], s[2];
+    swd_exec ex[2];
+    for (int k = 0; k < 2; k++) {
+        swd_backend *b = backends[k];
+        ex[k] = (swd_exec){.backend = b, .err = &error};
+        x[k] = tensor4(b->alloc(b, IMAGES * SMALL * 4), SWD_F32, IMAGES, 2, 4, 6);
+        y[k] = tensor4(b->alloc(b, sizeof got), SWD_F32, IMAGES, 2, 6, 8);
+        s[k] = tensor3(b->alloc(b, sizeof steps), SWD_U8, 2, IMAGES, sizeof *steps);
+    }
+    swd_backend *cuda = backends[1];
+    swd_graph *graph;
+    OK(stream_create(&ex[1].stream, cuda, &error));
+    OK(graph_capture(ex[1].stream, cuda, &error));
+    two_scales(y[1], x[1], s[1], &ex[1]);
+    OK(graph_capture_end(&graph, ex[1].stream, cuda, &error));
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < 2 * IMAGES; i++)
+            steps[i] = (renoise_step){.seed = (uint64_t)(i + 7 * round) << 40,
+                                      .draw = (uint32_t)(i + round),
+                                      .sigma = (float)(i + 1) / 8,
+                                      .sigma_next = (float)(round * i) / 12};
+        for (int k = 0; k < 2; k++)
+            OK(backends[k]->upload(backends[k], s[k], steps, ex[k].stream, &error));
+        two_scales(y[0], x[0], s[0], &ex[0]);
+        OK(graph_launch(graph, ex[1].stream, cuda, &error));
+        OK(cuda->download(cuda, got, y[1], ex[1].stream, &error));
+        OK(cuda->synchronize(cuda, ex[1].stream, &error));
+        OK(backends[0]->download(backends[0], want, y[0], NULL, &error));
+        CHECK(memcmp(got, want, sizeof got) == 0, "round %d is another one's", round);
+    }
+    graph_destroy(&graph, cuda);
+    stream_destroy(&ex[1].stream, cuda);
+    for (int k = 0; k < 2; k++) {
+        swd_backend *b = backends[k];
+        b->release(b, x[k].data), b->release(b, y[k].data), b->release(b, s[k].data);
+    }
 }
 
 int main(int argc, char **argv)
@@ -141,6 +201,7 @@ int main(int argc, char **argv)
         {"five_dimensions", test_five_dimensions},
         {"token_ids", test_token_ids},
         {"many_images", test_many_images},
+        {"replay", test_replay},
     };
     int result = run_tests(tests, sizeof tests / sizeof *tests, argc, argv);
     for (int i = 0; i < 2; i++) backend_destroy(&backends[i]);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The step between two scales: bit for bit what the CPU's op computes, for every path (tiles, quads, equal sizes, no noise, noise from
-// memory), for jobs from the host and from device memory, alone and in batches of unlike ones.
+// memory), alone and in batches of unlike ones.
 #include "launch_support.h"
 #include "backend/ops.h"
 #include "base/rng.h"
@@ -15,11 +15,10 @@ typedef struct resize_case {
 typedef struct operands {
     const resize_case *c;
     array x, v, eps, y, x0;
-    uint64_t seed;
-    uint32_t step;
+    renoise_step step;
 } operands;
 
-static operands operands_make(const resize_case *c, uint64_t seed, uint32_t step)
+static operands operands_make(const resize_case *c, uint64_t seed, uint32_t draw)
 {
     const int64_t in = (int64_t)c->c * c->h * c->w, out = (int64_t)c->c * c->out_h * c->out_w;
     operands o = {c,
@@ -28,8 +27,7 @@ static operands operands_make(const resize_case *c, uint64_t seed, uint32_t step
                   array_make(K_F32, out, c->shift),
                   array_make(K_F32, out, c->shift),
                   array_make(K_F32, in, c->shift),
-                  seed,
-                  step};
+                  {seed, draw, c->sigma, c->sigma_next, 0}};
     array_fill(&o.x, random_normal, 1), array_fill(&o.v, random_normal, 1);
 
     if (c->sigma_next > 0)
@@ -55,11 +53,23 @@ static k_resize_job job_of(const operands *o)
                           .h = c->h,
                           .w = c->w,
                           .out_h = c->out_h,
-                          .out_w = c->out_w,
-                          .sigma = c->sigma,
-                          .sigma_next = c->sigma_next,
-                          .seed = o->seed,
-                          .step = o->step};
+                          .out_w = c->out_w};
+}
+
+static void run(const k_resize_job *jobs, const operands *o, int n)
+{
+    k_resize_step steps[64], *device;
+    CHECK(n <= 64, "%d jobs", n);
+    for (int i = 0; i < n; i++)
+        steps[i] = (k_resize_step){.seed = o[i].step.seed,
+                                   .draw = o[i].step.draw,
+                                   .sigma = o[i].step.sigma,
+                                   .sigma_next = o[i].step.sigma_next};
+    CUDA_OK(cudaMalloc((void **)&device, (size_t)n * sizeof *device));
+    CUDA_OK(cudaMemcpy(device, steps, (size_t)n * sizeof *device, cudaMemcpyHostToDevice));
+    CUDA_OK(k_resize_renoise(jobs, device, n, 0));
+    CUDA_OK(cudaDeviceSynchronize());
+    CUDA_OK(cudaFree(device));
 }
 
 static swd_exec *cpu;
@@ -79,10 +89,7 @@ static void check_results(operands *o)
     float *y = calloc((size_t)o->y.n, sizeof *y), *x0 = calloc((size_t)o->x0.n, sizeof *x0);
     resize_renoise_args a = {.y = tensor4(y, SWD_F32, 1, c->c, c->out_h, c->out_w),
                              .x = tensor4(o->x.v, SWD_F32, 1, c->c, c->h, c->w),
-                             .sigma = c->sigma,
-                             .sigma_next = c->sigma_next,
-                             .seeds = &o->seed,
-                             .step = o->step};
+                             .steps = tensor2(&o->step, SWD_U8, 1, sizeof o->step)};
     if (c->velocity) a.v = tensor4(o->v.v, SWD_F32, 1, c->c, c->h, c->w);
     if (c->eps) a.eps = tensor4(o->eps.v, SWD_F32, 1, c->c, c->out_h, c->out_w);
     if (c->x0) a.x0 = tensor4(x0, SWD_F32, 1, c->c, c->h, c->w);
@@ -129,7 +136,7 @@ static void test_one_job(void)
             operands o =
                 operands_make(&c, 0x123456789abcdefu * (uint64_t)(i + 1), (uint32_t)variant);
             k_resize_job job = job_of(&o);
-            CUDA_OK(k_resize_renoise(&job, 1, 0));
+            run(&job, &o, 1);
             check_results(&o);
             operands_free(&o);
         }
@@ -147,28 +154,8 @@ static void test_many_jobs(void)
         o[i] = operands_make(&cases[i], (uint64_t)i << 60 | (uint64_t)i, (uint32_t)i);
         jobs[i] = job_of(&o[i]);
     }
-    CUDA_OK(k_resize_renoise(jobs, N, 0));
+    run(jobs, o, N);
     for (int i = 0; i < N; i++) check_results(&o[i]), operands_free(&o[i]);
-}
-
-// From device memory; a grid of one block a job must go around its tiles, a large one leaves blocks without work.
-static void test_jobs_on_the_device(void)
-{
-    for (int64_t elements = 1; elements <= 100000; elements *= 100000) {
-        resize_case cases[N_SIZES];
-        operands o[N_SIZES];
-        k_resize_job jobs[N_SIZES], *device;
-        for (int i = 0; i < N_SIZES; i++) {
-            cases[i] = case_of(i, i + (int)(elements & 1));
-            o[i] = operands_make(&cases[i], 77u + (uint64_t)i, 5);
-            jobs[i] = job_of(&o[i]);
-        }
-        CUDA_OK(cudaMalloc((void **)&device, sizeof jobs));
-        CUDA_OK(cudaMemcpy(device, jobs, sizeof jobs, cudaMemcpyHostToDevice));
-        CUDA_OK(k_resize_renoise_batch(device, N_SIZES, elements, 0));
-        for (int i = 0; i < N_SIZES; i++) check_results(&o[i]), operands_free(&o[i]);
-        CUDA_OK(cudaFree(device));
-    }
 }
 
 // A job without x makes noise: the stream that philox_randn() reads.
@@ -178,16 +165,11 @@ static void test_noise(void)
     for (int i = 0; i < 10; i++) {
         array y = array_make(K_F32, counts[i], i % 2);
         float *want = malloc((size_t)counts[i] * sizeof *want);
-        k_resize_job job = {.y = array_at(&y, 0),
-                            .c = 1,
-                            .out_h = 1,
-                            .out_w = counts[i],
-                            .sigma_next = 1,
-                            .seed = 0xfedcba9876543210u,
-                            .step = 0x80000001u};
-        CUDA_OK(k_resize_renoise(&job, 1, 0));
+        k_resize_job job = {.y = array_at(&y, 0), .c = 1, .out_h = 1, .out_w = counts[i]};
+        operands o = {.step = {.seed = 0xfedcba9876543210u, .draw = 0x80000001u}};
+        run(&job, &o, 1);
         array_fetch(&y);
-        philox_randn(want, counts[i], 0, job.seed, job.step);
+        philox_randn(want, counts[i], 0, o.step.seed, o.step.draw);
         CHECK(memcmp(y.v, want, (size_t)counts[i] * sizeof *want) == 0, "%d normals differ",
               counts[i]);
         free(want);
@@ -204,7 +186,6 @@ int main(int argc, char **argv)
     static const launch_test tests[] = {
         {"one_job", test_one_job},
         {"many_jobs", test_many_jobs},
-        {"jobs_on_the_device", test_jobs_on_the_device},
         {"noise", test_noise},
     };
     int result = run_tests(tests, sizeof tests / sizeof *tests, argc, argv);

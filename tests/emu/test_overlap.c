@@ -136,9 +136,11 @@ static void same_bytes(void)
               "%d batches: %d %d %d calls", batches, s.texts, s.steps, s.decodes);
     }
     p->progress = NULL;
-    CHECK(pictures(p, N, 2) == want, "other pictures without a callback");
+    for (int i = 0; i < 3; i++) // as they come, recorded, replayed
+        CHECK(pictures(p, N, 2) == want, "other pictures without a callback, call %d", i);
     int graphs = graph_cache_recorded(&p->graphs);
-    CHECK(graphs == 0, "%d graphs for two scales and a decoding in two places", graphs);
+    CHECK(graphs >= 3 * 2 + 5, "%d graphs of two scales for three batches and their decodings",
+          graphs);
     p->no_graphs = true;
     CHECK(pictures(p, N, 1) == want, "other pictures without graphs");
     close_tiny(p);

@@ -63,6 +63,7 @@ static const char *const taken[] = {
     "axpby.z.absent",
     "resize_renoise.v.absent",
     "resize_renoise.x0.absent",
+    "resize_renoise.eps.absent",
     // in place
     "linear_residual.y.over_residual",
     "group_norm*.y.over_x",
@@ -79,8 +80,7 @@ static const char *const taken[] = {
     // dimensions that nothing else fixes
     "fill.y.longer?",
     "fill.y.one_*",
-    "noise.y.longer0",
-    "noise.y.one_*",
+    "noise.y.one_less", // there are 3 x 3 images' worth
     "add_position.x.longer0",
     "embed.table.longer0",
 };
@@ -215,7 +215,6 @@ static bool operands(char *message, const op_family *family, swd_backend *b)
 
 #define F32(...) tensor_make(NULL, SWD_F32, SHAPE(__VA_ARGS__))
 #define NONE tensor_none()
-static const uint64_t seeds[] = {1, 2};
 
 static const float zeros[64];
 
@@ -298,14 +297,10 @@ static swd_status rope(swd_exec *ex, swd_tensor qk, swd_tensor angles)
     return op_qk_norm_rope(qk, qk, NONE, NONE, 1e-6f, angles, angles, ex);
 }
 
-static swd_status resize(swd_exec *ex, float sigma_next, const uint64_t *seed)
+static swd_status resize(swd_exec *ex, swd_tensor steps)
 {
-    return op_resize_renoise(&(resize_renoise_args){.y = F32(1, 2, 5, 5),
-                                                    .x = F32(1, 2, 3, 3),
-                                                    .sigma = 1,
-                                                    .sigma_next = sigma_next,
-                                                    .seeds = seed},
-                             ex);
+    return op_resize_renoise(
+        &(resize_renoise_args){.y = F32(2, 2, 5, 5), .x = F32(2, 2, 3, 3), .steps = steps}, ex);
 }
 
 // Not dry: ids are looked at where they are used, and a device tells of them when it is waited for.
@@ -365,11 +360,9 @@ CALL(position_over_the_table, op_add_position(F32(1, 8, 3), F32(9, 3), 4, 2, ex)
 CALL(position_no_grid, op_add_position(F32(1, 4, 3), F32(9, 3), 0, 2, ex))
 CALL(position_of_another_grid, op_add_position(F32(1, 4, 3), F32(9, 3), 3, 2, ex))
 CALL(position_table_not_square, op_add_position(F32(1, 4, 3), F32(8, 3), 2, 2, ex))
-CALL(resize_nan, resize(ex, NAN, seeds))
-CALL(resize_negative, resize(ex, -0.1f, seeds))
-CALL(resize_over_one, resize(ex, 1.1f, seeds))
-CALL(resize_without_noise, resize(ex, 0.5f, NULL))
-CALL(noise_without_seeds, op_noise(F32(2, 3), NULL, 0, ex))
+CALL(resize_steps_off_alignment, resize(ex, tensor2((void *)(uintptr_t)68, SWD_U8, 2, sizeof(renoise_step))))
+CALL(resize_steps_of_one_image, resize(ex, tensor2(NULL, SWD_U8, 1, sizeof(renoise_step))))
+CALL(noise_steps_off_alignment, op_noise(F32(2, 3), tensor2((void *)(uintptr_t)68, SWD_U8, 2, sizeof(renoise_step)), ex))
 CALL(weight_of_integers, pack(ex, HOST(SWD_I32, 4, 8), NONE))
 CALL(weight_of_three_dimensions, pack(ex, HOST(SWD_F32, 1, 4, 8), NONE))
 CALL(weight_apart, pack(ex, apart(HOST(SWD_F32, 4, 8)), NONE))
@@ -403,7 +396,7 @@ static const struct {
     NAMED(group_norm_uneven), NAMED(modulate2_of_two_types), NAMED(qk_of_two_types), NAMED(rope_odd), NAMED(rope_of_another_width), NAMED(rope_of_other_positions), NAMED(relative_bias_near), NAMED(relative_bias_two_buckets),
     NAMED(relative_bias_odd_buckets), NAMED(sinusoid_odd), NAMED(patch_of_none), NAMED(patch_uneven), NAMED(unpatch_uneven),
     NAMED(position_over_the_table), NAMED(position_no_grid), NAMED(position_of_another_grid), NAMED(position_table_not_square),
-    NAMED(resize_nan), NAMED(resize_negative), NAMED(resize_over_one), NAMED(resize_without_noise), NAMED(noise_without_seeds),
+    NAMED(resize_steps_off_alignment), NAMED(resize_steps_of_one_image), NAMED(noise_steps_off_alignment),
     NAMED(weight_of_integers), NAMED(weight_of_three_dimensions), NAMED(weight_apart), NAMED(weight_empty),
     NAMED(weight_bias_long), NAMED(weight_bias_bf16), NAMED(kernel_of_integers), NAMED(kernel_of_three_dimensions),
     NAMED(kernel_apart), NAMED(kernel_empty), NAMED(kernel_bias_long), NAMED(kernel_stride_0), NAMED(kernel_padding_negative),

@@ -7,11 +7,13 @@
 #include "base/rng.h"
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 typedef struct resize_case {
     op_case head;
     int64_t b, c, h, w, oh, ow;
-    float sigma, sigma_next;
+    float sigma, sigma_next; // of image 0; the others have their own
+    bool mixed;              // every other image makes its last step
     bool no_v, no_x0, given; // given: noise from memory
     fill fill;
 } resize_case;
@@ -39,6 +41,8 @@ static const resize_case resize_cases[] = {
     {{"equal_last", SMALL, ""}, .b = 2, .c = 16, .h = 8, .w = 8, .oh = 8, .ow = 8, .sigma = 0.6022f, .sigma_next = 0},
     {{"equal_no_v_last", SMALL, ""}, .b = 1, .c = 3, .h = 8, .w = 6, .oh = 8, .ow = 6, .sigma = 0.5f, .sigma_next = 0, .no_v = true},
     {{"equal_height", SMALL, ""}, .b = 2, .c = 3, .h = 8, .w = 8, .oh = 8, .ow = 11, .sigma = 0.7f, .sigma_next = 0.4f, .given = true},
+    {{"mixed", SMALL, ""}, .b = 4, .c = 3, .h = 8, .w = 6, .oh = 12, .ow = 8, .sigma = 0.9f, .sigma_next = 0.6f, .mixed = true},
+    {{"mixed_given", SMALL, ""}, .b = 3, .c = 2, .h = 5, .w = 5, .oh = 5, .ow = 7, .sigma = 0.9f, .sigma_next = 0.6f, .mixed = true, .given = true},
     {{"all_noise", SMALL, ""}, .b = 3, .c = 3, .h = 7, .w = 5, .oh = 19, .ow = 33, .sigma = 0.7f, .sigma_next = 1},
     {{"all_given_noise", SMALL, ""}, .b = 2, .c = 3, .h = 8, .w = 8, .oh = 8, .ow = 11, .sigma = 0.7f, .sigma_next = 1, .given = true},
     {{"smaller", SMALL, ""}, .b = 2, .c = 3, .h = 9, .w = 11, .oh = 5, .ow = 4, .sigma = 0.7f, .sigma_next = 0.5f},
@@ -61,7 +65,28 @@ static const noise_case noise_cases[] = {
 // clang-format on
 
 static const uint64_t seeds[] = {42, 0, 0xffffffffffffffffu, 0x123456789abcdef0u};
-enum { STEP = 3 };
+
+static renoise_step step_of(const resize_case *k, int64_t b)
+{
+    bool fixed = k->sigma_next == 0 || k->sigma_next == 1;
+    float next = fixed ? k->sigma_next : k->sigma_next * (1 - 0.125f * (float)b);
+    return (renoise_step){.seed = seeds[b],
+                          .draw = 3 + (uint32_t)b,
+                          .sigma = k->sigma * (1 - 0.0625f * (float)b),
+                          .sigma_next = k->mixed && b % 2 ? 0 : next};
+}
+
+static void add_steps(fixture *f, const renoise_step *step, int64_t b)
+{
+    unsigned char byte[sizeof *step];
+    operand *o =
+        operand_add(f, "steps", IN, SWD_U8, PLAIN, FILL_ZERO, SHAPE(b, (int64_t)sizeof *step));
+    for (int64_t i = 0; i < b; i++) {
+        memcpy(byte, &step[i], sizeof byte);
+        for (size_t j = 0; j < sizeof byte; j++)
+            operand_set(o, i * (int64_t)sizeof byte + (int64_t)j, (double)byte[j]);
+    }
+}
 
 static swd_status make_resize(fixture *f, const void *c, swd_err *err)
 {
@@ -73,21 +98,21 @@ static swd_status make_resize(fixture *f, const void *c, swd_err *err)
     if (!k->no_v) operand_add(f, "v", IN, SWD_F32, PLAIN, k->fill, in, 4);
     if (!k->no_x0) operand_add(f, "x0", OUT, SWD_F32, PLAIN, k->fill, in, 4);
     if (k->given) operand_add(f, "eps", IN, SWD_F32, PLAIN, FILL_WIDE, out, 4);
+    renoise_step steps[4];
+    for (int64_t b = 0; b < k->b; b++) steps[b] = step_of(k, b);
+    add_steps(f, steps, k->b);
     return SWD_OK;
 }
 
 static swd_status run_resize(const fixture *f, const void *c, swd_exec *ex)
 {
-    const resize_case *k = c;
+    (void)c;
     return op_resize_renoise(&(resize_renoise_args){.y = tensor_of(f, "y"),
                                                     .x = tensor_of(f, "x"),
                                                     .v = tensor_of(f, "v"),
                                                     .x0 = tensor_of(f, "x0"),
-                                                    .sigma = k->sigma,
-                                                    .sigma_next = k->sigma_next,
                                                     .eps = tensor_of(f, "eps"),
-                                                    .seeds = k->given ? NULL : seeds,
-                                                    .step = STEP},
+                                                    .steps = tensor_of(f, "steps")},
                              ex);
 }
 
@@ -135,7 +160,7 @@ static void plane_of(double *plane, double *slack, fixture *f, const resize_case
     operand *x = operand_of(f, "x"), *v = operand_of(f, "v"), *x0 = operand_of(f, "x0");
     for (int64_t i = 0; i < k->h * k->w; i++) {
         int64_t at = p * k->h * k->w + i;
-        double step = v ? (double)k->sigma * value_of(v, at) : 0;
+        double step = v ? (double)step_of(k, p / k->c).sigma * value_of(v, at) : 0;
         plane[i] = value_of(x, at) - step;
         slack[i] = v ? UNIT * (fabs(step) + fabs(plane[i])) + FLUSHED : 0;
         if (x0) expect(x0, at, plane[i], slack[i]);
@@ -150,10 +175,11 @@ static void reference_resize(fixture *f, const void *c)
     double *plane = test_alloc((size_t)(k->h * k->w), sizeof *plane),
            *plane_slack = test_alloc((size_t)(k->h * k->w), sizeof *plane_slack);
     float *eps = test_alloc((size_t)pixels, sizeof *eps);
-    double keep = 1 - (double)k->sigma_next, noise = (double)k->sigma_next;
     for (int64_t p = 0; p < k->b * k->c; p++) {
+        const renoise_step step = step_of(k, p / k->c);
+        double noise = (double)step.sigma_next, keep = 1 - noise;
         plane_of(plane, plane_slack, f, k, p);
-        if (!given) philox_randn(eps, pixels, p % k->c * pixels, seeds[p / k->c], STEP);
+        if (!given) philox_randn(eps, pixels, p % k->c * pixels, step.seed, step.draw);
         for (int64_t i = 0; i < pixels; i++) {
             double slack = 0, value, e = given ? value_of(given, p * pixels + i) : (double)eps[i];
             if (k->h == k->oh && k->w == k->ow)
@@ -172,6 +198,15 @@ static void reference_resize(fixture *f, const void *c)
     free(plane), free(plane_slack), free(eps);
 }
 
+// Sigmas are not read.
+static renoise_step noise_step(const noise_case *k, int64_t b)
+{
+    return (renoise_step){.seed = seeds[b],
+                          .draw = k->step - (uint32_t)b,
+                          .sigma = NAN,
+                          .sigma_next = b % 2 ? NAN : 0};
+}
+
 static swd_status make_noise(fixture *f, const void *c, swd_err *err)
 {
     const noise_case *k = c;
@@ -180,13 +215,16 @@ static swd_status make_noise(fixture *f, const void *c, swd_err *err)
     (void)err;
     while (ndim < 4 && shape[ndim]) ndim++;
     operand_add(f, "y", OUT, SWD_F32, PLAIN, FILL_ZERO, shape, ndim);
+    renoise_step steps[4];
+    for (int64_t b = 0; b < k->b; b++) steps[b] = noise_step(k, b);
+    add_steps(f, steps, k->b);
     return SWD_OK;
 }
 
 static swd_status run_noise(const fixture *f, const void *c, swd_exec *ex)
 {
-    const noise_case *k = c;
-    return op_noise(tensor_of(f, "y"), seeds, k->step, ex);
+    (void)c;
+    return op_noise(tensor_of(f, "y"), tensor_of(f, "steps"), ex);
 }
 
 // Bit for bit: the generator is held to its goldens in test_rng.c.
@@ -197,7 +235,7 @@ static void reference_noise(fixture *f, const void *c)
     int64_t n = tensor_numel(y->t) / k->b;
     float *want = test_alloc((size_t)n, sizeof *want);
     for (int64_t b = 0; b < k->b; b++) {
-        philox_randn(want, n, 0, seeds[b], k->step);
+        philox_randn(want, n, 0, noise_step(k, b).seed, noise_step(k, b).draw);
         for (int64_t i = 0; i < n; i++) expect_exactly(y, b * n + i, (double)want[i]);
     }
     free(want);

@@ -3,6 +3,7 @@
 #include "base/memory.h"
 #include "backend_cuda.h"
 #include <math.h>
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -65,22 +66,46 @@ static swd_status fill_whole_numbers(swd_backend *b, const part *o, swd_tensor t
     return st != SWD_OK ? st : done;
 }
 
-// Normal numbers, made on the device: in float32, from there into t.
+// Seeds from 1 on, at a step between two scales.
+static swd_status fill_steps(swd_backend *b, swd_tensor t, swd_err *err)
+{
+    enum { IMAGES_MAX = 16 };
+    renoise_step host[IMAGES_MAX];
+    assert(t.shape[0] <= IMAGES_MAX);
+    for (int k = 0; k < IMAGES_MAX; k++)
+        host[k] = (renoise_step){
+            .seed = (uint64_t)k + 1, .draw = 1, .sigma = 0.7371f, .sigma_next = 0.6022f};
+    swd_status st = b->upload(b, t, host, NULL, err);
+    swd_status done = b->synchronize(b, NULL, err);
+    return st != SWD_OK ? st : done;
+}
+
+// Normal float32 numbers, made on the device.
+static swd_status fill_noise(swd_backend *b, swd_tensor t, swd_err *err)
+{
+    swd_exec ex = {.backend = b, .err = err};
+    swd_tensor steps =
+        tensor2(b->alloc(b, sizeof(renoise_step)), SWD_U8, 1, (int64_t)sizeof(renoise_step));
+    if (!steps.data) return SWD_FAIL(err, SWD_ERR_MEMORY, "no device memory for a seed");
+    swd_status st = fill_steps(b, steps, err);
+    if (st == SWD_OK) st = op_noise(tensor2(t.data, SWD_F32, 1, tensor_numel(t)), steps, &ex);
+    swd_status done = b->synchronize(b, NULL, err);
+    b->release(b, steps.data);
+    return st != SWD_OK ? st : done;
+}
+
+// Normal numbers: in float32, from there into t.
 static swd_status fill_normal(job *j, swd_tensor t, swd_err *err)
 {
     swd_backend *b = j->ex.backend;
-    const uint64_t seed = 11;
     swd_exec ex = {.backend = b, .err = err};
-    if (t.dtype == SWD_F32) {
-        swd_tensor flat = tensor2(t.data, SWD_F32, 1, tensor_numel(t));
-        return op_noise(flat, &seed, 1, &ex);
-    }
+    if (t.dtype == SWD_F32) return fill_noise(b, t, err);
     void *wide = b->alloc(b, (size_t)tensor_numel(t) * sizeof(float));
     if (!wide) return SWD_FAIL(err, SWD_ERR_MEMORY, "no device memory to fill %s", j->shape->name);
     swd_tensor from = tensor2(wide, SWD_F32, 1, tensor_numel(t)), to = from;
     to.data = t.data;
     to.dtype = t.dtype;
-    swd_status st = op_noise(from, &seed, 1, &ex);
+    swd_status st = fill_noise(b, from, err);
     if (st == SWD_OK) st = op_copy(to, from, &ex);
     swd_status done = b->synchronize(b, NULL, err);
     b->release(b, wide);
@@ -99,6 +124,7 @@ static swd_status make_part(job *j, int i, swd_err *err)
         return SWD_FAIL(err, SWD_ERR_MEMORY, "no device memory for %s of %s (%zu bytes)", o->name,
                         j->shape->name, bytes);
     j->t[i] = tensor_of(o, j->memory[i]);
+    if (o->role == PART_STEPS) return fill_steps(b, j->t[i], err);
     if (o->dtype == SWD_I32 || o->dtype == SWD_U8) return fill_whole_numbers(b, o, j->t[i], err);
     return fill_normal(j, j->t[i], err);
 }

@@ -209,17 +209,15 @@ static swd_status run_guidance(const job *j, swd_exec *ex)
     return op_guidance_combine(j->t[0], j->t[1], j->t[2], 4.5f, ex);
 }
 
-enum { IMAGES_MAX = 16 };
-static const uint64_t seeds[IMAGES_MAX] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16};
-
 static void plan_noise(plan *p, const int64_t *d)
 {
     plan_add(p, "y", PART_WRITTEN, SWD_F32, LATENTS(d[0], d[1]));
+    plan_add(p, "steps", PART_STEPS, SWD_U8, DIMS(d[0], (int64_t)sizeof(renoise_step)));
 }
 
 static swd_status run_noise(const job *j, swd_exec *ex)
 {
-    return op_noise(j->t[0], seeds, 1, ex);
+    return op_noise(j->t[0], j->t[1], ex);
 }
 
 static void plan_resize(plan *p, const int64_t *d)
@@ -227,24 +225,19 @@ static void plan_resize(plan *p, const int64_t *d)
     plan_add(p, "y", PART_WRITTEN, SWD_F32, LATENTS(d[0], d[2]));
     plan_add(p, "x", PART_READ, SWD_F32, LATENTS(d[0], d[1]));
     plan_add(p, "v", PART_READ, SWD_F32, LATENTS(d[0], d[1]));
+    plan_add(p, "steps", PART_STEPS, SWD_U8, DIMS(d[0], (int64_t)sizeof(renoise_step)));
 }
 
 static swd_status run_resize(const job *j, swd_exec *ex)
 {
-    const resize_renoise_args a = {.y = j->t[0],
-                                   .x = j->t[1],
-                                   .v = j->t[2],
-                                   .sigma = 0.7371f,
-                                   .sigma_next = 0.6022f,
-                                   .seeds = seeds,
-                                   .step = 1};
+    const resize_renoise_args a = {.y = j->t[0], .x = j->t[1], .v = j->t[2], .steps = j->t[3]};
     return op_resize_renoise(&a, ex);
 }
 
 // clang-format off
 const kind kind_guidance = {"guidance_combine", "binary", "", plan_guidance, run_guidance, {1, 8}};
-const kind kind_noise = {"noise", "resize_list", "Philox, Box-Muller", plan_noise, run_noise, {2, 8}};
-const kind kind_resize = {"resize_renoise", "resize_list", "x - sigma v, bicubic, noise", plan_resize, run_resize, {2, 8, 12}};
+const kind kind_noise = {"noise", "resize_renoise", "Philox, Box-Muller", plan_noise, run_noise, {2, 8}};
+const kind kind_resize = {"resize_renoise", "resize_renoise", "x - sigma v, bicubic, noise", plan_resize, run_resize, {2, 8, 12}};
 // clang-format on
 
 /* ---- layouts ---- */

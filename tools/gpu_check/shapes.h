@@ -13,7 +13,8 @@ typedef enum part_role {
     PART_UPDATED,
     PART_WEIGHT, /* packed with the next part, the bias, which is F32 */
     PART_BIAS,
-    PART_IDS /* PART_READ, I32 below `limit` */
+    PART_IDS,  /* PART_READ, I32 below `limit` */
+    PART_STEPS /* PART_READ, a renoise_step for each image */
 } part_role;
 
 typedef struct part {

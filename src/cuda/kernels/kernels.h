@@ -132,22 +132,25 @@ cudaError_t k_from_rgb8(k_view y, const uint8_t *x, float scale, float shift, in
 
 /* ---- resize.cu ---- */
 
-/* One request between two scales, all float32 and contiguous: y = (1 - sigma_next) bicubic(x - sigma v) + sigma_next eps. */
+/* One image between two scales, all float32 and contiguous: y = (1 - sigma_next) bicubic(x - sigma v) + sigma_next eps. */
 typedef struct k_resize_job {
     float *y;           /* [c, out_h, out_w]; over none of the others */
     float *x0;          /* optional, [c, h, w]: x - sigma v */
     const float *x, *v; /* [c, h, w]; no v: x is x0 already; no x: y = eps */
-    const float *eps;   /* as y; NULL: Philox noise of (seed, step), the bits of philox_randn() */
+    const float *eps;   /* as y; NULL: Philox noise of (seed, draw), the bits of philox_randn() */
     int c, h, w, out_h, out_w; /* c * h * w and c * out_h * out_w may exceed 2^31 */
-    float sigma, sigma_next;   /* sigma_next = 0: no noise */
-    uint64_t seed;
-    uint32_t step;
 } k_resize_job;
-/* n jobs from host memory, which is free again at return; or from device memory, read when the kernel runs, so that a graph can be
- * replayed over new ones. elements_max: about the most that a job writes; it sizes the grid, any value is right. */
-cudaError_t k_resize_renoise(const k_resize_job *jobs, int n, cudaStream_t stream);
-cudaError_t k_resize_renoise_batch(const k_resize_job *jobs, int n, int64_t elements_max,
-                                   cudaStream_t stream);
+/* As renoise_step (backend/ops_types.h). */
+typedef struct k_resize_step {
+    uint64_t seed;
+    uint32_t draw;
+    float sigma, sigma_next; /* sigma_next = 0: no noise */
+    uint32_t unused;
+} k_resize_step;
+/* n jobs, each of its own sizes, from host memory, which is free again at return; steps [n] in device memory, read when the kernel runs: a
+ * graph can be replayed over new ones. */
+cudaError_t k_resize_renoise(const k_resize_job *jobs, const k_resize_step *steps, int n,
+                             cudaStream_t stream);
 
 /* ---- attention.cu, attention_wide.cu, attention_plain.cu ---- */
 

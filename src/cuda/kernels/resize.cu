@@ -3,6 +3,7 @@
 //
 //     y = (1 - sigma') bicubic(x - sigma v) + sigma' eps             [C, h, w] -> [C, h', w']
 //
+// Sizes and places come with the launch; seeds, draws and sigmas lie in device memory, where a graph's next replay finds other ones.
 // One kernel: the velocity of scale k and its latents go in, the noisy latents of scale k + 1 come out, float32 throughout. Noise
 // is Philox made in registers, a block of 4 neighbouring elements a thread (base/philox.h), or comes from memory. Every sample is
 // computed by the code that the CPU runs (backend/resize_taps.h), in its order: the results are equal to the bit.
@@ -20,10 +21,11 @@ constexpr int TILE_H = 16, TILE_W = 32, THREADS = TILE_H * TILE_W / 4;
 constexpr int WINDOW_H = TILE_H + 4, WINDOW_W = TILE_W + 4, PITCH = WINDOW_W + 1;
 
 typedef k_resize_job job;
+typedef k_resize_step step;
 
-DEV float x0_of(const job &j, int64_t at)
+DEV float x0_of(const job &j, const step &s, int64_t at)
 {
-    return j.v ? resize_x0(j.x[at], j.v[at], j.sigma) : j.x[at];
+    return j.v ? resize_x0(j.x[at], j.v[at], s.sigma) : j.x[at];
 }
 
 // at(row, column) is x0 there.
@@ -46,14 +48,14 @@ DEV bool aligned(const void *p)
 }
 
 // Noises elements 4 quad .. of the image and stores those of them that exist.
-DEV void finish(const job &j, float (&v)[4], int64_t quad, int64_t n)
+DEV void finish(const job &j, const step &s, float (&v)[4], int64_t quad, int64_t n)
 {
     const int64_t first = quad * 4;
     const bool whole = first + 4 <= n;
-    if (j.sigma_next > 0.0f) {
+    if (s.sigma_next > 0.0f || !j.x) {
         float eps[4] = {};
         if (!j.eps) {
-            philox_normal4(eps, j.seed, (uint64_t)quad, j.step);
+            philox_normal4(eps, s.seed, (uint64_t)quad, s.draw);
         } else if (whole && aligned(j.eps)) {
             load4(eps, j.eps + first);
         } else {
@@ -63,7 +65,7 @@ DEV void finish(const job &j, float (&v)[4], int64_t quad, int64_t n)
         }
 #pragma unroll
         for (int k = 0; k < 4; k++)
-            v[k] = j.x ? resize_renoised(v[k], eps[k], j.sigma_next) : eps[k];
+            v[k] = j.x ? resize_renoised(v[k], eps[k], s.sigma_next) : eps[k];
     }
     if (whole && aligned(j.y)) {
         store4(j.y + first, v);
@@ -75,7 +77,7 @@ DEV void finish(const job &j, float (&v)[4], int64_t quad, int64_t n)
 }
 
 // Blocks of 4 elements, in flat order, for any sizes.
-DEV void by_quads(const job &j)
+DEV void by_quads(const job &j, const step &s)
 {
     const int64_t pixels = (int64_t)j.out_h * j.out_w, n = j.c * pixels;
     const bool same = j.h == j.out_h && j.w == j.out_w;
@@ -86,7 +88,7 @@ DEV void by_quads(const job &j)
         for (int k = 0; k < 4; k++) {
             if (!j.x || q * 4 + k >= n) continue;
             if (same) {
-                v[k] = x0_of(j, q * 4 + k);
+                v[k] = x0_of(j, s, q * 4 + k);
                 continue;
             }
             int64_t plane, at, row, col;
@@ -95,13 +97,13 @@ DEV void by_quads(const job &j)
             const int64_t from = plane * j.h * j.w;
             v[k] = bicubic(resize_taps_of((int)row, j.h, j.out_h),
                            resize_taps_of((int)col, j.w, j.out_w),
-                           [&](int r, int c) { return x0_of(j, from + (int64_t)r * j.w + c); });
+                           [&](int r, int c) { return x0_of(j, s, from + (int64_t)r * j.w + c); });
         }
-        finish(j, v, q, n);
+        finish(j, s, v, q, n);
     }
 }
 
-DEV void by_tiles(const job &j)
+DEV void by_tiles(const job &j, const step &s)
 {
     SMEM_ARRAY(float, window, WINDOW_H *PITCH);
     const int tiles_x = (j.out_w + TILE_W - 1) / TILE_W, tiles_y = (j.out_h + TILE_H - 1) / TILE_H;
@@ -120,7 +122,8 @@ DEV void by_tiles(const job &j)
         const int64_t from = (plane * j.h + top) * j.w + left;
         for (int i = (int)threadIdx.x; i < WINDOW_H * WINDOW_W; i += THREADS) {
             const int y = i / WINDOW_W, x = i % WINDOW_W;
-            if (y < rows && x < cols) window[y * PITCH + x] = x0_of(j, from + (int64_t)y * j.w + x);
+            if (y < rows && x < cols)
+                window[y * PITCH + x] = x0_of(j, s, from + (int64_t)y * j.w + x);
         }
         __syncthreads();
         if (row0 + r < row1 && col0 + c < col1) {
@@ -130,30 +133,11 @@ DEV void by_tiles(const job &j)
             for (int k = 0; k < 4; k++)
                 v[k] = bicubic(ty, resize_taps_of(col0 + c + k, j.w, j.out_w),
                                [&](int y, int x) { return window[(y - top) * PITCH + x - left]; });
-            finish(j, v, (plane * pixels + (int64_t)(row0 + r) * j.out_w + col0 + c) / 4,
+            finish(j, s, v, (plane * pixels + (int64_t)(row0 + r) * j.out_w + col0 + c) / 4,
                    j.c * pixels);
         }
         __syncthreads(); // the window is made anew
     }
-}
-
-DEV void run_job(const job &j)
-{
-    if (j.x0)
-        for (int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x; i < (int64_t)j.c * j.h * j.w;
-             i += (int64_t)gridDim.x * THREADS)
-            j.x0[i] = x0_of(j, i);
-    const bool grows = j.out_h >= j.h && j.out_w >= j.w && (j.out_h > j.h || j.out_w > j.w);
-    if (j.x && grows && j.out_w % 4 == 0)
-        by_tiles(j);
-    else
-        by_quads(j);
-}
-
-// Jobs from device memory, where a graph's next replay may find other ones.
-__global__ void __launch_bounds__(THREADS) resize_batch(const job *jobs)
-{
-    run_job(jobs[blockIdx.y]);
 }
 
 constexpr int LIST = 32;
@@ -161,9 +145,20 @@ struct job_list {
     job jobs[LIST];
 };
 
-__global__ void __launch_bounds__(THREADS) resize_list(const __grid_constant__ job_list list)
+__global__ void __launch_bounds__(THREADS)
+    resize_renoise(const __grid_constant__ job_list list, const step *steps)
 {
-    run_job(list.jobs[blockIdx.y]);
+    const job &j = list.jobs[blockIdx.y];
+    const step s = steps[blockIdx.y];
+    if (j.x0)
+        for (int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x; i < (int64_t)j.c * j.h * j.w;
+             i += (int64_t)gridDim.x * THREADS)
+            j.x0[i] = x0_of(j, s, i);
+    const bool grows = j.out_h >= j.h && j.out_w >= j.w && (j.out_h > j.h || j.out_w > j.w);
+    if (j.x && grows && j.out_w % 4 == 0)
+        by_tiles(j, s);
+    else
+        by_quads(j, s);
 }
 
 // Blocks for the most elements that a job writes; fewer would only loop.
@@ -174,7 +169,8 @@ unsigned blocks_of(int64_t elements)
 }
 } // namespace
 
-extern "C" cudaError_t k_resize_renoise(const k_resize_job *jobs, int n, cudaStream_t stream)
+extern "C" cudaError_t k_resize_renoise(const k_resize_job *jobs, const k_resize_step *steps, int n,
+                                        cudaStream_t stream)
 {
     for (int done = 0; done < n; done += LIST) {
         const int here = n - done < LIST ? n - done : LIST;
@@ -185,17 +181,9 @@ extern "C" cudaError_t k_resize_renoise(const k_resize_job *jobs, int n, cudaStr
             const int64_t size = (int64_t)j.c * j.out_h * j.out_w;
             most = size > most ? size : most;
         }
-        cudaError_t e = launch(resize_list, dim3(blocks_of(most), (unsigned)here), dim3(THREADS), 0,
-                               stream, list);
+        cudaError_t e = launch(resize_renoise, dim3(blocks_of(most), (unsigned)here), dim3(THREADS),
+                               0, stream, list, steps + done);
         if (e != cudaSuccess) return e;
     }
     return cudaSuccess;
-}
-
-extern "C" cudaError_t k_resize_renoise_batch(const k_resize_job *jobs, int n, int64_t elements_max,
-                                              cudaStream_t stream)
-{
-    if (n > 65535) return cudaErrorInvalidValue;
-    return launch(resize_batch, dim3(blocks_of(elements_max), (unsigned)n), dim3(THREADS), 0,
-                  stream, jobs);
 }

@@ -55,8 +55,7 @@ typedef struct swd_ops {
                                    float guidance, swd_stream *, swd_err *);
     swd_status (*resize_renoise)(swd_backend *, const resize_renoise_args *, swd_stream *,
                                  swd_err *);
-    swd_status (*noise)(swd_backend *, swd_tensor y, const uint64_t *seeds, uint32_t step,
-                        swd_stream *, swd_err *);
+    swd_status (*noise)(swd_backend *, swd_tensor y, swd_tensor steps, swd_stream *, swd_err *);
     swd_status (*nchw_to_nhwc)(swd_backend *, swd_tensor y, swd_tensor x, float scale, float shift,
                                swd_stream *, swd_err *);
     swd_status (*nhwc_to_nchw)(swd_backend *, swd_tensor y, swd_tensor x, float scale, float shift,

@@ -262,6 +262,12 @@ swd_status op_guidance_combine(swd_tensor v, swd_tensor cond, swd_tensor uncond,
     return SLOT(guidance_combine, v, cond, uncond, guidance);
 }
 
+static bool is_steps(swd_tensor t, int64_t batch)
+{
+    return t.dtype == SWD_U8 && t.ndim == 2 && tensor_contiguous(t) && t.shape[0] == batch &&
+           t.shape[1] == (int64_t)sizeof(renoise_step) && (uintptr_t)t.data % 8 == 0;
+}
+
 swd_status op_resize_renoise(const resize_renoise_args *a, swd_exec *ex)
 {
     REQUIRE(is_f32(a->y, 4) && is_f32(a->x, 4) && a->y.shape[0] == a->x.shape[0] &&
@@ -270,27 +276,28 @@ swd_status op_resize_renoise(const resize_renoise_args *a, swd_exec *ex)
     REQUIRE((!tensor_present(a->v) || (is_f32(a->v, 4) && tensor_same_shape(a->v, a->x))) &&
                 (!tensor_present(a->x0) || (is_f32(a->x0, 4) && tensor_same_shape(a->x0, a->x))),
             "op_resize_renoise: velocity and x0 are shaped as the latents");
-    REQUIRE(a->sigma_next >= 0 && a->sigma_next <= 1,
-            "op_resize_renoise: sigma_next %g is not in [0, 1]", (double)a->sigma_next);
     REQUIRE(!tensor_present(a->eps) || (is_f32(a->eps, 4) && tensor_same_shape(a->eps, a->y)),
             "op_resize_renoise: the noise is shaped as the result");
-    REQUIRE(a->sigma_next == 0 || a->seeds || tensor_present(a->eps),
-            "op_resize_renoise: neither noise nor seeds");
+    REQUIRE(is_steps(a->steps, a->x.shape[0]),
+            "op_resize_renoise: a renoise_step for each image, aligned to 8 bytes");
     APART("op_resize_renoise", a->y, a->x);
     APART("op_resize_renoise", a->y, a->v);
     APART("op_resize_renoise", a->y, a->eps);
     APART("op_resize_renoise", a->y, a->x0);
+    APART("op_resize_renoise", a->y, a->steps);
     APART("op_resize_renoise", a->x0, a->x);
     APART("op_resize_renoise", a->x0, a->v);
     APART("op_resize_renoise", a->x0, a->eps);
+    APART("op_resize_renoise", a->x0, a->steps);
     return SLOT(resize_renoise, a);
 }
 
-swd_status op_noise(swd_tensor y, const uint64_t *seeds, uint32_t step, swd_exec *ex)
+swd_status op_noise(swd_tensor y, swd_tensor steps, swd_exec *ex)
 {
-    REQUIRE(is_act(y) && y.dtype == SWD_F32 && tensor_contiguous(y) && seeds,
-            "op_noise: F32 [B, ...] and a seed for each B");
-    return SLOT(noise, y, seeds, step);
+    REQUIRE(is_act(y) && y.dtype == SWD_F32 && tensor_contiguous(y) && is_steps(steps, y.shape[0]),
+            "op_noise: F32 [B, ...] and a renoise_step for each B, aligned to 8 bytes");
+    APART("op_noise", y, steps);
+    return SLOT(noise, y, steps);
 }
 
 static bool is_relayout(swd_tensor nchw, swd_tensor nhwc)

@@ -95,8 +95,8 @@ swd_status op_add_position(swd_tensor x, swd_tensor table, int grid_h, int grid_
 swd_status op_guidance_combine(swd_tensor v, swd_tensor cond, swd_tensor uncond, float guidance,
                                swd_exec *ex); /* u + g (c - u) */
 swd_status op_resize_renoise(const resize_renoise_args *a, swd_exec *ex);
-/* Philox normals: image b of y F32 [B, ...] is the stream of seeds[b] at step (base/rng.h) */
-swd_status op_noise(swd_tensor y, const uint64_t *seeds, uint32_t step, swd_exec *ex);
+/* Philox normals: image b of y F32 [B, ...] is draw steps[b].draw of the stream of steps[b].seed; no more is read of steps */
+swd_status op_noise(swd_tensor y, swd_tensor steps, swd_exec *ex);
 /* y = x * scale + shift in the other layout */
 swd_status op_nchw_to_nhwc(swd_tensor y, swd_tensor x, float scale, float shift, swd_exec *ex);
 swd_status op_nhwc_to_nchw(swd_tensor y, swd_tensor x, float scale, float shift, swd_exec *ex);

@@ -71,13 +71,21 @@ typedef struct qk_norm_args {
         sin; /* optional, F32 [N, d / 2]: interleaved pairs (x0 c - x1 s, x1 c + x0 s) after the norm */
 } qk_norm_args;
 
+/* What an image's request says of a step between two scales. Ops read it in the backend's memory when they run, so that one recorded
+ * graph serves all requests: a tensor U8 [B, sizeof(renoise_step)], aligned to 8 bytes. */
+typedef struct renoise_step {
+    uint64_t seed;
+    uint32_t draw; /* of the seed's noise: the step of base/rng.h */
+    float sigma;
+    float sigma_next; /* 0 to 1; 0: no noise is drawn */
+    uint32_t unused;
+} renoise_step;
+
 typedef struct resize_renoise_args {
-    swd_tensor y;    /* F32 [B, C, h', w']: (1 - sigma_next) * bicubic(x0) + sigma_next * eps */
-    swd_tensor x, v; /* F32 [B, C, h, w]: x0 = x - sigma * v; v absent: x is x0 */
-    swd_tensor x0;   /* optional, F32 as x: the x0 of this scale, for looking and saving */
-    float sigma, sigma_next; /* sigma_next = 0: no noise is drawn */
-    swd_tensor eps; /* F32 as y: noise from memory; absent: Philox noise from seeds and step */
-    const uint64_t *seeds; /* [B], host */
-    uint32_t step;
+    swd_tensor y;     /* F32 [B, C, h', w']: (1 - sigma_next) * bicubic(x0) + sigma_next * eps */
+    swd_tensor x, v;  /* F32 [B, C, h, w]: x0 = x - sigma * v; v absent: x is x0 */
+    swd_tensor x0;    /* optional, F32 as x: the x0 of this scale, for looking and saving */
+    swd_tensor eps;   /* F32 as y: noise from memory; absent: Philox noise of seed and draw */
+    swd_tensor steps; /* of renoise_step, [B] */
 } resize_renoise_args;
 #endif

@@ -48,7 +48,7 @@ swd_status pipeline_open(pipeline *p, const swd_open_params *params, swd_err *er
     p->threads = params->threads;
     p->precision = params->precision;
     p->text_encoders = params->text_encoders;
-    p->no_graphs = true; /* a graph would keep the seeds of its first run */
+    p->no_graphs = params->no_graphs != 0;
     if (params->threads < 0 || params->threads > 1024)
         return SWD_FAIL(err, SWD_ERR_ARGUMENT, "%d threads; give 1 to 1024, or 0 for all",
                         params->threads);

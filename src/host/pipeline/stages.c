@@ -280,6 +280,7 @@ swd_status stage_denoise(request *r, swd_exec *ex)
     r->conditions = mmdit_conditions_alloc(stage_steps_at_once(n_rows) * n_rows, n_rows,
                                            at->context.shape[1], r->p->transformer, ex);
     RUN(mmdit_embed_context(&r->conditions, rows(at->context, 0, n_rows), r->p->transformer, ex));
+    RUN(sample_prepare(&args, at->n, ex));
     swd_tensor x0 = rows(at->x0, 0, at->n);
     RUN(r->plan.sampler == SWD_SAMPLER_SCALEWISE ? scalewise_sample(x0, &args, ex)
                                                  : euler_sample(x0, &args, ex));

@@ -8,7 +8,6 @@
 struct noise_source {
     bool torch;
     int batch, batch_max;
-    int draw; /* the next one of torch's generators */
     int64_t elements_max;
     uint64_t *seeds;    /* [batch_max] */
     torch_rng *engines; /* [batch_max], torch */
@@ -44,18 +43,25 @@ void noise_begin(noise_source *n, const uint64_t *seeds, int batch)
 {
     assert(batch <= n->batch_max);
     n->batch = batch;
-    n->draw = 0;
     memcpy(n->seeds, seeds, (size_t)batch * sizeof(*seeds));
     if (!n->torch) return;
     for (int b = 0; b < batch; b++) torch_rng_seed(&n->engines[b], seeds[b]);
 }
 
-swd_status noise_draw(swd_tensor y, noise_source *n, int k, swd_exec *ex)
+uint64_t noise_seed(const noise_source *n, int image)
 {
-    assert(y.ndim > 0 && y.shape[0] == n->batch);
-    if (!n->torch) return op_noise(y, n->seeds, (uint32_t)k, ex);
-    assert(k == n->draw);
-    n->draw++;
+    assert(image < n->batch);
+    return n->seeds[image];
+}
+
+bool noise_from_host(const noise_source *n)
+{
+    return n->torch;
+}
+
+swd_status noise_draw(swd_tensor y, noise_source *n, swd_exec *ex)
+{
+    assert(n->torch && y.ndim > 0 && y.shape[0] == n->batch);
     if (ex->dry) return SWD_OK;
     int64_t each = tensor_numel(y) / n->batch;
     assert(each <= n->elements_max);

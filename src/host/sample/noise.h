@@ -12,7 +12,10 @@ swd_status noise_create(noise_source **out, bool torch, int batch_max, int64_t e
                         swd_err *err);
 /* A new batch: image b has seeds[b]; its streams start again. */
 void noise_begin(noise_source *n, const uint64_t *seeds, int batch);
-/* Draw number k of every image, in order from 0: y F32 [batch, ...], contiguous. */
-swd_status noise_draw(swd_tensor y, noise_source *n, int k, swd_exec *ex);
+uint64_t noise_seed(const noise_source *n, int image);
+/* Whether draws are made on the host, as torch does it, or by the ops, which need no more than seed and number of the draw. */
+bool noise_from_host(const noise_source *n);
+/* The next draw where noise_from_host(). y F32 [batch, ...], contiguous. */
+swd_status noise_draw(swd_tensor y, noise_source *n, swd_exec *ex);
 void noise_destroy(noise_source **n); /* writes NULL; accepts it */
 #endif

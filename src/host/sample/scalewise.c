@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "sample/scalewise.h"
+#include "base/memory.h"
+#include <stdlib.h>
 
 /* The first elements of a buffer of the largest scale, as a tensor of step k's size. */
 static swd_tensor at_scale(swd_tensor buffer, const sample_step *s)
@@ -26,13 +28,39 @@ static swd_status run_steps(loop *l, sample_body *body)
     return SWD_OK;
 }
 
-/* The start at step 0: noise, or init noised to its sigma. eps is scratch of x's shape. */
-static swd_status start(swd_tensor x, swd_tensor eps, const sample_args *a, swd_exec *ex)
+/* Draw k of every image: the start's noise, then that on the way from step k - 1 to step k; the last one draws nothing. */
+swd_status sample_prepare(sample_args *a, int64_t batch, swd_exec *ex)
 {
-    if (!tensor_present(a->init)) return noise_draw(x, a->noise, 0, ex);
-    float sigma = a->steps[0].sigma;
-    RUN(noise_draw(eps, a->noise, 0, ex));
-    return op_axpby(x, 1.0f - sigma, a->init, sigma, eps, ex);
+    int n = a->n_steps;
+    renoise_step *host = NULL;
+    a->draws = exec3(ex, SWD_U8, n + 1, batch, sizeof(renoise_step));
+    if (ex->dry) return SWD_OK;
+    RUN(swd_calloc(&host, (size_t)(n + 1) * (size_t)batch, sizeof(*host), "steps", ex->err));
+    for (int k = 0; k <= n; k++)
+        for (int64_t b = 0; b < batch; b++)
+            host[k * batch + b] = (renoise_step){.seed = noise_seed(a->noise, (int)b),
+                                                 .draw = (uint32_t)k,
+                                                 .sigma = k > 0 ? a->steps[k - 1].sigma : 0,
+                                                 .sigma_next = k < n ? a->steps[k].sigma : 0};
+    swd_status s = ex->backend->upload(ex->backend, a->draws, host, ex->stream, ex->err);
+    free(host);
+    return s;
+}
+
+static swd_tensor draw(const sample_args *a, int k)
+{
+    return tensor_reshape(tensor_slice(a->draws, 0, k, 1), a->draws.shape + 1, 2);
+}
+
+/* The start at step 0: noise, or init noised to its sigma. scratch has x's shape. */
+static swd_status start(swd_tensor x, swd_tensor scratch, const sample_args *a, swd_exec *ex)
+{
+    bool given = noise_from_host(a->noise), alone = !tensor_present(a->init);
+    swd_tensor eps = given ? alone ? x : scratch : tensor_none();
+    if (given) RUN(noise_draw(eps, a->noise, ex));
+    if (alone) return given ? SWD_OK : op_noise(x, draw(a, 0), ex);
+    return op_resize_renoise(
+        &(resize_renoise_args){.y = x, .x = a->init, .eps = eps, .steps = draw(a, 0)}, ex);
 }
 
 static swd_status check(swd_tensor x0, const sample_args *a, swd_exec *ex)
@@ -60,16 +88,17 @@ static swd_status scale_step(void *of, int k)
     swd_tensor x = at_scale(l->x[k % 2], s), v = at_scale(l->velocity, s),
                guess = at_scale(l->x0, s);
     RUN(a->denoise(a->user, k, v, x));
-    if (k + 1 == a->n_steps) return op_axpby(guess, 1.0f, x, -s->sigma, v, ex);
-    swd_tensor noise = at_scale(l->eps, next);
-    RUN(noise_draw(noise, a->noise, k + 1, ex));
-    resize_renoise_args args = {.y = at_scale(l->x[(k + 1) % 2], next),
-                                .x = x,
-                                .v = v,
-                                .x0 = guess,
-                                .sigma = s->sigma,
-                                .sigma_next = next->sigma,
-                                .eps = noise};
+    resize_renoise_args args = {.x = x, .v = v, .steps = draw(a, k + 1)};
+    if (k + 1 == a->n_steps) {
+        args.y = guess;
+        return op_resize_renoise(&args, ex);
+    }
+    args.y = at_scale(l->x[(k + 1) % 2], next);
+    args.x0 = guess;
+    if (tensor_present(l->eps)) {
+        args.eps = at_scale(l->eps, next);
+        RUN(noise_draw(args.eps, a->noise, ex));
+    }
     return op_resize_renoise(&args, ex);
 }
 
@@ -81,8 +110,8 @@ swd_status scalewise_sample(swd_tensor x0, const sample_args *a, swd_exec *ex)
     l.x[0] = exec_alloc(ex, SWD_F32, x0.shape, 4);
     l.x[1] = exec_alloc(ex, SWD_F32, x0.shape, 4);
     l.velocity = exec_alloc(ex, SWD_F32, x0.shape, 4);
-    l.eps = exec_alloc(ex, SWD_F32, x0.shape, 4);
-    RUN(start(at_scale(l.x[0], &a->steps[0]), at_scale(l.eps, &a->steps[0]), a, ex));
+    if (noise_from_host(a->noise)) l.eps = exec_alloc(ex, SWD_F32, x0.shape, 4);
+    RUN(start(at_scale(l.x[0], &a->steps[0]), at_scale(l.velocity, &a->steps[0]), a, ex));
     RUN(run_steps(&l, scale_step));
     exec_rewind(ex, mark);
     return SWD_OK;

@@ -24,6 +24,7 @@ typedef struct sample_args {
     swd_tensor
         init; /* F32 [B, C, h, w] of step 0: the clean latents to start from; absent: noise alone */
     noise_source *noise;
+    swd_tensor draws; /* by sample_prepare() */
     void *user; /* of the callbacks; a status of theirs other than SWD_OK ends the loop with it */
     /* At step k (from 0): velocity, latents F32 [B, C, h, w]; also called while measuring (dry) */
     swd_status (*denoise)(void *user, int step, swd_tensor velocity, swd_tensor latents);
@@ -33,6 +34,10 @@ typedef struct sample_args {
     swd_status (*after_step)(void *user, int step, swd_tensor x0);
 } sample_args;
 
+/* Puts what the requests of a batch differ in, seeds and sigmas, into the backend's memory: a->draws, from the slab, the caller's to
+ * rewind. What the loops then give the stream can be recorded as a graph and replayed over other such numbers, but for torch's noise,
+ * an Euler sampler's sigmas and what the callbacks do. */
+swd_status sample_prepare(sample_args *a, int64_t batch, swd_exec *ex);
 /* x0 F32 [B, C, h, w] of the last step. Scratch comes from the slab and is returned. */
 swd_status scalewise_sample(swd_tensor x0, const sample_args *a, swd_exec *ex);
 /* All steps have the size of x0; only the start is noise. */

@@ -49,29 +49,33 @@ static swd_status resize_renoise(swd_backend *b, const resize_renoise_args *a, s
     (void)b, (void)s, (void)err;
     int64_t c = a->x.shape[1], h = a->x.shape[2], w = a->x.shape[3], oh = a->y.shape[2],
             ow = a->y.shape[3];
-    bool own_noise = a->sigma_next > 0 && !tensor_present(a->eps);
-    const float *v = a->v.data, *given = a->sigma_next > 0 ? a->eps.data : NULL;
+    const renoise_step *steps = a->steps.data;
+    const float *v = a->v.data, *given = a->eps.data;
 #pragma omp parallel for
     for (int64_t p = 0; p < a->x.shape[0] * c; p++) {
+        renoise_step step = steps[p / c];
         float *y = (float *)a->y.data + p * oh * ow;
-        const float *x = (const float *)a->x.data + p * h * w, *pv = v ? v + p * h * w : NULL;
+        const float *x = (const float *)a->x.data + p * h * w, *pv = v ? v + p * h * w : NULL,
+                    *eps = NULL;
         if (tensor_present(a->x0))
             for (int64_t i = 0; i < h * w; i++)
-                ((float *)a->x0.data)[p * h * w + i] = x0_at(x, pv, a->sigma, i);
-        if (own_noise) philox_randn(y, oh * ow, p % c * oh * ow, a->seeds[p / c], a->step);
-        const float *eps = own_noise ? y : given ? given + p * oh * ow : NULL;
-        resize_plane(y, oh, ow, x, pv, a->sigma, h, w, a->sigma_next, eps);
+                ((float *)a->x0.data)[p * h * w + i] = x0_at(x, pv, step.sigma, i);
+        if (step.sigma_next > 0) {
+            eps = given ? given + p * oh * ow : y;
+            if (!given) philox_randn(y, oh * ow, p % c * oh * ow, step.seed, step.draw);
+        }
+        resize_plane(y, oh, ow, x, pv, step.sigma, h, w, step.sigma_next, eps);
     }
     return SWD_OK;
 }
 
-static swd_status noise(swd_backend *b, swd_tensor y, const uint64_t *seeds, uint32_t step,
-                        swd_stream *s, swd_err *err)
+static swd_status noise(swd_backend *b, swd_tensor y, swd_tensor steps, swd_stream *s, swd_err *err)
 {
     (void)b, (void)s, (void)err;
     int64_t n = tensor_numel(y) / y.shape[0];
+    const renoise_step *step = steps.data;
     for (int64_t i = 0; i < y.shape[0]; i++)
-        philox_randn((float *)y.data + i * n, n, 0, seeds[i], step);
+        philox_randn((float *)y.data + i * n, n, 0, step[i].seed, step[i].draw);
     return SWD_OK;
 }
 
