@@ -25,10 +25,17 @@ struct x_row {
     bool inside;
 };
 
-DEV x_row x_row_of(const k_gemm_args &a, int64_t r)
+// In 32 bits: a division of 64 is a call, around which registers would be spilled.
+DEV row_place place_of(const k_gemm_args &a, uint32_t r)
+{
+    const uint32_t rows = static_cast<uint32_t>(a.rows);
+    return {r / rows, r % rows};
+}
+
+DEV x_row x_row_of(const k_gemm_args &a, uint32_t r)
 {
     const bool inside = r < a.batch * a.rows;
-    return {inside ? offset_of(a.x, row_of(a, r)) : 0, inside};
+    return {inside ? offset_of(a.x, place_of(a, r)) : 0, inside};
 }
 
 // 8 elements of a row, from k on, in the arithmetic's type; zeros past the ends.
@@ -58,7 +65,7 @@ __global__ void __launch_bounds__(WARPS *WARP)
     const int warp = static_cast<int>(threadIdx.x) / WARP,
               lane = static_cast<int>(threadIdx.x) % WARP;
     const int g = lane / 4, t = lane % 4, n0 = static_cast<int>(blockIdx.y) * COLUMNS;
-    const int64_t r0 = static_cast<int64_t>(blockIdx.x) * FEW_ROWS;
+    const uint32_t r0 = blockIdx.x * FEW_ROWS;
     const x_row upper = x_row_of(a, r0 + g), lower = x_row_of(a, r0 + g + 8);
     const T *w = static_cast<const T *>(a.w) + (n0 + g < a.n ? n0 + g : 0) * a.w_stride + t * 8;
     float acc[4] = {};
@@ -84,12 +91,12 @@ __global__ void __launch_bounds__(WARPS *WARP)
     mine[8 * COLUMNS] = acc[2], mine[8 * COLUMNS + 1] = acc[3];
     __syncthreads();
     static_assert(WARPS * WARP == FEW_ROWS * COLUMNS, "a thread for each result");
-    const int64_t r = r0 + threadIdx.x / COLUMNS;
+    const uint32_t r = r0 + threadIdx.x / COLUMNS;
     const int n = n0 + static_cast<int>(threadIdx.x) % COLUMNS;
     float v = 0.0f;
 #pragma unroll
     for (int i = 0; i < WARPS; i++) v += sums[i * FEW_ROWS * COLUMNS + threadIdx.x];
-    if (r < a.batch * a.rows && n < a.n) finish(a, row_of(a, r), n, v);
+    if (r < a.batch * a.rows && n < a.n) finish(a, place_of(a, r), n, v);
 }
 
 template <typename T> cudaError_t run(const k_gemm_args &a, cudaStream_t stream)
@@ -98,15 +105,16 @@ template <typename T> cudaError_t run(const k_gemm_args &a, cudaStream_t stream)
                         : a.x.dtype == a.compute ? reading::raw
                                                  : reading::wide;
     const int64_t groups = (a.batch * a.rows + FEW_ROWS - 1) / FEW_ROWS;
-    return launch(gemm_few<T>,
-                  dim3(static_cast<unsigned>(groups),
-                       static_cast<unsigned>((a.n + COLUMNS - 1) / COLUMNS)),
-                  dim3(WARPS * WARP), 0, stream, a, how);
+    return launch(
+        gemm_few<T>,
+        dim3(static_cast<unsigned>(groups), static_cast<unsigned>((a.n + COLUMNS - 1) / COLUMNS)),
+        dim3(WARPS * WARP), 0, stream, a, how);
 }
 } // namespace
 
 cudaError_t launch_few(const k_gemm_args &a, cudaStream_t stream)
 {
+    if (a.batch * a.rows > INT32_MAX) return cudaErrorInvalidValue;
     return a.compute == K_BF16 ? run<__nv_bfloat16>(a, stream) : run<__half>(a, stream);
 }
 } // namespace gemm
