@@ -13,6 +13,8 @@
 // What comes before a norm, x += gate * branch, stays in the product that makes the branch (gemm.cu): bytes an element, x float32 and
 // the rest bf16, are 4 + 4 there and 4 + 2 here. Joined to the norm they would be the same 14 (the branch, 2, written and read again;
 // x, 4, read and written; y, 2) and the branch would be rounded once more.
+//
+// hot: norm_rows, qk_norm_rows
 #include "rows.cuh"
 
 namespace

@@ -11,6 +11,8 @@
 // An upscale to a width that is a multiple of 4 goes by tiles: x0 of the tile's window is made once, in shared memory, and a
 // thread filters 4 neighbours of a row. Anything else (equal sizes, odd widths, downscales) goes by blocks of 4 elements of the
 // flat image, reading through the cache.
+//
+// hot: resize_renoise
 #include "backend/resize_taps.h"
 #include "rows.cuh"
 
