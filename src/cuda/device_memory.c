@@ -57,13 +57,20 @@ swd_status cuda_staging_open(cuda_staging *g, swd_err *err)
 static swd_status turn(cuda_staging *g, swd_err *err)
 {
     struct cuda_stage *next = &g->stage[!g->at];
-    if (next->used)
-        SWD_CUDA(next->marked ? cudaEventSynchronize(next->read)
-                              : cudaStreamSynchronize(next->stream),
-                 err);
+    if (next->used) SWD_CUDA(cudaEventSynchronize(next->read), err);
     next->used = 0;
     g->at = !g->at;
     return SWD_OK;
+}
+
+// Behind the copies so far. Where that fails they are waited for here: the stream may be gone when the buffer has its next turn.
+static swd_status mark(struct cuda_stage *s, cudaStream_t stream, swd_err *err)
+{
+    cudaError_t e = cudaEventRecord(s->read, stream);
+    if (e == cudaSuccess) return SWD_OK;
+    (void)cudaStreamSynchronize(stream);
+    s->used = 0;
+    return cuda_status(e, "cudaEventRecord", err);
 }
 
 swd_status cuda_staging_copy(cuda_staging *g, void *dst, const void *src, size_t bytes,
@@ -82,11 +89,9 @@ swd_status cuda_staging_copy(cuda_staging *g, void *dst, const void *src, size_t
         unsigned char *place = s->memory + s->used;
         memcpy(place, from, n);
         SWD_CUDA(cudaMemcpyAsync(to, place, n, cudaMemcpyHostToDevice, stream), err);
-        s->used += (n + ALIGN - 1) / ALIGN * ALIGN; // the copy is on its way, whatever comes now
+        s->used += (n + ALIGN - 1) / ALIGN * ALIGN;
         s->stream = stream;
-        s->marked = false;
-        SWD_CUDA(cudaEventRecord(s->read, stream), err);
-        s->marked = true;
+        SWD_TRY(mark(s, stream, err), err);
         to += n;
         from += n;
         bytes -= n;

@@ -29,9 +29,8 @@ typedef struct cuda_staging {
     struct cuda_stage {
         unsigned char *memory;
         size_t used;
-        cudaStream_t stream; /* of the copies from it */
-        cudaEvent_t read;    /* behind the last of them, */
-        bool marked;         /* if it could be recorded */
+        cudaStream_t stream; /* of the copies from it; compared, no more */
+        cudaEvent_t read;    /* behind the last of them */
     } stage[2];
     int at;
 } cuda_staging;

@@ -202,7 +202,7 @@ int main(int argc, char **argv)
         left_out = atoi(argv[2]);
         pipeline *p = open_tiny();
         printf("%016llx\n", (unsigned long long)pictures(p, 3, 1));
-        fflush(stdout);
+        close_tiny(p);
         return 0;
     }
     return tap_run(tests, sizeof tests / sizeof *tests, argc, argv);

@@ -10,7 +10,9 @@
 #include <stdlib.h>
 
 enum { ALGORITHMS = 8 };
-static const size_t workspace_max = (size_t)1 << 30;
+// Transforms of the maps and of the filter are some times as large as they are.
+static const size_t workspace_min = (size_t)4 << 20, workspace_max = (size_t)1 << 30;
+enum { WORKSPACE_TIMES = 16 };
 
 struct cudnn {
     void *library, *handle;
@@ -24,6 +26,7 @@ typedef struct convolution {
     const cudnn *dnn;
     void *x_tensor, *y_tensor, *filter, *conv; // descriptors
     void *x, *w, *workspace;
+    size_t workspace_bytes;
     dnn_algo algo;
 } convolution;
 
@@ -83,8 +86,8 @@ static swd_status run(void *arg, swd_err *err)
     const convolution *c = arg;
     const float one = 1, zero = 0;
     int s = c->dnn->ConvolutionForward(c->dnn->handle, &one, c->x_tensor, c->x, c->filter, c->w,
-                                       c->conv, c->algo.algo, c->workspace, workspace_max, &zero,
-                                       c->y_tensor, c->peer.y);
+                                       c->conv, c->algo.algo, c->workspace, c->workspace_bytes,
+                                       &zero, c->y_tensor, c->peer.y);
     return s == 0 ? SWD_OK : SWD_FAIL(err, SWD_ERR_DEVICE, "cudnnConvolutionForward: status %d", s);
 }
 
@@ -139,9 +142,14 @@ static swd_status upload(convolution *c, const job *j, swd_err *err)
 static swd_status take_memory(convolution *c, const int64_t *d, swd_err *err)
 {
     const size_t pixels = (size_t)(d[0] * d[0]);
+    size_t wanted = (pixels * (size_t)(d[1] + d[2]) + (size_t)(d[1] * d[2] * d[3] * d[3])) * 2 *
+                    WORKSPACE_TIMES;
+    c->workspace_bytes = wanted < workspace_min   ? workspace_min
+                         : wanted > workspace_max ? workspace_max
+                                                  : wanted;
     SWD_CUDA(cudaMalloc(&c->x, pixels * (size_t)d[1] * 2), err);
     SWD_CUDA(cudaMalloc(&c->peer.y, pixels * (size_t)d[2] * 2), err);
-    SWD_CUDA(cudaMalloc(&c->workspace, workspace_max), err);
+    SWD_CUDA(cudaMalloc(&c->workspace, c->workspace_bytes), err);
     return SWD_OK;
 }
 
@@ -175,7 +183,7 @@ swd_status cudnn_make(peer **out, const cudnn *dnn, const job *j, swd_err *err)
     if (st == SWD_OK && describe(c, d) == 0 &&
         dnn->FindConvolutionForwardAlgorithmEx(dnn->handle, c->x_tensor, c->x, c->filter, c->w,
                                                c->conv, c->y_tensor, c->peer.y, ALGORITHMS, &n,
-                                               found, c->workspace, workspace_max) != 0)
+                                               found, c->workspace, c->workspace_bytes) != 0)
         n = 0;
     if (st != SWD_OK || n < 1 || found[0].status != 0) {
         close_convolution(&c->peer);
