@@ -150,7 +150,7 @@ static void cancelled(void)
 {
     pipeline *p = open_tiny();
     uint64_t want = pictures(p, 3, 1);
-    for (int at = 1; at < 16; at += 2) {
+    for (int at = 1; at < 16; at += only_small() ? 5 : 2) {
         swd_result *r = NULL;
         swd_generate_params a = two_scales(3, 1);
         seen s = {.stop_at = at};
@@ -184,6 +184,8 @@ static void waits_matter(void)
 {
     static const char *const names[] = {"the embeddings", "the denoised latents", "the pictures"};
     char want[64], got[64];
+    if (only_small())
+        return; // a dozen programs; it is the order that counts here, not the sanitizer
     CHECK(child(want, sizeof want, program, WAITS, 1) == 0 && want[0], "the whole request fails");
     for (int wait = 0; wait < WAITS; wait++) {
         bool caught = false;
