@@ -47,11 +47,13 @@ static int help(const char *about)
 }
 
 /* OpenMP's threads spin while they wait for each other, unless told otherwise before main() is reached: beside other work that makes
- * a picture ten times slower. So the program starts itself once more with waiting threads asleep; a user's own choice stands. */
+ * a picture ten times slower. Asleep at once they are slow to wake, a tenth of a small step (bench/LOG.md). So the program starts itself
+ * once more with threads that spin for some microseconds and then sleep; a user's own choice stands. */
 static void let_threads_sleep(char **argv)
 {
     if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT")) return;
-    if (setenv("OMP_WAIT_POLICY", "passive", 0) == 0) execv("/proc/self/exe", argv);
+    if (setenv("OMP_WAIT_POLICY", "passive", 0) == 0 && setenv("GOMP_SPINCOUNT", "3000", 0) == 0)
+        execv("/proc/self/exe", argv);
     /* where that is not possible it runs as it is */
 }
 
