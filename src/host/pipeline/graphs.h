@@ -6,11 +6,15 @@
 #include "backend/ops.h"
 #include "sample/scalewise.h"
 
+enum { GRAPH_SIGMAS = 8 };
+
 /* All that the work is made of but the contents of device memory. Zeroed first: compared byte by byte. */
 typedef struct graph_key {
-    sample_step step, next; /* next of the last step: zeros */
+    float sigma
+        [GRAPH_SIGMAS]; /* of the step and those after it whose conditions it makes, or whose noise level it goes to */
     float guidance;
     int k, n_steps, n, sampler;
+    int height, width, next_height, next_width; /* of latents, before and after */
     int64_t text_tokens;
     const void *memory[9]; /* where its tensors lie */
     size_t used;           /* of the stage's slab */

@@ -12,7 +12,7 @@
 /* The time goes into reading the weights of the modulations, up to this many rows of them. */
 int64_t stage_steps_at_once(int64_t rows)
 {
-    enum { MODULATION_ROWS = 8 };
+    enum { MODULATION_ROWS = GRAPH_SIGMAS }; /* the key of a step's graph names their sigmas */
     return rows < MODULATION_ROWS ? MODULATION_ROWS / rows : 1;
 }
 
@@ -100,8 +100,15 @@ static swd_status run_as_graph(request *r, int k, sample_body *body, void *arg, 
     const batch *at = r->at;
     graph_key key;
     memset(&key, 0, sizeof key);
-    if (k >= 0) key.step = plan->steps[k];
-    if (k >= 0 && k + 1 < plan->n_steps) key.next = plan->steps[k + 1];
+    const sample_step *last = &plan->steps[plan->n_steps - 1],
+                      *step = k < 0 ? last : &plan->steps[k],
+                      *next = step == last ? last : step + 1;
+    for (int i = 0; k >= 0 && i < GRAPH_SIGMAS && k + i < plan->n_steps; i++)
+        key.sigma[i] = plan->steps[k + i].sigma;
+    key.height = step->height;
+    key.width = step->width;
+    key.next_height = next->height;
+    key.next_width = next->width;
     key.guidance = (float)plan->guidance;
     key.k = k;
     key.n_steps = plan->n_steps;
