@@ -115,7 +115,10 @@ __global__ void __launch_bounds__(halo_tile<ROWS, BN, WN, UP>::THREADS,
                 cp_async_wait<1>(); // this step's group: only the one after it may be under way
                 __syncthreads();    // and nobody still reads what is overwritten now
                 if (tap + 2 < steps_left) fetch_taps(slab * TAPS + tap + 2, (kx + 2) % BUFFERS_B);
-                if (tap < tile::ROUNDS && slab + 1 < g.slabs) fetch_halo(tap, slab + 1);
+                if (kx == 0 && slab + 1 < g.slabs)
+#pragma unroll 1 // one copy of it: the registers are taken by the results
+                    for (int round = tap; round < min(tap + 3, tile::ROUNDS); round++)
+                        fetch_halo(round, slab + 1);
                 cp_async_commit();
                 multiply<T, MT, NT>(acc, sa, a_at[kx], halo_row, sb + kx * tile::B_BYTES, b_at);
             }

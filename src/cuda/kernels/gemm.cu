@@ -57,6 +57,21 @@ template <typename T, int ROWS, int STEP> struct fetcher {
     }
 };
 
+// The same of the weight, whose rows lie evenly: one address and the number of rows left.
+template <typename T, int ROWS, int STEP> struct weight_fetcher {
+    const T *p;
+    int rows, to, left;
+
+    DEV void operator()(T *stage, int step, int64_t stride) const
+    {
+#pragma unroll
+        for (int i = 0; i < ROWS / STEP; i++) {
+            bool ok = i * STEP < rows && step * BK < left;
+            cp_async16(stage + to + i * STEP * BK, ok ? p + i * STEP * stride + step * BK : p, ok);
+        }
+    }
+};
+
 template <typename T, class C>
 __global__ void __launch_bounds__(C::THREADS, 65536 / 128 / C::THREADS)
     gemm_tiles(const __grid_constant__ k_gemm_args a, bool wide)
@@ -78,7 +93,7 @@ __global__ void __launch_bounds__(C::THREADS, 65536 / 128 / C::THREADS)
 
     const int row = tid / CHUNKS, chunk = tid % CHUNKS;
     fetcher<T, C::BM, C::STEP> fetch_x;
-    fetcher<T, C::BN, C::STEP> fetch_w;
+    weight_fetcher<T, C::BN, C::STEP> fetch_w;
     fetch_x.to = chunk_at(row, chunk);
     fetch_w.to = C::BM * BK + chunk_at(w_row(row), chunk);
     fetch_x.left = fetch_w.left = a.k - chunk * 8;
@@ -89,16 +104,13 @@ __global__ void __launch_bounds__(C::THREADS, 65536 / 128 / C::THREADS)
         fetch_x.p[i] = static_cast<const T *>(a.x.data) +
                        (r < m ? offset_of(a.x, row_of(a, r)) + chunk * 8 : 0);
     }
-#pragma unroll
-    for (int i = 0; i < C::BN / C::STEP; i++) {
-        const int n = n0 + row + i * C::STEP;
-        fetch_w.inside[i] = n < a.n;
-        fetch_w.p[i] = static_cast<const T *>(a.w) + (n < a.n ? n * a.w_stride + chunk * 8 : 0);
-    }
+    fetch_w.rows = a.n - n0 - row;
+    fetch_w.p = static_cast<const T *>(a.w) +
+                (fetch_w.rows > 0 ? (n0 + row) * a.w_stride + chunk * 8 : 0);
     auto fetch = [&](int step, int stage) {
         T *to = stages + stage * C::STAGE;
         fetch_x(to, step);
-        fetch_w(to, step);
+        fetch_w(to, step, a.w_stride);
         cp_async_commit();
     };
 

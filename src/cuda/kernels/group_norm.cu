@@ -30,7 +30,7 @@ constexpr int SMALL_MAX = 8192; // elements of a group that one block keeps in s
 // Columns of V channels by lanes of pixels: thread t is column t % columns, lane t / columns; the last few may be idle.
 struct layout {
     int vec, columns, lanes, column_blocks;
-    int64_t slabs, slab_pixels;
+    int slabs, slab_pixels;
 };
 
 struct moments {
@@ -103,8 +103,9 @@ __global__ void __launch_bounds__(THREADS)
     SMEM_ARRAY(moments, lane_moments, THREADS * V);
     const int tid = static_cast<int>(threadIdx.x), lane = tid / l.columns;
     const int first = (static_cast<int>(blockIdx.y) * l.columns + tid % l.columns) * V;
-    const int64_t image = blockIdx.x / l.slabs, slab = blockIdx.x % l.slabs;
-    const int64_t begin = slab * l.slab_pixels, end = min(begin + l.slab_pixels, pixels);
+    const int block = static_cast<int>(blockIdx.x);
+    const int64_t image = block / l.slabs, slab = block % l.slabs, begin = slab * l.slab_pixels;
+    const int count = static_cast<int>(min(static_cast<int64_t>(l.slab_pixels), pixels - begin));
     const bool active = lane < l.lanes && first < channels;
     moments m[V] = {};
     if (active) {
@@ -113,7 +114,7 @@ __global__ void __launch_bounds__(THREADS)
         load_vec<T, V>(pivot, map);
         const int64_t step = static_cast<int64_t>(l.lanes) * channels;
         const T *p = map + (begin + lane) * channels;
-        int64_t left = begin + lane < end ? (end - begin - lane - 1) / l.lanes + 1 : 0;
+        int left = lane < count ? (count - lane - 1) / l.lanes + 1 : 0;
         float seen = 0.0f;
         for (; left >= BATCH; left -= BATCH, seen += BATCH, p += BATCH * step)
             take_batch<T, V, BATCH>(m, seen, p, step, pivot);
@@ -129,8 +130,8 @@ __global__ void __launch_bounds__(THREADS)
     if (tid < width && channel < channels) {
         moments all = {0.0f, 0.0f};
         float seen = 0.0f;
-        for (int i = 0; i < l.lanes && begin + i < end; i++) {
-            float n = static_cast<float>((end - begin - i - 1) / l.lanes + 1);
+        for (int i = 0; i < min(l.lanes, count); i++) {
+            float n = static_cast<float>((count - i - 1) / l.lanes + 1);
             moments b = lane_moments[i * width + tid];
             merge_moments(all, seen, b.mean, b.m2, n / (seen + n));
             seen += n;
@@ -151,20 +152,20 @@ __global__ void __launch_bounds__(THREADS)
     const T *map = x + image * pixels * channels + first;
     const moments *p = part + image * l.slabs * channels + first;
     const float pivot = to_f(map[0]), whole = static_cast<float>(l.slab_pixels),
-                last = static_cast<float>(pixels - (l.slabs - 1) * l.slab_pixels);
+                last = static_cast<float>(pixels - static_cast<int64_t>(l.slabs - 1) * l.slab_pixels);
     const float total = static_cast<float>(pixels) * static_cast<float>(per);
-    const int64_t entries = l.slabs * per;
+    const int entries = l.slabs * per; // 512 slabs, 4096 channels a group
     float sum = 0.0f;
-    for (int64_t e = threadIdx.x; e < entries; e += THREADS) {
-        int64_t slab = e / per, c = e % per;
-        sum = fmaf(p[slab * channels + c].mean + (to_f(map[c]) - pivot),
+    for (int e = static_cast<int>(threadIdx.x); e < entries; e += THREADS) {
+        const int slab = e / per, c = e % per;
+        sum = fmaf(p[static_cast<int64_t>(slab) * channels + c].mean + (to_f(map[c]) - pivot),
                    slab == l.slabs - 1 ? last : whole, sum);
     }
     const float mean = block_sum<THREADS>(sum) / total;
     float m2 = 0.0f;
-    for (int64_t e = threadIdx.x; e < entries; e += THREADS) {
-        int64_t slab = e / per, c = e % per;
-        moments m = p[slab * channels + c];
+    for (int e = static_cast<int>(threadIdx.x); e < entries; e += THREADS) {
+        const int slab = e / per, c = e % per;
+        moments m = p[static_cast<int64_t>(slab) * channels + c];
         float d = m.mean + (to_f(map[c]) - pivot) - mean;
         m2 += fmaf(d * d, slab == l.slabs - 1 ? last : whole, m.m2);
     }
@@ -270,8 +271,8 @@ layout layout_of(const k_group_norm_args &a)
     // A slab is worth two batches of every thread, and more where there would be too many.
     const int64_t least = static_cast<int64_t>(l.lanes) * BATCH * 2,
                   most_slabs = max(1, SLABS_MAX / l.column_blocks);
-    l.slab_pixels = max(least, (a.pixels + most_slabs - 1) / most_slabs);
-    l.slabs = (a.pixels + l.slab_pixels - 1) / l.slab_pixels;
+    l.slab_pixels = static_cast<int>(max(least, (a.pixels + most_slabs - 1) / most_slabs));
+    l.slabs = static_cast<int>((a.pixels + l.slab_pixels - 1) / l.slab_pixels);
     return l;
 }
 
@@ -279,7 +280,7 @@ layout layout_of(const k_group_norm_args &a)
 int64_t slabs_at_most(k_group_norm_args a)
 {
     a.x = a.y = nullptr;
-    const int64_t wide = layout_of(a).slabs;
+    const int wide = layout_of(a).slabs;
     a.x = reinterpret_cast<const void *>(uintptr_t{4});
     return max(wide, layout_of(a).slabs);
 }
