@@ -2,7 +2,6 @@
 /* The public functions: check arguments, call the pipeline, keep the message. */
 #include "api.h"
 #include "base/memory.h"
-#include "pipeline/assemble.h"
 #include "pipeline/bundled.h"
 #include "pipeline/generate.h"
 #include "pipeline/parts.h"
@@ -10,34 +9,6 @@
 #include "pipeline/prompt.h"
 #include <stdio.h>
 #include <string.h>
-
-struct swd_context {
-    pipeline p;
-    swd_err err;
-    char frame[256];
-    int32_t tokens[3][SWD_TOKENS_MAX];
-};
-
-/* Entry of a call: the last message is gone, the device is the thread's; without a context there is nobody to tell. */
-#define ENTER(ctx)                                                                                 \
-    do {                                                                                           \
-        if (!(ctx)) return SWD_ERR_ARGUMENT;                                                       \
-        swd_err_clear(&(ctx)->err);                                                                \
-        SWD_TRY(pipeline_bind(&(ctx)->p, &(ctx)->err), &(ctx)->err);                               \
-    } while (0)
-
-/* Params of a program built against an older header are shorter: what they lack keeps its default. */
-#define TAKE_PARAMS(local, given, dflt, ctx)                                                       \
-    do {                                                                                           \
-        dflt(&(local));                                                                            \
-        size_t size_ = (given) ? (given)->size : sizeof(local);                                    \
-        if (size_ < sizeof(size_t) || size_ > sizeof(local))                                       \
-            return SWD_FAIL(&(ctx)->err, SWD_ERR_ARGUMENT,                                         \
-                            "params.size is %zu, this library knows %zu; fill params with " #dflt  \
-                            "()",                                                                  \
-                            size_, sizeof(local));                                                 \
-        if (given) memcpy(&(local), (given), size_);                                               \
-    } while (0)
 
 const char *swd_version(void)
 {

@@ -144,6 +144,14 @@ static swd_status write_directly(const char *path, const uint8_t *data, size_t n
     return s;
 }
 
+swd_status image_write_bytes(const char *path, const void *data, size_t n, swd_err *err)
+{
+    struct stat st;
+    bool special = stat(path, &st) == 0 && !S_ISREG(st.st_mode);
+    SWD_TRY(special ? write_directly(path, data, n, err) : write_renamed(path, data, n, err), err);
+    return SWD_OK;
+}
+
 swd_status image_write(const char *path, const uint8_t *rgb, int width, int height,
                        const char *comment, swd_err *err)
 {
@@ -160,9 +168,7 @@ swd_status image_write(const char *path, const uint8_t *rgb, int width, int heig
     SWD_TRY(format == IMAGE_JPEG ? jpeg_encode(&data, &n, rgb, width, height, comment, err)
                                  : png_encode(&data, &n, rgb, width, height, comment, err),
             err);
-    struct stat st;
-    bool special = stat(path, &st) == 0 && !S_ISREG(st.st_mode);
-    swd_status s = special ? write_directly(path, data, n, err) : write_renamed(path, data, n, err);
+    swd_status s = image_write_bytes(path, data, n, err);
     free(data);
     return s == SWD_OK ? s : swd_err_frame(err, s, __FILE__, __LINE__, __func__);
 }

@@ -40,6 +40,8 @@ void image_free(image_rgb8 *image); /* leaves it empty; accepts an empty one */
  * device or a pipe is written directly. */
 swd_status image_write(const char *path, const uint8_t *rgb, int width, int height,
                        const char *comment, swd_err *err);
+/* Any other file in the same manner: complete or not at all. */
+swd_status image_write_bytes(const char *path, const void *data, size_t n, swd_err *err);
 
 /* width and height are positive and within the limits above. For decoders; status is that of the failure. */
 swd_status image_check_size(int64_t width, int64_t height, const char *name, swd_status status,
