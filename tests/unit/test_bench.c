@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: MIT
 // The harness of the bench programs under a clock that only its cases move: statistics, when a loop ends, interleaving, the JSON.
 #include "harness.h"
+#include "pipeline/generate.h"
+#include "pipeline/random.h"
+#include "weights/shapes.h"
+#include "weights/tensor_list.h"
 #include <criterion/criterion.h>
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -318,4 +323,115 @@ Test(bench, a_wrong_call_is_status_2)
     cr_assert_null(doc);
     cr_assert_eq(run_program(&doc, contest, 1, (char *[]){"--help"}), 0);
     cr_assert_null(doc);
+}
+
+/* ---- models of random weights, without files ---- */
+
+// Parameters that adapters of rank 64 add to attention projections and MLPs, image and text stream: printed for the published students.
+static int64_t lora_parameters(const char *shape)
+{
+    static const char *const targets[] = {"attn.to_", "attn2.to_", "ff.net.0.proj.weight",
+                                          "ff.net.2.", "ff_context.net"};
+    tensor_list l = {0};
+    int64_t sum = 0;
+    cr_assert_eq(tensors_transformer(&l, &shape_find(shape)->transformer, NULL), SWD_OK);
+    for (size_t i = 0; i < l.n; i++)
+        for (size_t k = 0; k < sizeof targets / sizeof *targets; k++)
+            if (l.at[i].ndim == 2 && strstr(l.at[i].name, targets[k]) &&
+                !strstr(l.at[i].name, "to_add_out"))
+                sum += 64 * (l.at[i].shape[0] + l.at[i].shape[1]);
+    free(l.at);
+    return sum;
+}
+
+Test(bench, the_shapes_have_the_parameters_of_the_published_models)
+{
+    cr_assert_eq(lora_parameters("sd3.5-medium"), 75300864);
+    cr_assert_eq(lora_parameters("sd3.5-large"), 164052992);
+    cr_assert_null(shape_find("sd4"));
+}
+
+static weights *open_synthetic(void)
+{
+    tensor_list l = {0};
+    weights *w = NULL;
+    swd_err err = {0};
+    cr_assert_eq(tensors_clip(&l, &shape_find("demo")->clip[0], &err), SWD_OK);
+    cr_assert_eq(weights_open_synthetic(&w, &l, "random", &err), SWD_OK, "%s", err.message);
+    return w;
+}
+
+Test(bench, random_weights_have_their_statistics_and_are_the_same_every_time)
+{
+    enum { ROWS = 2048, COLUMNS = 96, N = ROWS * COLUMNS };
+    static const char name[] = "text_model.embeddings.token_embedding.weight",
+                      matrix[] = "text_model.encoder.layers.1.mlp.fc2.weight";
+    static float wide[N], again[N], other[N];
+    static uint16_t narrow[N];
+    const int64_t shape[] = {ROWS, COLUMNS}, fc2[] = {96, 384};
+    swd_err err = {0};
+    weights *w = open_synthetic(), *v = open_synthetic();
+    cr_assert_eq(weights_read(w, name, shape, 2, wide, SWD_F32, &err), SWD_OK);
+    cr_assert_eq(weights_read(w, name, shape, 2, narrow, SWD_BF16, &err), SWD_OK);
+    cr_assert_eq(weights_read(v, name, shape, 2, again, SWD_F32, &err), SWD_OK);
+    cr_assert_eq(memcmp(wide, again, sizeof wide), 0);
+    double sum = 0, squares = 0;
+    for (int i = 0; i < N; i++) {
+        cr_assert_eq(bf16_to_f32(narrow[i]), wide[i]);
+        sum += wide[i];
+        squares += (double)wide[i] * wide[i];
+    }
+    cr_assert_float_eq(sum / N, 0, 0.02); // five standard deviations of a mean over one block
+    cr_assert_float_eq(sqrt(squares / N), 1, 0.02);
+    cr_assert_eq(weights_read(w, matrix, fc2, 2, other, SWD_F32, &err), SWD_OK);
+    squares = 0;
+    for (int i = 0; i < 96 * 384; i++) squares += (double)other[i] * other[i];
+    cr_assert_float_eq(sqrt(squares / (96 * 384)) * sqrt(384), 1, 0.03);
+    int same = 0;
+    for (int i = 0; i < 384; i++) same += other[i] == other[384 + i];
+    cr_assert_lt(same, 40); // two rows are two rows
+    cr_assert_eq(weights_read(w, "nowhere", fc2, 2, other, SWD_F32, &err), SWD_ERR_FILE);
+    cr_assert_eq(weights_read(w, matrix, shape, 2, other, SWD_F32, &err), SWD_ERR_FILE);
+    cr_assert_eq(weights_check_unused(w, NULL, &err), SWD_ERR_FILE);
+    weights_close(&w);
+    weights_close(&v);
+}
+
+static swd_result *generate_random(pipeline *p, const char *shape)
+{
+    const char *const prompt = "a red apple";
+    swd_open_params open;
+    swd_generate_params params;
+    swd_result *r = NULL;
+    swd_err err = {0};
+    swd_open_params_default(&open);
+    open.device = "cpu";
+    *p = (pipeline){.random = shape_find(shape)};
+    cr_assert_eq(pipeline_open(p, &open, &err), SWD_OK, "%s", err.message);
+    swd_generate_params_default(&params);
+    params.prompts = &prompt;
+    params.random_seed = 0;
+    params.preset = "sd3.5-medium-6";
+    params.max_tokens = 16;
+    params.width = params.height = 64;
+    cr_assert_eq(generate(&r, &params, p, &err), SWD_OK, "%s", err.message);
+    return r;
+}
+
+Test(bench, a_model_of_random_weights_makes_a_picture)
+{
+    static const char *const shapes[] = {"tiny", "demo"};
+    for (int i = 0; i < 2; i++) {
+        pipeline p, q;
+        swd_result *a = generate_random(&p, shapes[i]), *b = generate_random(&q, shapes[i]);
+        size_t n = 64 * 64 * 3;
+        int different = 0;
+        cr_assert_eq(memcmp(a->images[0].rgb, b->images[0].rgb, n), 0);
+        for (size_t k = 3; k < n; k++) different += a->images[0].rgb[k] != a->images[0].rgb[k % 3];
+        cr_assert_gt(different, 1000); // neither NaN nor one colour
+        result_free(&a);
+        result_free(&b);
+        pipeline_close(&p);
+        pipeline_close(&q);
+    }
 }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 // Writes a model folder in diffusers' layout with random weights of a published shape: for measuring speed and memory without
 // the published weights. Streams: memory stays small whatever the size. Same seed, same bytes.
-#include "shapes.h"
-#include "tensors.h"
+#include "configs.h"
 #include "base/memory.h"
 #include "base/rng.h"
 #include "io/safetensors.h"
+#include "weights/tensor_list.h"
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 
 typedef struct options {
-    const random_shape *shape;
+    const model_shape *shape;
     const char *dir, *tokenizers;
     swd_dtype dtype;
     uint64_t seed;
@@ -171,13 +171,8 @@ static swd_status write_part(const options *o, int index, const char *part, cons
     swd_status s = write_config(o, part, "config.json", config, err);
     if (s == SWD_OK) s = made;
     if (s == SWD_OK) {
-        double n = 0;
-        for (size_t i = 0; i < list->n; i++) {
-            double numel = 1;
-            for (int k = 0; k < list->at[i].ndim; k++) numel *= (double)list->at[i].shape[k];
-            n += numel;
-        }
-        fprintf(stderr, "%s/%s: %.1f million parameters\n", o->dir, part, n * 1e-6);
+        fprintf(stderr, "%s/%s: %.1f million parameters\n", o->dir, part,
+                (double)tensor_list_parameters(list) * 1e-6);
         s = write_weights(o, list, index, part, file, err);
     }
     free(list->at);
@@ -187,35 +182,34 @@ static swd_status write_part(const options *o, int index, const char *part, cons
 static swd_status write_model(const options *o, swd_err *err)
 {
     static const char *const diffusers = "diffusion_pytorch_model", *const transformers = "model";
-    const random_shape *m = o->shape;
+    const model_shape *m = o->shape;
     const char *dtype = torch_name(o->dtype);
     tensor_list l = {0};
     swd_status s;
     SWD_TRY(make_folder(o->dir, err), err);
     SWD_TRY(copy_tokenizers(o, err), err);
     s = tensors_transformer(&l, &m->transformer, err);
-    SWD_TRY(write_part(o, 0, "transformer", diffusers, shape_transformer_config(m), &l, s, err),
-            err);
+    SWD_TRY(write_part(o, 0, "transformer", diffusers, config_of_transformer(m), &l, s, err), err);
     l = (tensor_list){0};
     s = tensors_vae(&l, &m->vae, err);
-    SWD_TRY(write_part(o, 1, "vae", diffusers, shape_vae_config(m), &l, s, err), err);
+    SWD_TRY(write_part(o, 1, "vae", diffusers, config_of_vae(m), &l, s, err), err);
     for (int i = 0; i < 2; i++) {
         l = (tensor_list){0};
         s = tensors_clip(&l, &m->clip[i], err);
         SWD_TRY(write_part(o, 2 + i, i ? "text_encoder_2" : "text_encoder", transformers,
-                           shape_clip_config(m, i, dtype), &l, s, err),
+                           config_of_clip(m, i, dtype), &l, s, err),
                 err);
     }
     if (o->t5) {
         l = (tensor_list){0};
         s = tensors_t5(&l, &m->t5, err);
         SWD_TRY(
-            write_part(o, 4, "text_encoder_3", transformers, shape_t5_config(m, dtype), &l, s, err),
+            write_part(o, 4, "text_encoder_3", transformers, config_of_t5(m, dtype), &l, s, err),
             err);
     }
-    SWD_TRY(write_config(o, "scheduler", "scheduler_config.json", shape_scheduler_config(), err),
-            err);
-    return write_config(o, "", "model_index.json", shape_model_index(o->t5), err); // last: complete
+    SWD_TRY(write_config(o, "scheduler", "scheduler_config.json", config_of_scheduler(), err), err);
+    return write_config(o, "", "model_index.json", config_of_pipeline(o->t5),
+                        err); // last: complete
 }
 
 static int usage(FILE *to)

@@ -3,6 +3,7 @@
 #include "backend/async.h"
 #include "base/memory.h"
 #include "pipeline/bundled.h"
+#include "pipeline/random.h"
 #include "pipeline/swd_json.h"
 #include "weights/weights.h"
 #include <stdio.h>
@@ -57,6 +58,10 @@ swd_status pipeline_open(pipeline *p, const swd_open_params *params, swd_err *er
                         "text_encoders has unknown bits; use SWD_CLIP_L, SWD_CLIP_G, SWD_T5");
     SWD_TRY(swd_strdup(&p->device, params->device ? params->device : "auto", err), err);
     if (params->vae_tiny) SWD_TRY(swd_strdup(&p->vae_tiny_dir, params->vae_tiny, err), err);
+    if (p->random) {
+        p->n_adapters = params->n_loras;
+        return random_open(p, err);
+    }
     if (params->model)
         SWD_TRY(swd_strdup(&p->dir, params->model, err), err);
     else
@@ -142,7 +147,7 @@ static swd_status part_path(char **out, const pipeline *p, const char *folder, c
 swd_status pipeline_load_tokenizers(pipeline *p, swd_err *err)
 {
     static const char *const folder[3] = {"tokenizer", "tokenizer_2", "tokenizer_3"};
-    if (p->tokenizers_loaded) return SWD_OK;
+    if (p->tokenizers_loaded || p->random) return SWD_OK;
     for (int i = 0; i < 3; i++) {
         char *path = NULL;
         SWD_TRY(part_path(&path, p, folder[i], "", err), err);
@@ -206,7 +211,9 @@ static swd_status load_from(pipeline *p, const char *path, const char *folder, c
 {
     weights *w = NULL;
     size_t before = held_bytes(p);
-    swd_status s = weights_open(&w, path, basename, err);
+    bool made_up = p->random && strcmp(folder, "vae_tiny") != 0;
+    swd_status s =
+        made_up ? random_weights(&w, p, folder, err) : weights_open(&w, path, basename, err);
     if (s == SWD_OK) s = create(p, w, err);
     if (s == SWD_ERR_MEMORY && w) s = tell_memory(p, folder, weights_bytes(p, w), err);
     weights_close(&w);
@@ -248,12 +255,13 @@ static swd_status load_clip(pipeline *p, int i, swd_err *err)
         return SWD_OK; /* [null, null] in model_index.json: zeros, as in diffusers */
     char *path = NULL;
     SWD_TRY(part_path(&path, p, clip_folder[i], "config.json", err), err);
-    swd_status s =
-        wanted || path_exists(path) ? config_clip_text_read(&p->clip_config[i], path, err) : SWD_OK;
+    swd_status s = !p->random && (wanted || path_exists(path))
+                       ? config_clip_text_read(&p->clip_config[i], path, err)
+                       : SWD_OK;
     free(path);
     SWD_TRY(s, err);
     if (!wanted || p->clip[i]) return SWD_OK;
-    if (!p->bpe[i])
+    if (!p->bpe[i] && !p->random)
         return SWD_FAIL(
             err, SWD_ERR_FILE,
             "model %s: no folder tokenizer%s for %s; or leave it out: --text-encoders %s", p->dir,
@@ -270,10 +278,10 @@ static swd_status load_t5(pipeline *p, swd_err *err)
     if (!(p->text_encoders & SWD_T5) || !has_part(p, "text_encoder_3") || p->t5) return SWD_OK;
     char *path = NULL;
     SWD_TRY(part_path(&path, p, "text_encoder_3", "config.json", err), err);
-    swd_status s = config_t5_read(&p->t5_config, path, err);
+    swd_status s = p->random ? SWD_OK : config_t5_read(&p->t5_config, path, err);
     free(path);
     SWD_TRY(s, err);
-    if (!p->unigram)
+    if (!p->unigram && !p->random)
         return SWD_FAIL(
             err, SWD_ERR_FILE,
             "model %s: no folder tokenizer_3 for text_encoder_3; or leave it out: --text-encoders "

@@ -24,6 +24,8 @@ typedef struct pipeline_adapter {
 } pipeline_adapter;
 
 typedef struct pipeline {
+    const struct model_shape
+        *random; /* not NULL: random weights of this shape, no folder (pipeline/random.h) */
     char *dir, *device, *vae_tiny_dir; /* vae_tiny_dir NULL: none */
     int threads;
     swd_precision precision;
@@ -70,7 +72,7 @@ typedef struct pipeline {
 } pipeline;
 
 swd_status pipeline_open(pipeline *p, const swd_open_params *params,
-                         swd_err *err); /* p zeroed; close it on failure too */
+                         swd_err *err); /* p zeroed but for random; close it on failure too */
 void pipeline_close(pipeline *p);
 
 swd_status pipeline_load_backend(pipeline *p, swd_err *err);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "pipeline/prompt.h"
+#include "pipeline/random.h"
 #include <string.h>
 
 enum { CLIP_TOKENS_DEFAULT = 77 };
@@ -7,7 +8,9 @@ enum { CLIP_TOKENS_DEFAULT = 77 };
 int prompt_clip_tokens(const pipeline *p)
 {
     for (int i = 0; i < 2; i++) {
-        int n = p->bpe[i] ? clip_bpe_max_length(p->bpe[i]) : 0;
+        int n = p->bpe[i]   ? clip_bpe_max_length(p->bpe[i])
+                : p->random ? p->clip_config[i].max_position_embeddings
+                            : 0;
         if (n > 0 && n <= SWD_TOKENS_MAX) return n;
     }
     return CLIP_TOKENS_DEFAULT;
@@ -27,6 +30,7 @@ swd_status prompt_tokenize(int32_t *ids, int *n, const char *prompt, int i, int 
                         SWD_PROMPT_BYTES_MAX);
     int used;
     *n = i < 2 ? prompt_clip_tokens(p) : max_tokens;
+    if (p->random) return random_ids(ids, *n, i, p), SWD_OK;
     if (i < 2) return clip_bpe_encode(p->bpe[i], ids, *n, &used, prompt, bytes, err);
     return t5_unigram_encode(p->unigram, ids, *n, &used, prompt, bytes, err);
 }

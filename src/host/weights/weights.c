@@ -6,15 +6,17 @@
 #include "weights/lora.h"
 #include "weights/merge.h"
 #include "weights/name_list.h"
+#include "weights/synthetic.h"
 #include <stdio.h>
 #include <string.h>
 
 enum { ADAPTERS_MAX = 64, ALIASES_MAX = 16, NAME_BYTES_MAX = 1024 };
 
 struct weights {
-    safetensors *tensors;
+    safetensors *tensors; // one of the two
+    synthetic *made_up;
     char *path;
-    bool *used; // by index in tensors
+    bool *used; // by index of the tensor
     struct {
         const lora *adapter;
         float scale;
@@ -29,6 +31,60 @@ struct weights {
     const st_tensor *lent; // read in place by the last weights_get
 };
 
+/* ---- where the tensors are ---- */
+
+static const st_tensor *tensor_find(const weights *w, const char *name)
+{
+    return w->made_up ? synthetic_find(w->made_up, name) : safetensors_find(w->tensors, name);
+}
+
+static const st_tensor *tensor_at(const weights *w, int i)
+{
+    return w->made_up ? synthetic_at(w->made_up, i) : safetensors_at(w->tensors, i);
+}
+
+static int tensor_count(const weights *w)
+{
+    return w->made_up ? synthetic_count(w->made_up) : safetensors_count(w->tensors);
+}
+
+static void tensor_release(const weights *w, const st_tensor *t)
+{
+    if (w->tensors) safetensors_release(w->tensors, t);
+}
+
+static const char *file_of(const weights *w, const st_tensor *t)
+{
+    return w->made_up ? w->path : safetensors_file_path(w->tensors, t->file);
+}
+
+/* ---- opening ---- */
+
+static swd_status make_used(weights *w, swd_err *err)
+{
+    return swd_calloc(&w->used, (size_t)tensor_count(w), sizeof *w->used, "a set of weights", err);
+}
+
+swd_status weights_open_synthetic(weights **out, tensor_list *list, const char *name, swd_err *err)
+{
+    weights *w;
+    swd_status s;
+    *out = NULL;
+    s = swd_calloc(&w, 1, sizeof *w, "a set of weights", err);
+    if (s != SWD_OK) {
+        free(list->at);
+        return s;
+    }
+    SWD_TRY_GOTO(s, synthetic_create(&w->made_up, list, err), err, fail);
+    SWD_TRY_GOTO(s, swd_strdup(&w->path, name, err), err, fail);
+    SWD_TRY_GOTO(s, make_used(w, err), err, fail);
+    *out = w;
+    return SWD_OK;
+fail:
+    weights_close(&w);
+    return s;
+}
+
 swd_status weights_open(weights **out, const char *path, const char *basename, swd_err *err)
 {
     weights *w;
@@ -37,10 +93,7 @@ swd_status weights_open(weights **out, const char *path, const char *basename, s
     SWD_TRY(swd_calloc(&w, 1, sizeof *w, "a set of weights", err), err);
     SWD_TRY_GOTO(s, swd_strdup(&w->path, path, err), err, fail);
     SWD_TRY_GOTO(s, safetensors_open(&w->tensors, path, basename, err), err, fail);
-    SWD_TRY_GOTO(s,
-                 swd_calloc(&w->used, (size_t)safetensors_count(w->tensors), sizeof *w->used,
-                            "a set of weights", err),
-                 err, fail);
+    SWD_TRY_GOTO(s, make_used(w, err), err, fail);
     *out = w;
     return SWD_OK;
 fail:
@@ -56,6 +109,7 @@ void weights_close(weights **w)
         free((*w)->aliases[i].name);
     }
     safetensors_close(&(*w)->tensors);
+    synthetic_destroy(&(*w)->made_up);
     free((*w)->path);
     free((*w)->used);
     free((*w)->buffer);
@@ -63,25 +117,21 @@ void weights_close(weights **w)
     *w = NULL;
 }
 
-static const char *file_of(const weights *w, const st_tensor *t)
-{
-    return safetensors_file_path(w->tensors, t->file);
-}
 static void mark_used(weights *w, const st_tensor *t)
 {
-    w->used[t - safetensors_at(w->tensors, 0)] = true;
+    w->used[t - tensor_at(w, 0)] = true;
 }
 
 // The tensor of a name or of its twin; both count as used if mark is set.
 static const st_tensor *find(weights *w, const char *name, bool mark)
 {
-    const st_tensor *t = safetensors_find(w->tensors, name);
+    const st_tensor *t = tensor_find(w, name);
     if (t && mark) mark_used(w, t);
     for (int i = 0; i < w->n_aliases; i++) {
         const char *twin = NULL;
         if (strcmp(name, w->aliases[i].alias) == 0) twin = w->aliases[i].name;
         if (strcmp(name, w->aliases[i].name) == 0) twin = w->aliases[i].alias;
-        const st_tensor *other = twin ? safetensors_find(w->tensors, twin) : NULL;
+        const st_tensor *other = twin ? tensor_find(w, twin) : NULL;
         if (other && mark) mark_used(w, other);
         if (!t) t = other;
     }
@@ -115,7 +165,7 @@ static const st_tensor *weight_of_module(weights *w, const char *module)
 {
     char name[NAME_BYTES_MAX];
     int n = snprintf(name, sizeof name, "%s.weight", module);
-    return n > 0 && n < NAME_BYTES_MAX ? safetensors_find(w->tensors, name) : NULL;
+    return n > 0 && n < NAME_BYTES_MAX ? tensor_find(w, name) : NULL;
 }
 
 // Rows and columns of a weight as a matrix: [N, K], or a convolution's [O, I kh kw].
@@ -138,6 +188,8 @@ swd_status weights_add_lora(weights *w, const lora *adapter, float scale, swd_er
 {
     name_list unmatched = {0};
     char sa[256], sb[256], st[256];
+    if (w->made_up)
+        return SWD_FAIL(err, SWD_ERR_UNSUPPORTED, "%s: no adapters to made up weights", w->path);
     if (w->n_adapters == ADAPTERS_MAX)
         return SWD_FAIL(err, SWD_ERR_ARGUMENT, "more than %d adapters", ADAPTERS_MAX);
     if (!(scale >= -1e6f && scale <= 1e6f))
@@ -261,11 +313,13 @@ static swd_status look_up(const st_tensor **out, weights *w, const char *name, c
 
 static swd_status copy_out(weights *w, const st_tensor *t, void *dst, swd_dtype dtype, swd_err *err)
 {
-    if (is_adapted(w, t))
+    if (w->made_up)
+        SWD_TRY(synthetic_read(w->made_up, t, dst, dtype, err), err);
+    else if (is_adapted(w, t))
         SWD_TRY(read_adapted(w, t, dst, dtype, err), err);
     else if (!convert_floats(dst, dtype, t->data, t->dtype, t->numel))
         return not_finite(w, t, err);
-    safetensors_release(w->tensors, t);
+    tensor_release(w, t);
     return SWD_OK;
 }
 
@@ -282,10 +336,11 @@ swd_status weights_get(weights *w, swd_tensor *out, const char *name, const int6
 {
     const st_tensor *t;
     *out = tensor_none();
-    if (w->lent) safetensors_release(w->tensors, w->lent);
+    if (w->lent) tensor_release(w, w->lent);
     w->lent = NULL;
     SWD_TRY(look_up(&t, w, name, shape, ndim, dtype, err), err);
-    if (t->dtype == dtype && (uintptr_t)t->data % dtype_size(dtype) == 0 && !is_adapted(w, t)) {
+    if (t->data && t->dtype == dtype && (uintptr_t)t->data % dtype_size(dtype) == 0 &&
+        !is_adapted(w, t)) {
         if (!floats_finite(t->data, dtype, t->numel)) return not_finite(w, t, err);
         w->lent = t;
         *out = tensor_make((void *)t->data, dtype, shape, ndim);
@@ -312,8 +367,8 @@ swd_dtype weights_exact_dtype(const weights *w, const char *name)
 bool weights_mostly_bf16(const weights *w)
 {
     int64_t n_bf16 = 0, n_other = 0;
-    for (int i = 0; i < safetensors_count(w->tensors); i++) {
-        const st_tensor *t = safetensors_at(w->tensors, i);
+    for (int i = 0; i < tensor_count(w); i++) {
+        const st_tensor *t = tensor_at(w, i);
         if (t->dtype == SWD_BF16)
             n_bf16 += t->numel;
         else
@@ -325,18 +380,17 @@ bool weights_mostly_bf16(const weights *w)
 int64_t weights_parameters(const weights *w)
 {
     int64_t n = 0;
-    for (int i = 0; i < safetensors_count(w->tensors); i++)
-        n += safetensors_at(w->tensors, i)->numel;
+    for (int i = 0; i < tensor_count(w); i++) n += tensor_at(w, i)->numel;
     return n;
 }
 
 int64_t weights_file_bytes(const weights *w)
 {
-    return (int64_t)safetensors_bytes(w->tensors);
+    return w->made_up ? 0 : (int64_t)safetensors_bytes(w->tensors);
 }
 int weights_file_count(const weights *w)
 {
-    return safetensors_file_count(w->tensors);
+    return w->made_up ? 0 : safetensors_file_count(w->tensors);
 }
 const char *weights_path(const weights *w)
 {
@@ -346,8 +400,8 @@ const char *weights_path(const weights *w)
 swd_status weights_check_unused(const weights *w, const char *const *prefixes, swd_err *err)
 {
     name_list unused = {0};
-    for (int i = 0; i < safetensors_count(w->tensors); i++) {
-        const char *name = safetensors_at(w->tensors, i)->name;
+    for (int i = 0; i < tensor_count(w); i++) {
+        const char *name = tensor_at(w, i)->name;
         bool allowed = w->used[i];
         for (const char *const *p = prefixes; p && *p && !allowed; p++)
             allowed = str_starts(name, *p);

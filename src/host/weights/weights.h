@@ -10,9 +10,13 @@
 
 typedef struct weights weights;
 struct lora;
+struct tensor_list;
 
 /* Opens the files of a component folder (or one file): basename is "model" (transformers) or "diffusion_pytorch_model" (diffusers). */
 swd_status weights_open(weights **out, const char *path, const char *basename, swd_err *err);
+/* Random values of these shapes (weights/synthetic.h) under a name for messages; no files. Takes list over, also on failure. */
+swd_status weights_open_synthetic(weights **out, struct tensor_list *list, const char *name,
+                                  swd_err *err);
 void weights_close(weights **w);
 
 /* Merges scale * adapter into the tensors that it names, when they are asked for. The adapter is borrowed until weights_close.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "tensors.h"
+#include "weights/tensor_list.h"
 #include "base/memory.h"
 #include <math.h>
 #include <stdio.h>
@@ -234,4 +234,15 @@ swd_status tensors_t5(tensor_list *out, const config_t5 *c, swd_err *err)
         matrix(&m, d, c->d_ff, 1, "DenseReluDense.wo", ".weight");
     }
     return m.status;
+}
+
+int64_t tensor_list_parameters(const tensor_list *l)
+{
+    int64_t sum = 0;
+    for (size_t i = 0; i < l->n; i++) {
+        int64_t n = 1;
+        for (int k = 0; k < l->at[i].ndim; k++) n *= l->at[i].shape[k];
+        sum += n;
+    }
+    return sum;
 }

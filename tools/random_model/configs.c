@@ -1,107 +1,7 @@
 // SPDX-License-Identifier: MIT
-#include "shapes.h"
-#include <string.h>
+#include "configs.h"
 
-#define DUAL_0_TO_12                                                                               \
-    {                                                                                              \
-        1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1                                                      \
-    }
-#define TRANSFORMER(heads, layers, position)                                                       \
-    .sample_size = 128, .patch_size = 2, .in_channels = 16, .out_channels = 16,                    \
-    .num_layers = (layers), .num_attention_heads = (heads), .attention_head_dim = 64,              \
-    .inner_dim = (heads)*64, .caption_projection_dim = (heads)*64, .joint_attention_dim = 4096,    \
-    .pooled_projection_dim = 2048, .pos_embed_max_size = (position)
-#define PUBLISHED_VAE                                                                              \
-    {                                                                                              \
-        .in_channels = 3, .out_channels = 3, .latent_channels = 16, .n_blocks = 4,                 \
-        .block_out_channels = {128, 256, 512, 512}, .layers_per_block = 2, .norm_num_groups = 32,  \
-        .sample_size = 1024, .scaling_factor = 1.5305, .shift_factor = 0.0609,                     \
-        .mid_block_add_attention = true                                                            \
-    }
-#define CLIP(width, n_layers, n_heads, act)                                                        \
-    {                                                                                              \
-        .vocab_size = 49408, .hidden_size = (width), .intermediate_size = 4 * (width),             \
-        .projection_dim = (width), .num_hidden_layers = (n_layers),                                \
-        .num_attention_heads = (n_heads), .max_position_embeddings = 77, .layer_norm_eps = 1e-5,   \
-        .hidden_act = (act), .pad_token_id = 1, .bos_token_id = 0, .eos_token_id = 2               \
-    }
-#define PUBLISHED_CLIPS                                                                            \
-    {                                                                                              \
-        CLIP(768, 12, 12, CONFIG_ACT_QUICK_GELU), CLIP(1280, 32, 20, CONFIG_ACT_GELU_ERF)          \
-    }
-#define T5(width, wide, n_layers, heads)                                                           \
-    {                                                                                              \
-        .vocab_size = 32128, .d_model = (width), .d_kv = 64, .d_ff = (wide),                       \
-        .num_layers = (n_layers), .num_heads = (heads), .relative_attention_num_buckets = 32,      \
-        .relative_attention_max_distance = 128, .layer_norm_epsilon = 1e-6,                        \
-        .dense_act = CONFIG_ACT_GELU_TANH, .is_gated_act = true, .pad_token_id = 0,                \
-        .eos_token_id = 1                                                                          \
-    }
-
-static const random_shape shapes[] = {
-    {"sd3.5-medium",
-     "2.5 billion parameters, dual attention in 13 layers",
-     {TRANSFORMER(24, 24, 384), .qk_norm_rms = true, .n_dual = 13, .dual_attention = DUAL_0_TO_12},
-     PUBLISHED_VAE,
-     PUBLISHED_CLIPS,
-     T5(4096, 10240, 24, 64)},
-    {"sd3.5-large",
-     "8.1 billion parameters",
-     {TRANSFORMER(38, 38, 192), .qk_norm_rms = true},
-     PUBLISHED_VAE,
-     PUBLISHED_CLIPS,
-     T5(4096, 10240, 24, 64)},
-    {"sd3-medium",
-     "2 billion parameters, no norm of q and k",
-     {TRANSFORMER(24, 24, 192)},
-     PUBLISHED_VAE,
-     PUBLISHED_CLIPS,
-     T5(4096, 10240, 24, 64)},
-    {"tiny",
-     "SD3.5-M's layout in seconds: all parts, small",
-     {.sample_size = 16,
-      .patch_size = 2,
-      .in_channels = 16,
-      .out_channels = 16,
-      .num_layers = 3,
-      .num_attention_heads = 2,
-      .attention_head_dim = 32,
-      .inner_dim = 64,
-      .caption_projection_dim = 64,
-      .joint_attention_dim = 128,
-      .pooled_projection_dim = 128,
-      .pos_embed_max_size = 16,
-      .qk_norm_rms = true,
-      .n_dual = 1,
-      .dual_attention = {1}},
-     {.in_channels = 3,
-      .out_channels = 3,
-      .latent_channels = 16,
-      .n_blocks = 4,
-      .block_out_channels = {16, 16, 32, 32},
-      .layers_per_block = 1,
-      .norm_num_groups = 8,
-      .sample_size = 128,
-      .scaling_factor = 1.5305,
-      .shift_factor = 0.0609,
-      .mid_block_add_attention = true},
-     {CLIP(64, 2, 2, CONFIG_ACT_QUICK_GELU), CLIP(64, 2, 2, CONFIG_ACT_GELU_ERF)},
-     T5(128, 256, 2, 2)},
-};
-
-const random_shape *shape_at(int i)
-{
-    return i >= 0 && i < (int)(sizeof shapes / sizeof *shapes) ? &shapes[i] : NULL;
-}
-
-const random_shape *shape_find(const char *name)
-{
-    for (int i = 0; shape_at(i); i++)
-        if (strcmp(shapes[i].name, name) == 0) return &shapes[i];
-    return NULL;
-}
-
-json_t *shape_transformer_config(const random_shape *s)
+json_t *config_of_transformer(const model_shape *s)
 {
     const config_sd3 *c = &s->transformer;
     json_t *dual = json_array();
@@ -119,7 +19,7 @@ json_t *shape_transformer_config(const random_shape *s)
                      "sample_size", c->sample_size);
 }
 
-json_t *shape_vae_config(const random_shape *s)
+json_t *config_of_vae(const model_shape *s)
 {
     const config_vae *c = &s->vae;
     json_t *widths = json_array(), *down = json_array(), *up = json_array();
@@ -141,7 +41,7 @@ json_t *shape_vae_config(const random_shape *s)
         c->use_post_quant_conv, "use_quant_conv", c->use_quant_conv);
 }
 
-json_t *shape_clip_config(const random_shape *s, int i, const char *dtype)
+json_t *config_of_clip(const model_shape *s, int i, const char *dtype)
 {
     const config_clip_text *c = &s->clip[i];
     return json_pack(
@@ -158,7 +58,7 @@ json_t *shape_clip_config(const random_shape *s, int i, const char *dtype)
         c->vocab_size);
 }
 
-json_t *shape_t5_config(const random_shape *s, const char *dtype)
+json_t *config_of_t5(const model_shape *s, const char *dtype)
 {
     const config_t5 *c = &s->t5;
     return json_pack(
@@ -175,13 +75,13 @@ json_t *shape_t5_config(const random_shape *s, const char *dtype)
         "vocab_size", c->vocab_size);
 }
 
-json_t *shape_scheduler_config(void)
+json_t *config_of_scheduler(void)
 {
     return json_pack("{s:s, s:s, s:i, s:f}", "_class_name", "FlowMatchEulerDiscreteScheduler",
                      "_diffusers_version", "0.31.0", "num_train_timesteps", 1000, "shift", 3.0);
 }
 
-json_t *shape_model_index(bool with_t5)
+json_t *config_of_pipeline(bool with_t5)
 {
     json_t *o =
         json_pack("{s:s, s:s, s:[ss], s:[ss], s:[ss], s:[ss], s:[ss], s:[ss], s:[ss]}",
