@@ -56,7 +56,7 @@ int main(int argc, char **argv)
     report *r;
     must(argc == 2, "a folder for the report is named");
     must(backend_cuda_create(&b, 0, &err) == SWD_OK, err.message);
-    must(report_open(&r, true, &err) == SWD_OK, err.message);
+    must(report_open(&r, "gpu_check", true, &err) == SWD_OK, err.message);
     b->ops.axpby = do_nothing;
     b->ops.fill = break_off;
     check_ops(r, &o, b);

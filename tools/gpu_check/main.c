@@ -90,7 +90,7 @@ int main(int argc, char **argv)
                 n == 1 ? "is" : "are", n);
         return USAGE;
     }
-    swd_status st = report_open(&r, o.tiny, &err);
+    swd_status st = report_open(&r, "gpu_check", o.tiny, &err);
     if (st == SWD_OK) st = on_device(r, &o, &err);
     int status = finish(r, &o, st, &err);
     report_close(&r);

@@ -13,21 +13,23 @@
 enum { SCHEMA = 1, NAME_WIDTH = 44 };
 
 struct report {
+    const char *program;
     json_t *doc, *machine, *checks, *results; // the last three belong to doc
     bool table_begun;
 };
 
-swd_status report_open(report **out, bool quick, swd_err *err)
+swd_status report_open(report **out, const char *program, bool quick, swd_err *err)
 {
     report *r;
     *out = NULL;
     SWD_TRY(swd_calloc(&r, 1, sizeof *r, "a report", err), err);
+    r->program = program;
     r->machine = json_object();
     r->checks = json_object();
     r->results = json_array();
-    r->doc = json_pack("{s:i, s:s, s:s, s:b, s:o, s:o, s:o}", "schema", SCHEMA, "program",
-                       "gpu_check", "revision", BENCH_REVISION, "quick", quick, "machine",
-                       r->machine, "checks", r->checks, "results", r->results);
+    r->doc = json_pack("{s:i, s:s, s:s, s:b, s:o, s:o, s:o}", "schema", SCHEMA, "program", program,
+                       "revision", BENCH_REVISION, "quick", quick, "machine", r->machine, "checks",
+                       r->checks, "results", r->results);
     if (!r->doc) {
         free(r);
         return SWD_FAIL(err, SWD_ERR_MEMORY, "no memory for a report");
@@ -249,8 +251,7 @@ static void put_results(FILE *f, json_t *results)
     json_t *o;
     size_t i;
     if (json_array_size(results) == 0) return;
-    fputs("\n## Times\n\nCold L2, events around one call. Share: of the nearer peak of the "
-          "roofline. Last "
+    fputs("\n## Times\n\nShare: of the nearer peak of the roofline. Last "
           "column: time / time of the case before it.\n\n"
           "| case | | median us | p10 | p90 | runs | TFLOP/s | GB/s | share | x beside |\n"
           "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|\n",
@@ -273,7 +274,7 @@ static void put_results(FILE *f, json_t *results)
 
 static void put_page(FILE *f, const report *r)
 {
-    fprintf(f, "# gpu_check, revision %s\n\n", BENCH_REVISION);
+    fprintf(f, "# %s, revision %s\n\n", r->program, BENCH_REVISION);
     put_machine(f, r->machine);
     put_checks(f, r->checks);
     put_results(f, r->results);
@@ -287,10 +288,11 @@ static void put_document(FILE *f, const report *r)
     fputc('\n', f);
 }
 
-static swd_status write_file(const char *folder, const char *name, const report *r,
+static swd_status write_file(const char *folder, const char *suffix, const report *r,
                              void (*put)(FILE *, const report *), swd_err *err)
 {
-    char *path = NULL, *temporary = NULL;
+    char *path = NULL, *temporary = NULL, name[64];
+    snprintf(name, sizeof name, "%s.%s", r->program, suffix);
     swd_status st = path_join(&path, folder, name, err);
     if (st == SWD_OK) st = swd_asprintf(&temporary, err, "%s.%ld", path, (long)getpid());
     FILE *f = st == SWD_OK ? fopen(temporary, "w") : NULL;
@@ -314,6 +316,6 @@ swd_status report_write(const report *r, const char *folder, swd_err *err)
 {
     if (mkdir(folder, 0777) != 0 && errno != EEXIST)
         return SWD_FAIL(err, SWD_ERR_FILE, "%s: %s", folder, strerror(errno));
-    SWD_TRY(write_file(folder, "gpu_check.json", r, put_document, err), err);
-    return write_file(folder, "gpu_check.md", r, put_page, err);
+    SWD_TRY(write_file(folder, "json", r, put_document, err), err);
+    return write_file(folder, "md", r, put_page, err);
 }

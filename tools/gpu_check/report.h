@@ -9,7 +9,8 @@
 
 typedef struct report report;
 
-swd_status report_open(report **out, bool quick, swd_err *err);
+/* program: its name, static; of the report's files too. */
+swd_status report_open(report **out, const char *program, bool quick, swd_err *err);
 void report_close(report **r); /* writes NULL; accepts it */
 
 /* A fact of the machine; the newest of a key wins. */
@@ -38,6 +39,6 @@ void report_result(report *r, const report_time *t);
 void report_value(report *r, const char *key, double value);
 int report_results(const report *r);
 
-/* gpu_check.json and gpu_check.md in the folder, which is made where it is missing; each file appears whole or not at all. */
+/* PROGRAM.json and PROGRAM.md in the folder, which is made where it is missing; each file appears whole or not at all. */
 swd_status report_write(const report *r, const char *folder, swd_err *err);
 #endif
