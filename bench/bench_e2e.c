@@ -35,8 +35,8 @@ static swd_status run(void *arg, swd_err *err)
         c->total_s[c->n_runs++] = (r->text_ms + r->denoise_ms + r->decode_ms) * 1e-3;
     c->flop = 0;
     for (int i = 0; i < r->n_steps; i++)
-        c->flop += mmdit_flops(c->p->transformer, c->evaluations, r->steps[i].latent_height,
-                               r->steps[i].latent_width, prompt_tokens(c->p, r->max_tokens));
+        c->flop += denoiser_flops(c->p->transformer, c->evaluations, r->steps[i].latent_height,
+                                  r->steps[i].latent_width, prompt_tokens(c->p, r->max_tokens));
     result_free(&r);
     return SWD_OK;
 }

@@ -210,7 +210,7 @@ static swd_status steps(session *s)
                      (long long)text);
             SWD_TRY(measure(s, n, name, pipeline_load_transformer, true), s->err);
         }
-    mmdit_destroy(&s->p.transformer); // the peaks of the others are without it
+    denoiser_destroy(&s->p.transformer); // the peaks of the others are without it
     return SWD_OK;
 }
 

@@ -15,11 +15,11 @@ static swd_tensor random_tensor(swd_exec *ex, float scale, int ndim, int64_t a, 
 
 static swd_status place_step(network *n, swd_exec *ex)
 {
-    const config_sd3 *c = &n->p->transformer_config;
-    n->in = random_tensor(ex, 1, 4, n->batch, c->in_channels, n->side, n->side);
-    n->out = exec4(ex, SWD_F32, n->batch, c->in_channels, n->side, n->side);
-    n->context = random_tensor(ex, 0.3f, 3, n->batch, n->text, c->joint_attention_dim, 0);
-    n->pooled = random_tensor(ex, 0.3f, 2, n->batch, c->pooled_projection_dim, 0, 0);
+    const denoiser_facts *f = &n->p->facts;
+    n->in = random_tensor(ex, 1, 4, n->batch, f->channels, n->side, n->side);
+    n->out = exec4(ex, SWD_F32, n->batch, f->channels, n->side, n->side);
+    n->context = random_tensor(ex, 0.3f, 3, n->batch, n->text, f->context_width, 0);
+    n->pooled = random_tensor(ex, 0.3f, 2, n->batch, f->pooled_width, 0, 0);
     n->t = exec1(ex, SWD_F32, n->batch);
     return op_fill(n->t, 700, ex);
 }
@@ -57,12 +57,12 @@ static swd_status place(network *n, swd_exec *ex)
 // A step by itself, with its own conditions.
 static swd_status step(network *n, swd_exec *ex)
 {
-    const mmdit *m = n->p->transformer;
+    const denoiser *d = n->p->transformer;
     size_t mark = exec_mark(ex);
-    mmdit_conditions c = mmdit_conditions_alloc(n->batch, n->batch, n->text, m, ex);
-    RUN(mmdit_embed_context(&c, n->context, m, ex));
-    RUN(mmdit_modulate(&c, n->t, n->pooled, m, ex));
-    RUN(mmdit_forward(n->out, n->in, &c, 0, m, ex));
+    conditions c = denoiser_conditions(n->batch, n->batch, n->text, d, ex);
+    RUN(denoiser_embed_context(&c, n->context, d, ex));
+    RUN(denoiser_modulate(&c, n->t, n->pooled, 4.5f, d, ex));
+    RUN(denoiser_forward(n->out, n->in, &c, 0, d, ex));
     exec_rewind(ex, mark);
     return SWD_OK;
 }

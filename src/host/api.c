@@ -145,10 +145,12 @@ swd_status swd_tokenize(swd_tokens out[3], const char *prompt, int max_tokens, s
                 &ctx->err); /* the family tells the adapter's schedule */
     int t5_tokens;
     SWD_TRY(plan_max_tokens(&t5_tokens, max_tokens, p, &ctx->err), &ctx->err);
-    for (int i = 0; i < 3; i++) {
-        out[i] = (swd_tokens){.name = name[i]};
-        if (i < 2 ? !p->bpe[i] : !p->unigram) continue;
-        SWD_TRY(prompt_tokenize(ctx->tokens[i], &out[i].n, prompt, i, t5_tokens, p, &ctx->err),
+    for (int i = 0; i < 3; i++) out[i] = (swd_tokens){.name = name[i]};
+    for (int e = 0; e < FAMILY_ENCODERS; e++) {
+        if (e == FAMILY_T5 ? !p->unigram : !p->bpe[e]) continue;
+        int i = 0;
+        while (strcmp(name[i], p->family->encoder[e].tokenizer) != 0) i++;
+        SWD_TRY(prompt_tokenize(ctx->tokens[i], &out[i].n, prompt, e, t5_tokens, p, &ctx->err),
                 &ctx->err);
         out[i].ids = ctx->tokens[i];
     }

@@ -171,7 +171,7 @@ static swd_status run_mmdit(const net *n, const io *d, swd_exec *ex)
     for (int i = 0; i < 2; i++)
         RUN(op_axpby(tensor_slice(t, 0, i * batch, batch), i ? 1.0f : 0.5f, d->in[1], 0,
                      tensor_none(), ex));
-    mmdit_conditions c = mmdit_conditions_alloc(2 * batch, batch, d->in[2].shape[1], n->mmdit, ex);
+    conditions c = mmdit_conditions_alloc(2 * batch, batch, d->in[2].shape[1], n->mmdit, ex);
     RUN(mmdit_embed_context(&c, d->in[2], n->mmdit, ex));
     RUN(mmdit_modulate(&c, t, d->in[3], n->mmdit, ex));
     RUN(mmdit_forward(d->out[0], d->in[0], &c, batch, n->mmdit, ex));

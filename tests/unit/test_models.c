@@ -162,7 +162,7 @@ static swd_status run_mmdit(const net *n, const io_case *c, swd_exec *ex)
     swd_tensor t = exec1(ex, SWD_F32, 2 * batch);
     RUN(op_axpby(tensor_slice(t, 0, 0, batch), 0.5f, c->t, 0, tensor_none(), ex));
     RUN(op_copy(tensor_slice(t, 0, batch, batch), c->t, ex));
-    mmdit_conditions cond = mmdit_conditions_alloc(2 * batch, batch, c->context.shape[1], m, ex);
+    conditions cond = mmdit_conditions_alloc(2 * batch, batch, c->context.shape[1], m, ex);
     RUN(mmdit_embed_context(&cond, c->context, m, ex));
     RUN(mmdit_modulate(&cond, t, c->pooled, m, ex));
     RUN(mmdit_forward(c->got[0], c->latents, &cond, batch, m, ex));

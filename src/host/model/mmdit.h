@@ -4,7 +4,7 @@
 #define SWD_MODEL_MMDIT_H
 #include "backend/ops.h"
 #include "io/config.h"
-#include "weights/weights.h"
+#include "model/conditions.h"
 
 typedef struct mmdit mmdit;
 
@@ -12,27 +12,18 @@ typedef struct mmdit mmdit;
 swd_status mmdit_create(mmdit **out, const config_sd3 *cfg, weights *w, swd_backend *be,
                         swd_dtype compute, swd_err *err);
 
-/* What the blocks take from the conditions, the same at every scale: the modulations, made of t and pooled alone, whose layers hold a third of
- * the weights, and the embedded context. Read once, those weights serve several steps of a schedule. */
-typedef struct mmdit_conditions {
-    swd_tensor
-        modulation;     /* F32, a matrix [rows, n] for each of those layers, one after the other */
-    swd_tensor context; /* F32 [B, L, inner_dim] */
-    int64_t rows;
-} mmdit_conditions;
-
-/* In the slab, to be filled by the two below. rows: pairs of t and pooled, steps x samples. */
-mmdit_conditions mmdit_conditions_alloc(int64_t rows, int64_t batch, int64_t text_tokens,
-                                        const mmdit *m, swd_exec *ex);
+/* Rows: pairs of t and pooled, steps x samples. */
+conditions mmdit_conditions_alloc(int64_t rows, int64_t batch, int64_t text_tokens, const mmdit *m,
+                                  swd_exec *ex);
 /* context [B, L, joint_attention_dim] */
-swd_status mmdit_embed_context(const mmdit_conditions *c, swd_tensor context, const mmdit *m,
+swd_status mmdit_embed_context(const conditions *c, swd_tensor context, const mmdit *m,
                                swd_exec *ex);
 /* t F32 [up to rows, a multiple of B] = 1000 sigma, pooled F32 [B, pooled_projection_dim]: row r is of sample r % B. */
-swd_status mmdit_modulate(const mmdit_conditions *c, swd_tensor t, swd_tensor pooled,
-                          const mmdit *m, swd_exec *ex);
+swd_status mmdit_modulate(const conditions *c, swd_tensor t, swd_tensor pooled, const mmdit *m,
+                          swd_exec *ex);
 /* velocity, latents F32 [B, C, h, w] (h, w multiples of the patch, a grid of up to pos_embed_max_size); the samples' modulations are the
  * rows of c from first_row on */
-swd_status mmdit_forward(swd_tensor velocity, swd_tensor latents, const mmdit_conditions *c,
+swd_status mmdit_forward(swd_tensor velocity, swd_tensor latents, const conditions *c,
                          int64_t first_row, const mmdit *m, swd_exec *ex);
 /* Linear layers and attention, 2 per multiply-add. */
 double mmdit_flops(const mmdit *m, int64_t batch, int64_t h, int64_t w, int64_t text_tokens);

@@ -9,9 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *const clip_folder[2] = {"text_encoder", "text_encoder_2"};
-static const unsigned clip_bit[2] = {SWD_CLIP_L, SWD_CLIP_G};
-static const char *const clip_option[2] = {"clip_g,t5", "clip_l,t5"}; /* what is left without it */
+static const unsigned encoder_bit[FAMILY_ENCODERS] = {SWD_CLIP_L, SWD_CLIP_G, SWD_T5};
 
 /* ---- opening ---- */
 
@@ -74,6 +72,8 @@ swd_status pipeline_open(pipeline *p, const swd_open_params *params, swd_err *er
     swd_status s = p->has_index ? config_model_index_read(&p->index, path, err) : SWD_OK;
     free(path);
     SWD_TRY(s, err);
+    p->family = p->has_index ? family_find(p->index.class_name) : NULL;
+    if (!p->family) p->family = family_guess(p->dir);
     SWD_TRY(swd_json_read(&p->swd, p->dir, NULL, err), err);
     return open_adapters(p, params, err);
 }
@@ -87,7 +87,7 @@ void pipeline_close(pipeline *p)
     }
     t5_destroy(&p->t5);
     t5_unigram_close(&p->unigram);
-    mmdit_destroy(&p->transformer);
+    denoiser_destroy(&p->transformer);
     vae_destroy(&p->decoder);
     vae_destroy(&p->encoder);
     tiny_vae_destroy(&p->tiny);
@@ -108,14 +108,14 @@ void pipeline_close(pipeline *p)
 
 swd_status pipeline_check_family(const pipeline *p, swd_err *err)
 {
+    char known[256];
     if (!p->has_index)
         return SWD_FAIL(err, SWD_ERR_FILE,
                         "model %s: no model_index.json; give a folder in diffusers' layout",
                         p->dir);
-    if (strcmp(p->index.class_name, "StableDiffusion3Pipeline") != 0)
-        return SWD_FAIL(err, SWD_ERR_UNSUPPORTED,
-                        "model %s is a %s; this build runs StableDiffusion3Pipeline (SD3, SD3.5)",
-                        p->dir, p->index.class_name);
+    if (!family_find(p->index.class_name))
+        return SWD_FAIL(err, SWD_ERR_UNSUPPORTED, "model %s is a %s; this build runs %s", p->dir,
+                        p->index.class_name, family_list(known, sizeof known));
     return SWD_OK;
 }
 
@@ -146,16 +146,17 @@ static swd_status part_path(char **out, const pipeline *p, const char *folder, c
 
 swd_status pipeline_load_tokenizers(pipeline *p, swd_err *err)
 {
-    static const char *const folder[3] = {"tokenizer", "tokenizer_2", "tokenizer_3"};
     if (p->tokenizers_loaded || p->random) return SWD_OK;
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < FAMILY_ENCODERS; i++) {
+        const char *folder = p->family->encoder[i].tokenizer;
         char *path = NULL;
-        SWD_TRY(part_path(&path, p, folder[i], "", err), err);
+        if (!folder) continue;
+        SWD_TRY(part_path(&path, p, folder, "", err), err);
         swd_status s = SWD_OK;
         if (path_is_dir(path)) {
-            if (i == 2 && !p->unigram)
+            if (i == FAMILY_T5 && !p->unigram)
                 s = t5_unigram_open(&p->unigram, path, err);
-            else if (i < 2 && !p->bpe[i])
+            else if (i != FAMILY_T5 && !p->bpe[i])
                 s = clip_bpe_open(&p->bpe[i], path, err);
         }
         free(path);
@@ -168,9 +169,20 @@ swd_status pipeline_load_tokenizers(pipeline *p, swd_err *err)
     return SWD_OK;
 }
 
-static bool has_part(const pipeline *p, const char *folder)
+/* [null, null] in model_index.json: zeros, as in diffusers. */
+static bool has_encoder(const pipeline *p, int i)
 {
-    return config_model_index_find(&p->index, folder) != NULL;
+    const char *folder = p->family->encoder[i].folder;
+    return folder && config_model_index_find(&p->index, folder);
+}
+
+static swd_status no_tokenizer(const pipeline *p, int i, swd_err *err)
+{
+    const family_encoder *e = &p->family->encoder[i];
+    char rest[32];
+    return SWD_FAIL(err, SWD_ERR_FILE,
+                    "model %s: no folder %s for %s; or leave it out: --text-encoders %s", p->dir,
+                    e->tokenizer, e->folder, family_without(p->family, i, rest, sizeof rest));
 }
 
 /* Bytes of all weights: a device counts everything, the host what is packed. */
@@ -250,44 +262,36 @@ static swd_status create_t5(pipeline *p, weights *w, swd_err *err)
 /* The config of a CLIP tower is read even if the tower is left out: its widths place the zeros. */
 static swd_status load_clip(pipeline *p, int i, swd_err *err)
 {
-    bool wanted = p->text_encoders & clip_bit[i];
-    if (!has_part(p, clip_folder[i]))
-        return SWD_OK; /* [null, null] in model_index.json: zeros, as in diffusers */
+    bool wanted = p->text_encoders & encoder_bit[i];
+    const char *folder = p->family->encoder[i].folder;
+    if (!has_encoder(p, i)) return SWD_OK;
     char *path = NULL;
-    SWD_TRY(part_path(&path, p, clip_folder[i], "config.json", err), err);
+    SWD_TRY(part_path(&path, p, folder, "config.json", err), err);
     swd_status s = !p->random && (wanted || path_exists(path))
                        ? config_clip_text_read(&p->clip_config[i], path, err)
                        : SWD_OK;
     free(path);
     SWD_TRY(s, err);
     if (!wanted || p->clip[i]) return SWD_OK;
-    if (!p->bpe[i] && !p->random)
-        return SWD_FAIL(
-            err, SWD_ERR_FILE,
-            "model %s: no folder tokenizer%s for %s; or leave it out: --text-encoders %s", p->dir,
-            i ? "_2" : "", clip_folder[i], clip_option[i]);
-    if (!p->clip_config[i].with_projection)
+    if (!p->bpe[i] && !p->random) return no_tokenizer(p, i, err);
+    if (p->family->clip_projected && !p->clip_config[i].with_projection)
         return SWD_FAIL(err, SWD_ERR_UNSUPPORTED,
-                        "%s/%s is a CLIPTextModel; SD3 needs a CLIPTextModelWithProjection", p->dir,
-                        clip_folder[i]);
-    return load_part(p, clip_folder[i], "model", i ? create_clip_g : create_clip_l, err);
+                        "%s/%s is a CLIPTextModel; %s needs a CLIPTextModelWithProjection", p->dir,
+                        folder, p->family->models);
+    return load_part(p, folder, "model", i ? create_clip_g : create_clip_l, err);
 }
 
 static swd_status load_t5(pipeline *p, swd_err *err)
 {
-    if (!(p->text_encoders & SWD_T5) || !has_part(p, "text_encoder_3") || p->t5) return SWD_OK;
+    const char *folder = p->family->encoder[FAMILY_T5].folder;
+    if (!(p->text_encoders & SWD_T5) || !has_encoder(p, FAMILY_T5) || p->t5) return SWD_OK;
     char *path = NULL;
-    SWD_TRY(part_path(&path, p, "text_encoder_3", "config.json", err), err);
+    SWD_TRY(part_path(&path, p, folder, "config.json", err), err);
     swd_status s = p->random ? SWD_OK : config_t5_read(&p->t5_config, path, err);
     free(path);
     SWD_TRY(s, err);
-    if (!p->unigram && !p->random)
-        return SWD_FAIL(
-            err, SWD_ERR_FILE,
-            "model %s: no folder tokenizer_3 for text_encoder_3; or leave it out: --text-encoders "
-            "clip_l,clip_g",
-            p->dir);
-    return load_part(p, "text_encoder_3", "model", create_t5, err);
+    if (!p->unigram && !p->random) return no_tokenizer(p, FAMILY_T5, err);
+    return load_part(p, folder, "model", create_t5, err);
 }
 
 swd_status pipeline_load_text(pipeline *p, swd_err *err)
@@ -311,7 +315,8 @@ static swd_status create_transformer(pipeline *p, weights *w, swd_err *err)
         if (s == SWD_OK) s = weights_add_lora(w, files[i], p->adapters[i].scale, err);
     }
     if (s == SWD_OK)
-        s = mmdit_create(&p->transformer, &p->transformer_config, w, p->backend, p->compute, err);
+        s = denoiser_create(&p->transformer, &p->transformer_config, w, p->backend, p->compute,
+                            err);
     if (s == SWD_OK) s = weights_check_unused(w, NULL, err);
     for (int i = 0; i < p->n_adapters; i++) lora_close(&files[i]);
     return s;
@@ -327,20 +332,32 @@ swd_status pipeline_read_vae_config(pipeline *p, swd_err *err)
     return s == SWD_OK ? s : swd_err_frame(err, s, __FILE__, __LINE__, __func__);
 }
 
+static swd_status read_scheduler_config(pipeline *p, swd_err *err)
+{
+    char *path = NULL;
+    SWD_TRY(part_path(&path, p, "scheduler", "scheduler_config.json", err), err);
+    swd_status s = config_scheduler_read(&p->scheduler_config, path, err);
+    free(path);
+    return s == SWD_OK ? s : swd_err_frame(err, s, __FILE__, __LINE__, __func__);
+}
+
 swd_status pipeline_read_configs(pipeline *p, swd_err *err)
 {
     SWD_TRY(pipeline_check_family(p, err), err);
     SWD_TRY(pipeline_read_vae_config(p, err), err);
-    if (p->transformer_config.num_layers) return SWD_OK;
+    if (p->transformer_read) return SWD_OK;
     char *path = NULL;
     SWD_TRY(part_path(&path, p, "transformer", "config.json", err), err);
-    swd_status s = config_sd3_read(&p->transformer_config, path, err);
+    swd_status s = denoiser_config_read(&p->transformer_config, p->family->denoiser, path, err);
     free(path);
     SWD_TRY(s, err);
-    if (p->transformer_config.in_channels != p->vae_config.latent_channels)
+    p->facts = denoiser_facts_of(&p->transformer_config);
+    if (p->facts.channels != p->vae_config.latent_channels)
         return SWD_FAIL(err, SWD_ERR_FILE,
                         "model %s: the transformer has %d channels, the autoencoder %d", p->dir,
-                        p->transformer_config.in_channels, p->vae_config.latent_channels);
+                        p->facts.channels, p->vae_config.latent_channels);
+    if (p->family->shift == 0) SWD_TRY(read_scheduler_config(p, err), err);
+    p->transformer_read = true;
     return SWD_OK;
 }
 

@@ -7,10 +7,11 @@
 #include "backend/ops.h"
 #include "io/config.h"
 #include "model/clip_text.h"
-#include "model/mmdit.h"
+#include "model/denoiser.h"
 #include "model/t5.h"
 #include "model/tiny_vae.h"
 #include "model/vae.h"
+#include "pipeline/family.h"
 #include "pipeline/graphs.h"
 #include "text/clip_bpe.h"
 #include "text/t5_unigram.h"
@@ -35,7 +36,8 @@ typedef struct pipeline {
 
     bool has_index;
     config_model_index index;
-    config_swd *swd; /* of the model; NULL: it has none */
+    const family *family; /* by the index; without one, by the tokenizers */
+    config_swd *swd;      /* of the model; NULL: it has none */
 
     swd_backend *backend;              /* NULL until needed; so are the others */
     char device_note[DEVICE_NOTE_MAX]; /* why it is not the one that auto looked for; "" */
@@ -45,12 +47,15 @@ typedef struct pipeline {
     bool tokenizers_loaded, text_loaded;
     config_clip_text clip_config[2];
     config_t5 t5_config;
-    config_sd3 transformer_config;
+    bool transformer_read;
+    denoiser_config transformer_config;
+    denoiser_facts facts;              /* of the transformer */
+    config_scheduler scheduler_config; /* where the family samples by it */
     config_vae vae_config;
     config_tiny_vae tiny_config;
     clip_text *clip[2];
     t5 *t5;
-    mmdit *transformer;
+    denoiser *transformer;
     vae *decoder, *encoder;
     tiny_vae *tiny;
 

@@ -143,14 +143,10 @@ swd_status parts_decode_file(const char *image_file, const char *latents_file, p
 
 static void summarize(swd_component *c, const pipeline *p)
 {
-    const config_sd3 *t = &p->transformer_config;
     const config_vae *v = &p->vae_config;
     size_t n = sizeof(c->summary);
     if (strcmp(c->name, "transformer") == 0)
-        snprintf(c->summary, n,
-                 "%d layers, %d heads of %d, dual attention in %d, %s, patch %d, %d channels",
-                 t->num_layers, t->num_attention_heads, t->attention_head_dim, t->n_dual,
-                 t->qk_norm_rms ? "QK RMS norm" : "no QK norm", t->patch_size, t->in_channels);
+        denoiser_describe(&p->transformer_config, c->summary, n);
     else if (strcmp(c->name, "vae") == 0)
         snprintf(c->summary, n, "factor %d, %d channels, %d resnets a block, %d groups",
                  pipeline_vae_factor(p), v->latent_channels, v->layers_per_block,
@@ -215,8 +211,8 @@ swd_status parts_info(swd_info *o, pipeline *p, swd_err *err)
     snprintf(o->family, sizeof(o->family), "%s", p->index.class_name);
     o->vae_factor = pipeline_vae_factor(p);
     o->latent_channels = p->vae_config.latent_channels;
-    o->width = o->height = p->transformer_config.sample_size * o->vae_factor;
-    o->size_multiple = p->transformer_config.patch_size * o->vae_factor;
+    o->width = o->height = p->facts.sample_size * o->vae_factor;
+    o->size_multiple = p->facts.patch * o->vae_factor;
     snprintf(o->device, sizeof(o->device), "%s: %s", p->backend->name, p->backend->device);
     snprintf(o->precision, sizeof(o->precision), "%s", p->compute == SWD_BF16 ? "bf16" : "f32");
     for (int i = 0; i < p->index.n_components; i++)

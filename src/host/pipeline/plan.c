@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { DEFAULT_SIDE_MAX = 8, BATCH_TOKENS = 4096, T5_TOKENS_DEFAULT = 256 };
+enum { DEFAULT_SIDE_MAX = 8, BATCH_TOKENS = 4096 };
 
 /* A schedule as chosen, before it is fitted to a size. */
 typedef struct choice {
@@ -75,11 +75,10 @@ static swd_status take_default_of(choice *c, const config_swd *s, const pipeline
     return SWD_OK;
 }
 
-/* An adapter without swd.json takes its family's preset: SD3.5-M is told by its dual attention, SD3.5-L by QK norm without it. */
+/* An adapter without swd.json takes its family's preset. */
 static const char *family_preset(const pipeline *p)
 {
-    if (p->transformer_config.n_dual) return "sd3.5-medium-6";
-    return p->transformer_config.qk_norm_rms ? "sd3.5-large-4" : NULL;
+    return p->transformer_read ? p->family->preset(&p->transformer_config) : NULL;
 }
 
 static swd_status take_default(choice *c, char *note, size_t n_note, const pipeline *p,
@@ -149,8 +148,8 @@ static void set_baseline(request_plan *o, int *steps, const swd_generate_params 
 {
     const config_swd *places[2] = {p->swd, adapter_swd(p)};
     *steps = 28;
-    o->guidance = 4.5;
-    o->shift = 3.0;
+    o->guidance = p->family->guidance_euler;
+    o->shift = p->family->shift;
     for (int i = 0; i < 2; i++) {
         if (!places[i]) continue;
         if (places[i]->has_steps) *steps = places[i]->steps;
@@ -170,7 +169,9 @@ static swd_status fill_euler(request_plan *o, const swd_generate_params *a, cons
         return SWD_FAIL(err, SWD_ERR_ARGUMENT, "%d steps; give 1 to %d", steps, SWD_STEPS_MAX);
     snprintf(o->preset, sizeof(o->preset), "euler");
     double sigmas[SWD_STEPS_MAX + 1];
-    SWD_TRY(schedule_euler(sigmas, steps, o->shift, err), err);
+    int patch = p->facts.patch;
+    int64_t tokens = (int64_t)(o->latent_width / patch) * (o->latent_height / patch);
+    SWD_TRY(p->family->euler(sigmas, &o->shift, steps, tokens, &p->scheduler_config, err), err);
     o->n_steps = steps;
     for (int k = 0; k < steps; k++) {
         o->sigmas[k] = sigmas[k];
@@ -180,10 +181,10 @@ static swd_status fill_euler(request_plan *o, const swd_generate_params *a, cons
     return SWD_OK;
 }
 
-static void fill_scalewise(request_plan *o, const choice *c)
+static void fill_scalewise(request_plan *o, const choice *c, const pipeline *p)
 {
     memcpy(o->preset, c->name, sizeof(o->preset));
-    o->guidance = 0;
+    o->guidance = p->family->guidance_scalewise;
     o->shift = 0;
     o->n_steps = c->n;
     int last = c->scales[c->n - 1];
@@ -200,8 +201,8 @@ static void fill_scalewise(request_plan *o, const choice *c)
 static swd_status fill_size(request_plan *o, const swd_generate_params *a, const pipeline *p,
                             swd_err *err)
 {
-    const config_sd3 *t = &p->transformer_config;
-    int factor = pipeline_vae_factor(p), multiple = factor * t->patch_size,
+    const denoiser_facts *t = &p->facts;
+    int factor = pipeline_vae_factor(p), multiple = factor * t->patch,
         side = t->sample_size * factor;
     o->width = a->width ? a->width : side;
     o->height = a->height ? a->height : side;
@@ -211,28 +212,42 @@ static swd_status fill_size(request_plan *o, const swd_generate_params *a, const
     if (o->width % multiple || o->height % multiple)
         return SWD_FAIL(err, SWD_ERR_ARGUMENT, "size %dx%d; both sides must be multiples of %d",
                         o->width, o->height, multiple);
-    int side_max = t->pos_embed_max_size * multiple;
+    int side_max = t->side_max * factor;
     if (o->width > side_max || o->height > side_max)
-        return SWD_FAIL(err, SWD_ERR_ARGUMENT,
-                        "size %dx%d; this model's position table ends at %dx%d", o->width,
-                        o->height, side_max, side_max);
+        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "size %dx%d; this model's positions end at %dx%d",
+                        o->width, o->height, side_max, side_max);
     o->latent_width = o->width / factor;
     o->latent_height = o->height / factor;
-    o->channels = t->in_channels;
+    o->channels = t->channels;
     return SWD_OK;
 }
 
-static swd_status fill_guidance(request_plan *o, const swd_generate_params *a, swd_err *err)
+/* Guidance is an input of the network, or the difference of two evaluations. */
+static swd_status fill_guidance(request_plan *o, const swd_generate_params *a, const pipeline *p,
+                                swd_err *err)
 {
     if (a->guidance >= 0) o->guidance = a->guidance;
     if (!isfinite(o->guidance) || o->guidance > 1000)
         return SWD_FAIL(err, SWD_ERR_ARGUMENT, "guidance %g; give 0 to 1000", o->guidance);
+    o->evaluations = 1;
+    if (p->family->guidance_is_input) {
+        if (a->negative && a->negative[0])
+            return SWD_FAIL(err, SWD_ERR_ARGUMENT,
+                            "a negative prompt does nothing here: %s takes guidance as an input; "
+                            "leave it out",
+                            p->family->models);
+        if (!p->facts.guided) o->guidance = 0;
+        return SWD_OK;
+    }
     if (o->sampler == SWD_SAMPLER_SCALEWISE && a->negative && o->guidance <= 1)
         return SWD_FAIL(err, SWD_ERR_ARGUMENT,
                         "a negative prompt does nothing without guidance, and scale-wise sampling "
                         "has none of its "
                         "own; add --guidance or --sampler euler");
-    if (o->guidance <= 1) o->guidance = 0;
+    if (o->guidance > 1)
+        o->evaluations = 2;
+    else
+        o->guidance = 0;
     return SWD_OK;
 }
 
@@ -260,8 +275,9 @@ static swd_status token_rule(int *out, int asked, int schedule, const pipeline *
 {
     if (asked < 0 || asked > SWD_TOKENS_MAX)
         return SWD_FAIL(err, SWD_ERR_ARGUMENT, "%d tokens; give 1 to %d", asked, SWD_TOKENS_MAX);
-    int own = p->unigram ? t5_unigram_max_length(p->unigram) : T5_TOKENS_DEFAULT;
-    int fallback = own < T5_TOKENS_DEFAULT ? own : T5_TOKENS_DEFAULT;
+    int fallback = p->family->t5_tokens;
+    if (p->family->t5_tokens_capped && p->unigram && t5_unigram_max_length(p->unigram) < fallback)
+        fallback = t5_unigram_max_length(p->unigram);
     *out = asked ? asked : schedule ? schedule : fallback;
     return SWD_OK;
 }
@@ -277,9 +293,9 @@ swd_status plan_max_tokens(int *out, int max_tokens, const pipeline *p, swd_err 
 
 static int default_batch(const request_plan *o, const pipeline *p)
 {
-    int patch = p->transformer_config.patch_size;
+    int patch = p->facts.patch;
     int64_t tokens =
-        (int64_t)(o->latent_width / patch) * (o->latent_height / patch) * (o->guidance > 1 ? 2 : 1);
+        (int64_t)(o->latent_width / patch) * (o->latent_height / patch) * o->evaluations;
     int64_t fit = BATCH_TOKENS / (tokens > 0 ? tokens : 1);
     return fit < 1 ? 1 : fit > DEFAULT_SIDE_MAX ? DEFAULT_SIDE_MAX : (int)fit;
 }
@@ -298,10 +314,10 @@ swd_status plan_make(request_plan *out, const swd_generate_params *a, const pipe
     SWD_TRY(fill_size(out, a, p, err), err);
     SWD_TRY(choose(&c, out, a, p, err), err);
     if (c.n)
-        fill_scalewise(out, &c);
+        fill_scalewise(out, &c, p);
     else
         SWD_TRY(fill_euler(out, a, p, err), err);
-    SWD_TRY(fill_guidance(out, a, err), err);
+    SWD_TRY(fill_guidance(out, a, p, err), err);
     SWD_TRY(fill_init(out, a, err), err);
     int of_files = adapter_swd(p) ? adapter_swd(p)->max_tokens : p->swd ? p->swd->max_tokens : 0;
     SWD_TRY(token_rule(&out->max_tokens, a->max_tokens, c.n ? c.max_tokens : of_files, p, err),

@@ -14,7 +14,8 @@ typedef struct request_plan {
     double sigmas[SWD_STEPS_MAX]; /* the same, unrounded */
     int width, height;            /* pixels */
     int latent_width, latent_height, channels;
-    double guidance; /* > 1: two evaluations a step; else 0 */
+    double guidance; /* 0: none */
+    int evaluations; /* a step and image: 2 where guidance leads away from a negative prompt */
     double shift;
     int max_tokens;
     int n_images, batch;

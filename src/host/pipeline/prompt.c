@@ -18,7 +18,7 @@ int prompt_clip_tokens(const pipeline *p)
 
 int prompt_tokens(const pipeline *p, int max_tokens)
 {
-    return prompt_clip_tokens(p) + max_tokens;
+    return (p->family->clip_rows ? prompt_clip_tokens(p) : 0) + max_tokens;
 }
 
 swd_status prompt_tokenize(int32_t *ids, int *n, const char *prompt, int i, int max_tokens,
@@ -29,9 +29,9 @@ swd_status prompt_tokenize(int32_t *ids, int *n, const char *prompt, int i, int 
         return SWD_FAIL(err, SWD_ERR_ARGUMENT, "a prompt of %zu bytes; at most %d", bytes,
                         SWD_PROMPT_BYTES_MAX);
     int used;
-    *n = i < 2 ? prompt_clip_tokens(p) : max_tokens;
+    *n = i == FAMILY_T5 ? max_tokens : prompt_clip_tokens(p);
     if (p->random) return random_ids(ids, *n, i, p), SWD_OK;
-    if (i < 2) return clip_bpe_encode(p->bpe[i], ids, *n, &used, prompt, bytes, err);
+    if (i != FAMILY_T5) return clip_bpe_encode(p->bpe[i], ids, *n, &used, prompt, bytes, err);
     return t5_unigram_encode(p->unigram, ids, *n, &used, prompt, bytes, err);
 }
 
@@ -49,36 +49,49 @@ static swd_status upload_ids(swd_tensor *out, const int32_t *ids, int n, const c
     return ex->dry ? SWD_OK : ex->backend->upload(ex->backend, *out, ids, ex->stream, ex->err);
 }
 
-/* Tower i into its channels of the context and its part of pooled. */
+static int pooled_width(const pipeline *p, int i)
+{
+    const config_clip_text *c = &p->clip_config[i];
+    return p->family->clip_projected ? c->projection_dim : c->hidden_size;
+}
+
+/* Where tower i has its channels in the context and its part of pooled. */
+static swd_status place_clip(int64_t *channel, int64_t *part, swd_tensor context, swd_tensor pooled,
+                             int i, const pipeline *p, swd_err *err)
+{
+    int64_t wide = p->clip_config[i].hidden_size, width = pooled_width(p, i);
+    *channel = i ? p->clip_config[0].hidden_size : 0;
+    *part = i ? pooled_width(p, 0) : 0;
+    if (i && !*channel) /* CLIP-L is not there at all: it would have filled what CLIP-G does not */
+        *channel = *part = pooled.shape[1] - width;
+    if (*part < 0 || *part + width > pooled.shape[1] ||
+        (p->family->clip_rows && *channel + wide > context.shape[2]))
+        return SWD_FAIL(err, SWD_ERR_FILE,
+                        "model %s: %s is wider than the transformer's joint_attention_dim or "
+                        "pooled_projection_dim allow",
+                        p->dir, p->family->encoder[i].folder);
+    return SWD_OK;
+}
+
 static swd_status encode_clip(swd_tensor context, swd_tensor pooled, int i, const char *prompt,
                               const pipeline *p, swd_exec *ex)
 {
     const config_clip_text *c = &p->clip_config[i];
-    int64_t left = i ? p->clip_config[0].hidden_size : 0,
-            left_pooled = i ? p->clip_config[0].projection_dim : 0;
-    if (i && !left) { /* CLIP-L is not there at all: it would have filled what CLIP-G does not */
-        left_pooled = pooled.shape[1] - c->projection_dim;
-        left = left_pooled;
-    }
-    if (left < 0 || left + c->hidden_size > context.shape[2] || left_pooled < 0 ||
-        left_pooled + c->projection_dim > pooled.shape[1])
-        return SWD_FAIL(
-            ex->err, SWD_ERR_FILE,
-            "model %s: text_encoder%s is wider than the transformer's joint_attention_dim or "
-            "pooled_projection_dim allow",
-            p->dir, i ? "_2" : "");
+    int64_t channel, part;
     int32_t ids[SWD_TOKENS_MAX];
     int n = 0;
+    RUN(place_clip(&channel, &part, context, pooled, i, p, ex->err));
     size_t mark = exec_mark(ex);
     swd_tensor device_ids;
     RUN(prompt_tokenize(ids, &n, prompt, i, 0, p, ex->err));
-    RUN(upload_ids(&device_ids, ids, n, i ? "text_encoder_2" : "text_encoder", c->vocab_size, p,
-                   ex));
+    RUN(upload_ids(&device_ids, ids, n, p->family->encoder[i].folder, c->vocab_size, p, ex));
     swd_tensor hidden = exec3(ex, SWD_F32, 1, n, c->hidden_size),
-               projected = exec2(ex, SWD_F32, 1, c->projection_dim);
-    RUN(clip_text_forward(hidden, projected, device_ids, ids, p->clip[i], ex));
-    RUN(op_copy(tensor_slice(tensor_slice(context, 1, 0, n), 2, left, c->hidden_size), hidden, ex));
-    RUN(op_copy(tensor_slice(pooled, 1, left_pooled, c->projection_dim), projected, ex));
+               state = exec2(ex, SWD_F32, 1, pooled_width(p, i));
+    RUN(clip_text_forward(hidden, state, device_ids, ids, p->clip[i], ex));
+    if (p->family->clip_rows)
+        RUN(op_copy(tensor_slice(tensor_slice(context, 1, 0, n), 2, channel, c->hidden_size),
+                    hidden, ex));
+    RUN(op_copy(tensor_slice(pooled, 1, part, state.shape[1]), state, ex));
     exec_rewind(ex, mark);
     return SWD_OK;
 }
@@ -86,17 +99,17 @@ static swd_status encode_clip(swd_tensor context, swd_tensor pooled, int i, cons
 static swd_status encode_t5(swd_tensor context, const char *prompt, int max_tokens,
                             const pipeline *p, swd_exec *ex)
 {
+    const char *folder = p->family->encoder[FAMILY_T5].folder;
     if (p->t5_config.d_model != context.shape[2])
-        return SWD_FAIL(
-            ex->err, SWD_ERR_FILE,
-            "model %s: text_encoder_3 is %d wide, the transformer's joint_attention_dim is %d",
-            p->dir, p->t5_config.d_model, (int)context.shape[2]);
+        return SWD_FAIL(ex->err, SWD_ERR_FILE,
+                        "model %s: %s is %d wide, the transformer's joint_attention_dim is %d",
+                        p->dir, folder, p->t5_config.d_model, (int)context.shape[2]);
     int32_t ids[SWD_TOKENS_MAX];
     int n = 0;
     size_t mark = exec_mark(ex);
     swd_tensor device_ids;
-    RUN(prompt_tokenize(ids, &n, prompt, 2, max_tokens, p, ex->err));
-    RUN(upload_ids(&device_ids, ids, n, "text_encoder_3", p->t5_config.vocab_size, p, ex));
+    RUN(prompt_tokenize(ids, &n, prompt, FAMILY_T5, max_tokens, p, ex->err));
+    RUN(upload_ids(&device_ids, ids, n, folder, p->t5_config.vocab_size, p, ex));
     swd_tensor hidden = exec3(ex, SWD_F32, 1, n, context.shape[2]);
     RUN(t5_forward(hidden, device_ids, p->t5, ex));
     RUN(op_copy(tensor_slice(context, 1, context.shape[1] - n, n), hidden, ex));

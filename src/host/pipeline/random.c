@@ -30,7 +30,10 @@ swd_status random_open(pipeline *p, swd_err *err)
     add_component(&p->index, "text_encoder", "transformers", "CLIPTextModelWithProjection");
     add_component(&p->index, "text_encoder_2", "transformers", "CLIPTextModelWithProjection");
     add_component(&p->index, "text_encoder_3", "transformers", "T5EncoderModel");
-    p->transformer_config = m->transformer;
+    p->family = family_find(p->index.class_name);
+    p->transformer_config = (denoiser_config){.kind = p->family->denoiser, .sd3 = m->transformer};
+    p->facts = denoiser_facts_of(&p->transformer_config);
+    p->transformer_read = true;
     p->vae_config = m->vae;
     p->t5_config = m->t5;
     for (int i = 0; i < 2; i++) p->clip_config[i] = m->clip[i];

@@ -33,15 +33,13 @@ swd_status request_progress(request *r, swd_stage stage, int step, int n_steps, 
 static void place(request *r, swd_exec *ex)
 {
     const request_plan *plan = &r->plan;
-    int64_t tokens = prompt_tokens(r->p, plan->max_tokens),
-            width = r->p->transformer_config.joint_attention_dim;
-    int64_t pooled = r->p->transformer_config.pooled_projection_dim,
-            rows = plan->batch * (plan->guidance > 1 ? 2 : 1);
+    int64_t tokens = prompt_tokens(r->p, plan->max_tokens), width = r->p->facts.context_width,
+            pooled = r->p->facts.pooled_width, rows = plan->batch * plan->evaluations;
     int64_t latents[4] = {plan->batch, plan->channels, plan->latent_height, plan->latent_width};
     r->cond_prompt = -1;
     r->cond = exec3(ex, SWD_F32, 1, tokens, width);
     r->cond_pooled = exec2(ex, SWD_F32, 1, pooled);
-    if (plan->guidance > 1) {
+    if (plan->evaluations > 1) {
         r->uncond = exec3(ex, SWD_F32, 1, tokens, width);
         r->uncond_pooled = exec2(ex, SWD_F32, 1, pooled);
         r->twice = exec4(ex, SWD_F32, rows, latents[1], latents[2], latents[3]);

@@ -11,7 +11,7 @@
 typedef struct batch {
     int first, n; /* of request.todo */
     double started_s;
-    swd_tensor context, pooled; /* [R B, L, D], [R B, P]; R = 2 with guidance */
+    swd_tensor context, pooled; /* [R B, L, D], [R B, P]; R = evaluations a step */
     swd_tensor x0, rgb;         /* [B, C, h, w]; U8 [B, H, W, 3] */
     uint8_t *host;              /* rgb, where the host reads it */
     /* between stages, and to measure them; stepped [n_steps]; NULL where the request is live */
@@ -51,7 +51,7 @@ typedef struct request {
     swd_tensor cond, cond_pooled, uncond, uncond_pooled; /* [1, L, D], [1, P] */
     swd_tensor t, twice, velocities; /* [steps at once * R B]; [2 B, C, h, w], with guidance */
     swd_tensor init;                 /* [1, C, h, w] at the first step's size */
-    mmdit_conditions conditions; /* of the batch that is being denoised, for some of its steps */
+    conditions conditions; /* of the batch that is being denoised, for some of its steps */
 } request;
 
 /* A result and what it points to. */

@@ -45,7 +45,7 @@ swd_status stage_encode_prompts(request *r, swd_exec *ex)
     batch *at = r->at;
     RUN(report(r, SWD_STAGE_TEXT, request_image(r, at, 0) + 1, r->plan.n_images, 0, ex));
     double started_s = clock_now_s();
-    bool guided = r->plan.guidance > 1;
+    bool guided = r->plan.evaluations > 1;
     RUN(event_record(at->began, ex->stream, ex->backend, ex->err));
     if (guided && r->cond_prompt < 0)
         RUN(prompt_encode(r->uncond, r->uncond_pooled, a->negative ? a->negative : "",
@@ -141,35 +141,37 @@ static swd_tensor sized(swd_tensor buffer, int64_t n, swd_tensor like)
     return tensor4(buffer.data, SWD_F32, n, like.shape[1], like.shape[2], like.shape[3]);
 }
 
-static int64_t evaluations(const request *r)
+static int64_t n_evaluations(const request *r)
 {
-    return r->plan.guidance > 1 ? 2 * r->at->n : r->at->n;
+    return (int64_t)r->plan.evaluations * r->at->n;
 }
 
 /* The conditions of steps [k, k + n). */
 static swd_status prepare_conditions(request *r, int k, int64_t n, swd_exec *ex)
 {
-    int64_t n_rows = evaluations(r);
+    int64_t n_rows = n_evaluations(r);
     if (k + n > r->plan.n_steps) n = r->plan.n_steps - k;
     for (int64_t i = 0; i < n; i++)
-        RUN(op_fill(rows(r->t, i * n_rows, n_rows), 1000.0f * r->plan.steps[k + i].sigma, ex));
-    return mmdit_modulate(&r->conditions, rows(r->t, 0, n * n_rows), rows(r->at->pooled, 0, n_rows),
-                          r->p->transformer, ex);
+        RUN(op_fill(rows(r->t, i * n_rows, n_rows),
+                    denoiser_timestep(r->p->transformer, r->plan.steps[k + i].sigma), ex));
+    return denoiser_modulate(&r->conditions, rows(r->t, 0, n * n_rows),
+                             rows(r->at->pooled, 0, n_rows), (float)r->plan.guidance,
+                             r->p->transformer, ex);
 }
 
 static swd_status denoise(void *user, int k, swd_tensor velocity, swd_tensor latents)
 {
     request *r = user;
     swd_exec *ex = &r->ex[REQUEST_DENOISE];
-    int64_t n = r->at->n, n_rows = evaluations(r), at_once = r->conditions.rows / n_rows,
+    int64_t n = r->at->n, n_rows = n_evaluations(r), at_once = r->conditions.rows / n_rows,
             first = k % at_once * n_rows;
     if (first == 0) RUN(prepare_conditions(r, k, at_once, ex));
     if (n_rows == n)
-        return mmdit_forward(velocity, latents, &r->conditions, first, r->p->transformer, ex);
+        return denoiser_forward(velocity, latents, &r->conditions, first, r->p->transformer, ex);
     swd_tensor both = sized(r->twice, n_rows, latents), v = sized(r->velocities, n_rows, latents);
     RUN(op_copy(rows(both, 0, n), latents, ex));
     RUN(op_copy(rows(both, n, n), latents, ex));
-    RUN(mmdit_forward(v, both, &r->conditions, first, r->p->transformer, ex));
+    RUN(denoiser_forward(v, both, &r->conditions, first, r->p->transformer, ex));
     return op_guidance_combine(velocity, rows(v, 0, n), rows(v, n, n), (float)r->plan.guidance, ex);
 }
 
@@ -283,10 +285,11 @@ swd_status stage_denoise(request *r, swd_exec *ex)
         args.init = exec4(ex, SWD_F32, at->n, r->init.shape[1], r->init.shape[2], r->init.shape[3]);
         for (int b = 0; b < at->n; b++) RUN(op_copy(rows(args.init, b, 1), r->init, ex));
     }
-    int64_t n_rows = evaluations(r);
-    r->conditions = mmdit_conditions_alloc(stage_steps_at_once(n_rows) * n_rows, n_rows,
-                                           at->context.shape[1], r->p->transformer, ex);
-    RUN(mmdit_embed_context(&r->conditions, rows(at->context, 0, n_rows), r->p->transformer, ex));
+    int64_t n_rows = n_evaluations(r);
+    r->conditions = denoiser_conditions(stage_steps_at_once(n_rows) * n_rows, n_rows,
+                                        at->context.shape[1], r->p->transformer, ex);
+    RUN(denoiser_embed_context(&r->conditions, rows(at->context, 0, n_rows), r->p->transformer,
+                               ex));
     RUN(sample_prepare(&args, at->n, ex));
     swd_tensor x0 = rows(at->x0, 0, at->n);
     RUN(r->plan.sampler == SWD_SAMPLER_SCALEWISE ? scalewise_sample(x0, &args, ex)

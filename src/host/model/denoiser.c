@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: MIT
+// One table over the classes of denoising networks.
+#include "model/denoiser.h"
+#include "base/memory.h"
+#include "model/mmdit.h"
+#include <stdio.h>
+
+typedef struct denoiser_class {
+    swd_status (*read)(denoiser_config *out, const char *path, swd_err *err);
+    denoiser_facts (*facts)(const denoiser_config *c);
+    void (*describe)(const denoiser_config *c, char *buf, size_t n);
+    swd_status (*create)(denoiser *d, const denoiser_config *c, weights *w, swd_backend *be,
+                         swd_dtype compute, swd_err *err);
+    void (*destroy)(denoiser *d);
+    conditions (*conditions)(int64_t rows, int64_t batch, int64_t text_tokens, const denoiser *d,
+                             swd_exec *ex);
+    swd_status (*embed_context)(const conditions *c, swd_tensor context, const denoiser *d,
+                                swd_exec *ex);
+    swd_status (*modulate)(const conditions *c, swd_tensor t, swd_tensor pooled, float guidance,
+                           const denoiser *d, swd_exec *ex);
+    float (*timestep)(float sigma);
+    swd_status (*forward)(swd_tensor velocity, swd_tensor latents, const conditions *c,
+                          int64_t first_row, const denoiser *d, swd_exec *ex);
+    double (*flops)(const denoiser *d, int64_t batch, int64_t h, int64_t w, int64_t text_tokens);
+} denoiser_class;
+
+struct denoiser {
+    const denoiser_class *class;
+    union {
+        mmdit *sd3;
+    };
+};
+
+/* ---- SD3Transformer2DModel ---- */
+
+static swd_status sd3_read(denoiser_config *out, const char *path, swd_err *err)
+{
+    return config_sd3_read(&out->sd3, path, err);
+}
+
+static denoiser_facts sd3_facts(const denoiser_config *c)
+{
+    const config_sd3 *s = &c->sd3;
+    return (denoiser_facts){.channels = s->in_channels,
+                            .patch = s->patch_size,
+                            .sample_size = s->sample_size,
+                            .side_max = s->pos_embed_max_size * s->patch_size,
+                            .context_width = s->joint_attention_dim,
+                            .pooled_width = s->pooled_projection_dim};
+}
+
+static void sd3_describe(const denoiser_config *c, char *buf, size_t n)
+{
+    const config_sd3 *s = &c->sd3;
+    snprintf(buf, n, "%d layers, %d heads of %d, dual attention in %d, %s, patch %d, %d channels",
+             s->num_layers, s->num_attention_heads, s->attention_head_dim, s->n_dual,
+             s->qk_norm_rms ? "QK RMS norm" : "no QK norm", s->patch_size, s->in_channels);
+}
+
+static swd_status sd3_create(denoiser *d, const denoiser_config *c, weights *w, swd_backend *be,
+                             swd_dtype compute, swd_err *err)
+{
+    return mmdit_create(&d->sd3, &c->sd3, w, be, compute, err);
+}
+
+static void sd3_destroy(denoiser *d)
+{
+    mmdit_destroy(&d->sd3);
+}
+
+static conditions sd3_conditions(int64_t rows, int64_t batch, int64_t text_tokens,
+                                 const denoiser *d, swd_exec *ex)
+{
+    return mmdit_conditions_alloc(rows, batch, text_tokens, d->sd3, ex);
+}
+
+static swd_status sd3_embed_context(const conditions *c, swd_tensor context, const denoiser *d,
+                                    swd_exec *ex)
+{
+    return mmdit_embed_context(c, context, d->sd3, ex);
+}
+
+static swd_status sd3_modulate(const conditions *c, swd_tensor t, swd_tensor pooled, float guidance,
+                               const denoiser *d, swd_exec *ex)
+{
+    (void)guidance;
+    return mmdit_modulate(c, t, pooled, d->sd3, ex);
+}
+
+static float sd3_timestep(float sigma)
+{
+    return 1000.0f * sigma;
+}
+
+static swd_status sd3_forward(swd_tensor velocity, swd_tensor latents, const conditions *c,
+                              int64_t first_row, const denoiser *d, swd_exec *ex)
+{
+    return mmdit_forward(velocity, latents, c, first_row, d->sd3, ex);
+}
+
+static double sd3_flops(const denoiser *d, int64_t batch, int64_t h, int64_t w, int64_t text_tokens)
+{
+    return mmdit_flops(d->sd3, batch, h, w, text_tokens);
+}
+
+/* ---- the table ---- */
+
+static const denoiser_class classes[DENOISER_KINDS] = {
+    [DENOISER_SD3] = {sd3_read, sd3_facts, sd3_describe, sd3_create, sd3_destroy, sd3_conditions,
+                      sd3_embed_context, sd3_modulate, sd3_timestep, sd3_forward, sd3_flops},
+};
+
+swd_status denoiser_config_read(denoiser_config *out, denoiser_kind kind, const char *path,
+                                swd_err *err)
+{
+    out->kind = kind;
+    return classes[kind].read(out, path, err);
+}
+
+denoiser_facts denoiser_facts_of(const denoiser_config *c)
+{
+    return classes[c->kind].facts(c);
+}
+
+char *denoiser_describe(const denoiser_config *c, char *buf, size_t n)
+{
+    classes[c->kind].describe(c, buf, n);
+    return buf;
+}
+
+swd_status denoiser_create(denoiser **out, const denoiser_config *c, weights *w, swd_backend *be,
+                           swd_dtype compute, swd_err *err)
+{
+    denoiser *d;
+    *out = NULL;
+    SWD_TRY(swd_calloc(&d, 1, sizeof *d, "a transformer", err), err);
+    d->class = &classes[c->kind];
+    swd_status s = d->class->create(d, c, w, be, compute, err);
+    if (s != SWD_OK) denoiser_destroy(&d);
+    *out = d;
+    return s;
+}
+
+void denoiser_destroy(denoiser **d)
+{
+    if (!*d) return;
+    (*d)->class->destroy(*d);
+    free(*d);
+    *d = NULL;
+}
+
+conditions denoiser_conditions(int64_t rows, int64_t batch, int64_t text_tokens, const denoiser *d,
+                               swd_exec *ex)
+{
+    return d->class->conditions(rows, batch, text_tokens, d, ex);
+}
+
+swd_status denoiser_embed_context(const conditions *c, swd_tensor context, const denoiser *d,
+                                  swd_exec *ex)
+{
+    return d->class->embed_context(c, context, d, ex);
+}
+
+swd_status denoiser_modulate(const conditions *c, swd_tensor t, swd_tensor pooled, float guidance,
+                             const denoiser *d, swd_exec *ex)
+{
+    return d->class->modulate(c, t, pooled, guidance, d, ex);
+}
+
+float denoiser_timestep(const denoiser *d, float sigma)
+{
+    return d->class->timestep(sigma);
+}
+
+swd_status denoiser_forward(swd_tensor velocity, swd_tensor latents, const conditions *c,
+                            int64_t first_row, const denoiser *d, swd_exec *ex)
+{
+    return d->class->forward(velocity, latents, c, first_row, d, ex);
+}
+
+double denoiser_flops(const denoiser *d, int64_t batch, int64_t h, int64_t w, int64_t text_tokens)
+{
+    return d->class->flops(d, batch, h, w, text_tokens);
+}

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT */
+/* The network between text and latents, whichever class it is of: all that pipeline, benchmarks and trainer know of one. A new class is an
+ * entry of the table in denoiser.c. */
+#ifndef SWD_MODEL_DENOISER_H
+#define SWD_MODEL_DENOISER_H
+#include "io/config.h"
+#include "model/conditions.h"
+
+typedef enum denoiser_kind { DENOISER_SD3, DENOISER_KINDS } denoiser_kind;
+
+/* The file config.json of the network's folder. */
+typedef struct denoiser_config {
+    denoiser_kind kind;
+    union {
+        config_sd3 sd3;
+    };
+} denoiser_config;
+
+/* What a request is planned by. */
+typedef struct denoiser_facts {
+    int channels;    /* of latents */
+    int patch;       /* their sides are multiples of it */
+    int sample_size; /* their side where nobody asks for a size */
+    int side_max;    /* beyond it the network has no positions */
+    int context_width, pooled_width;
+    bool guided; /* takes guidance as an input */
+} denoiser_facts;
+
+typedef struct denoiser denoiser;
+
+swd_status denoiser_config_read(denoiser_config *out, denoiser_kind kind, const char *path,
+                                swd_err *err);
+denoiser_facts denoiser_facts_of(const denoiser_config *c);
+/* Its size in words into buf; returns buf. */
+char *denoiser_describe(const denoiser_config *c, char *buf, size_t n);
+
+/* Reads and packs every weight (w can be closed afterwards). compute: of the products, SWD_F32 or SWD_BF16. */
+swd_status denoiser_create(denoiser **out, const denoiser_config *c, weights *w, swd_backend *be,
+                           swd_dtype compute, swd_err *err);
+void denoiser_destroy(denoiser **d); /* writes NULL; accepts it */
+
+/* As model/conditions.h has it; guidance is of no meaning where the network takes none. */
+conditions denoiser_conditions(int64_t rows, int64_t batch, int64_t text_tokens, const denoiser *d,
+                               swd_exec *ex);
+swd_status denoiser_embed_context(const conditions *c, swd_tensor context, const denoiser *d,
+                                  swd_exec *ex);
+swd_status denoiser_modulate(const conditions *c, swd_tensor t, swd_tensor pooled, float guidance,
+                             const denoiser *d, swd_exec *ex);
+/* The t that the class is given for a noise level. */
+float denoiser_timestep(const denoiser *d, float sigma);
+/* velocity, latents F32 [B, channels, h, w]; the samples' modulations are the rows of c from first_row on */
+swd_status denoiser_forward(swd_tensor velocity, swd_tensor latents, const conditions *c,
+                            int64_t first_row, const denoiser *d, swd_exec *ex);
+/* Linear layers and attention, 2 per multiply-add. */
+double denoiser_flops(const denoiser *d, int64_t batch, int64_t h, int64_t w, int64_t text_tokens);
+#endif
