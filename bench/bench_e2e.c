@@ -136,6 +136,7 @@ static swd_status with_precision(bench *b, swd_precision precision, swd_err *err
     swd_open_params params;
     pipeline p = {0};
     swd_open_params_default(&params);
+    params.no_embeds = 1; // text is encoded in each run
     params.model = opt_model;
     params.precision = precision;
     params.threads = bench_threads(b);

@@ -49,6 +49,7 @@ static swd_status open_ours(ours *o, const session *s, int precision, int thread
 {
     swd_open_params params;
     swd_open_params_default(&params);
+    params.no_embeds = 1; // text is encoded in each run
     params.precision = precision ? SWD_PRECISION_BF16 : SWD_PRECISION_F32;
     params.threads = threads;
     *o = (ours){.s = s, .precision = precision_name[precision]};

@@ -148,6 +148,7 @@ static swd_status open_ours(session *s, int i)
 {
     swd_open_params params;
     swd_open_params_default(&params);
+    params.no_embeds = 1; // text is encoded in each run
     params.model = opt_model;
     params.precision = i ? SWD_PRECISION_BF16 : SWD_PRECISION_F32;
     params.threads = bench_threads(s->b);

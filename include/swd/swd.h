@@ -94,6 +94,10 @@ typedef struct swd_open_params {
     const char
         *vae_tiny; /* folder of an AutoencoderTiny that decodes instead; NULL: the model's own */
     int no_graphs; /* 1: no CUDA graphs, every kernel is launched by itself: the same pictures; to look for a fault, or to profile */
+    const char *
+        embeds_cache; /* a folder, made if absent, where embeddings of prompts are kept: a prompt that is found there, made by the same
+                                      encoders on the same device, is not encoded again. NULL: they are kept in memory alone */
+    int no_embeds; /* 1: none are kept, every prompt of a call is encoded; to measure that */
 } swd_open_params;
 
 SWD_API void swd_open_params_default(swd_open_params *params);

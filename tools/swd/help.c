@@ -66,6 +66,8 @@ static const char generate_help[] =
     "      --device auto|cpu|cuda[:K]   --threads N   --batch N   --no-graphs (CUDA: kernels one "
     "by one)\n"
     "      --resume             leave out pictures whose file is there already\n"
+    "      --embeds-cache DIR   keep embeddings of prompts there: a known prompt needs no text "
+    "encoder\n"
     "\n"
     "for looking closer\n"
     "      --save-latents FILE  safetensors: latents, and x0.K of each step\n"

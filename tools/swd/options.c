@@ -220,6 +220,7 @@ enum option_id {
     O_SAVE_SCALES,
     O_BATCH,
     O_RESUME,
+    O_EMBEDS_CACHE,
     O_JSON,
     O_HELP
 };
@@ -261,6 +262,7 @@ static const struct option_entry {
     {"--save-scales", 0, O_SAVE_SCALES, true, CMD_GENERATE},
     {"--batch", 0, O_BATCH, true, CMD_GENERATE},
     {"--resume", 0, O_RESUME, false, CMD_GENERATE},
+    {"--embeds-cache", 0, O_EMBEDS_CACHE, true, CMD_GENERATE},
     {"--json", 0, O_JSON, false,
      CMD_GENERATE | CMD_TOKENIZE | CMD_INFO | CMD_PRESETS | CMD_ENCODE | CMD_DECODE},
     {"--help", 'h', O_HELP, false, ~0},
@@ -294,6 +296,9 @@ static bool apply_model(options *o, enum option_id id, const char *name, const c
         return true;
     case O_TINY:
         o->open.vae_tiny = v;
+        return true;
+    case O_EMBEDS_CACHE:
+        o->open.embeds_cache = v;
         return true;
     default:
         return true;

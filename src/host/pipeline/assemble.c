@@ -48,6 +48,7 @@ swd_status pipeline_open(pipeline *p, const swd_open_params *params, swd_err *er
     p->precision = params->precision;
     p->text_encoders = params->text_encoders;
     p->no_graphs = params->no_graphs != 0;
+    p->no_embeds = params->no_embeds != 0;
     if (params->threads < 0 || params->threads > 1024)
         return SWD_FAIL(err, SWD_ERR_ARGUMENT, "%d threads; give 1 to 1024, or 0 for all",
                         params->threads);
@@ -56,6 +57,7 @@ swd_status pipeline_open(pipeline *p, const swd_open_params *params, swd_err *er
                         "text_encoders has unknown bits; use SWD_CLIP_L, SWD_CLIP_G, SWD_T5");
     SWD_TRY(swd_strdup(&p->device, params->device ? params->device : "auto", err), err);
     if (params->vae_tiny) SWD_TRY(swd_strdup(&p->vae_tiny_dir, params->vae_tiny, err), err);
+    if (params->embeds_cache) SWD_TRY(swd_strdup(&p->embeds_dir, params->embeds_cache, err), err);
     if (p->random) {
         p->n_adapters = params->n_loras;
         return random_open(p, err);
@@ -91,6 +93,7 @@ void pipeline_close(pipeline *p)
     vae_destroy(&p->decoder);
     vae_destroy(&p->encoder);
     tiny_vae_destroy(&p->tiny);
+    embeds_destroy(&p->embeds);
     graph_cache_clear(&p->graphs, p->backend);
     if (p->slab) p->backend->release(p->backend, p->slab);
     if (p->backend) host_release(p->backend, p->host);
@@ -103,6 +106,7 @@ void pipeline_close(pipeline *p)
     free(p->dir);
     free(p->device);
     free(p->vae_tiny_dir);
+    free(p->embeds_dir);
     *p = (pipeline){0};
 }
 
@@ -304,6 +308,33 @@ swd_status pipeline_load_text(pipeline *p, swd_err *err)
     SWD_TRY(load_t5(p, err), err);
     p->text_loaded = true;
     return SWD_OK;
+}
+
+// Where embeddings go to files, what these depend on has to be told from file to file.
+swd_status pipeline_load_embeds(pipeline *p, swd_err *err)
+{
+    char *identity = NULL, digests[2 * FAMILY_ENCODERS * 17 + 1] = "";
+    if (p->embeds) return SWD_OK;
+    SWD_TRY(pipeline_load_backend(p, err), err);
+    for (int i = 0; i < 2 * FAMILY_ENCODERS && p->embeds_dir; i++) {
+        const family_encoder *e = &p->family->encoder[i / 2];
+        char *path = NULL;
+        uint64_t digest = 0;
+        if (!e->folder) continue;
+        SWD_TRY(part_path(&path, p, i % 2 ? e->tokenizer : e->folder, "", err), err);
+        swd_status s = embeds_digest_folder(&digest, path, err);
+        free(path);
+        SWD_TRY(s, err);
+        size_t used = strlen(digests);
+        snprintf(digests + used, sizeof digests - used, " %016llx", (unsigned long long)digest);
+    }
+    SWD_TRY(swd_asprintf(&identity, err, "swd %s on %s, %s; %s, encoders %u%s", SWD_VERSION,
+                         p->backend->device, p->compute == SWD_BF16 ? "bf16" : "f32",
+                         p->index.class_name, p->text_encoders, digests),
+            err);
+    swd_status s = embeds_create(&p->embeds, identity, p->embeds_dir, err);
+    free(identity);
+    return s == SWD_OK ? s : swd_err_frame(err, s, __FILE__, __LINE__, __func__);
 }
 
 static swd_status create_transformer(pipeline *p, weights *w, swd_err *err)

@@ -12,6 +12,7 @@
 #include "model/tiny_vae.h"
 #include "model/vae.h"
 #include "pipeline/family.h"
+#include "pipeline/embeds.h"
 #include "pipeline/graphs.h"
 #include "text/clip_bpe.h"
 #include "text/t5_unigram.h"
@@ -27,7 +28,7 @@ typedef struct pipeline_adapter {
 typedef struct pipeline {
     const struct model_shape
         *random; /* not NULL: random weights of this shape, no folder (pipeline/random.h) */
-    char *dir, *device, *vae_tiny_dir; /* vae_tiny_dir NULL: none */
+    char *dir, *device, *vae_tiny_dir, *embeds_dir; /* the last two NULL: none */
     int threads;
     swd_precision precision;
     unsigned text_encoders; /* SWD_CLIP_L | ... */
@@ -68,8 +69,9 @@ typedef struct pipeline {
     size_t slab_bytes;
     uint8_t *host; /* pictures on their way from the device; so does this */
     size_t host_bytes;
-    graph_cache graphs; /* of denoising steps */
-    bool no_graphs;
+    embeds_cache *embeds; /* of prompts that were encoded */
+    graph_cache graphs;   /* of denoising steps */
+    bool no_graphs, no_embeds;
 
     swd_progress_fn progress;
     void *progress_user;
@@ -87,6 +89,7 @@ swd_status pipeline_bind(pipeline *p, swd_err *err);
 swd_status pipeline_load_tokenizers(pipeline *p, swd_err *err);
 /* The chosen encoders with their tokenizers, and the configs of all that are there. */
 swd_status pipeline_load_text(pipeline *p, swd_err *err);
+swd_status pipeline_load_embeds(pipeline *p, swd_err *err);      /* the cache of embeddings */
 swd_status pipeline_load_transformer(pipeline *p, swd_err *err); /* adapters merged */
 swd_status pipeline_load_decoder(pipeline *p, swd_err *err);
 swd_status pipeline_load_encoder(pipeline *p, swd_err *err);

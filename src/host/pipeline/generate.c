@@ -3,6 +3,7 @@
 #include "backend/trace.h"
 #include "base/clock.h"
 #include "base/memory.h"
+#include "pipeline/prompt.h"
 #include "pipeline/request.h"
 #include "pipeline/stages.h"
 #include <stdio.h>
@@ -13,17 +14,41 @@
 #include <time.h>
 #include <unistd.h>
 
+/* Where the prompts of all images are known no text encoder is loaded: then at most as many images go to work as there is room for their
+ * prompts. Sets r->end. */
+static swd_status load_prompts(request *r, swd_err *err)
+{
+    pipeline *p = r->p;
+    bool guided = r->plan.evaluations > 1;
+    int room = embeds_room(&r->embeds) - guided, i = r->first;
+    r->end = r->n_todo;
+    r->known = !p->text_loaded && room > 0 && !p->no_embeds;
+    if (guided && r->known)
+        r->known = embeds_find(p->embeds, request_negative(r), &r->embeds) != NULL;
+    for (const char *last = NULL; r->known && i < r->n_todo; i++) {
+        const char *prompt = request_prompt(r, r->todo[i]);
+        if (last && strcmp(last, prompt) == 0) continue;
+        if (room-- == 0) break;
+        r->known = embeds_find(p->embeds, prompt, &r->embeds) != NULL;
+        last = prompt;
+    }
+    if (r->known) r->end = i;
+    return r->known ? SWD_OK : pipeline_load_text(p, err);
+}
+
 static swd_status load(request *r, swd_err *err)
 {
-    swd_status (*const parts[])(pipeline *,
-                                swd_err *) = {pipeline_load_text, pipeline_load_transformer,
-                                              pipeline_load_decoder, pipeline_load_encoder};
+    swd_status (*const parts[])(pipeline *, swd_err *) = {
+        pipeline_load_transformer, pipeline_load_decoder, pipeline_load_encoder};
     int n = r->params->init ? 4 : 3;
-    for (int i = 0; i < n; i++) {
+    double started_s = clock_now_s();
+    SWD_TRY(request_progress(r, SWD_STAGE_LOAD, 1, n, 0, err), err);
+    SWD_TRY(load_prompts(r, err), err);
+    for (int i = 1; i < n; i++) {
         SWD_TRY(request_progress(r, SWD_STAGE_LOAD, i + 1, n, 0, err), err);
-        SWD_TRY(parts[i](r->p, err), err);
+        SWD_TRY(parts[i - 1](r->p, err), err);
     }
-    r->result->pub.load_ms = (clock_now_s() - r->started_s) * 1e3;
+    r->result->pub.load_ms += (clock_now_s() - started_s) * 1e3;
     return SWD_OK;
 }
 
@@ -43,10 +68,10 @@ static swd_status run_batch(request *r, batch *b, int first, swd_err *err)
 {
     r->at = b;
     b->first = first;
-    b->n = r->n_todo - first < r->plan.batch ? r->n_todo - first : r->plan.batch;
+    b->n = r->end - first < r->plan.batch ? r->end - first : r->plan.batch;
     b->started_s = clock_now_s();
     SWD_TRY(stage("text", stage_encode_prompts, REQUEST_TEXT, r), err);
-    if (r->plan.with_init && first == 0)
+    if (r->plan.with_init && first == r->first)
         SWD_TRY(stage("init", stage_encode_init, REQUEST_DENOISE, r), err);
     SWD_TRY(stage("denoise", stage_denoise, REQUEST_DENOISE, r), err);
     SWD_TRY(stage("decode", stage_decode, REQUEST_DECODE, r), err);
@@ -56,9 +81,10 @@ static swd_status run_batch(request *r, batch *b, int first, swd_err *err)
 /* Where stages overlap, a batch is collected when the next one has its work. */
 static swd_status run_batches(request *r, swd_err *err)
 {
-    int size = r->plan.batch, n = (r->n_todo + size - 1) / size, late = r->n_batches - 1;
+    int size = r->plan.batch, n = (r->end - r->first + size - 1) / size, late = r->n_batches - 1;
     for (int i = 0; i < n + late; i++) {
-        if (i < n) SWD_TRY(run_batch(r, &r->batch[i % r->n_batches], i * size, err), err);
+        if (i < n)
+            SWD_TRY(run_batch(r, &r->batch[i % r->n_batches], r->first + i * size, err), err);
         if (i >= late) SWD_TRY(request_collect(r, &r->batch[(i - late) % r->n_batches], err), err);
     }
     return SWD_OK;
@@ -67,18 +93,26 @@ static swd_status run_batches(request *r, swd_err *err)
 static swd_status measure(request *r, swd_err *err)
 {
     request_measure(r, err);
-    return run_batch(r, &r->batch[0], 0, err);
+    return run_batch(r, &r->batch[0], r->first, err);
 }
 
-static swd_status run(request *r, swd_err *err)
+/* The images from r->first to r->end. */
+static swd_status run_part(request *r, swd_err *err)
 {
     SWD_TRY(load(r, err), err);
     SWD_TRY(measure(r, err), err);
     swd_status s = request_place(r, err);
-    range_begin(r->p->backend, RANGE_REQUEST, "request");
     if (s == SWD_OK) s = run_batches(r, err);
-    range_end(r->p->backend);
     request_release(r);
+    return s;
+}
+
+static swd_status run(request *r, swd_err *err)
+{
+    swd_status s = SWD_OK;
+    range_begin(r->p->backend, RANGE_REQUEST, "request");
+    for (r->first = 0; r->first < r->n_todo && s == SWD_OK; r->first = r->end) s = run_part(r, err);
+    range_end(r->p->backend);
     if (s == SWD_ERR_CANCELLED) writer_abandon(r->writer);
     swd_status written =
         writer_finish(&r->writer, &r->result->pub.write_ms, err->status == SWD_OK ? err : NULL);
@@ -160,6 +194,11 @@ static void finish_result(request *r)
 {
     result *o = r->result;
     note_device(o, r->p);
+    if (r->p->embeds) {
+        char text[EMBEDS_NOTE_MAX];
+        embeds_take_note(r->p->embeds, text);
+        add_note(o, text);
+    }
     if (r->n_todo < r->plan.n_images) {
         char text[96];
         snprintf(text, sizeof text, "%d of %d pictures were there already",
@@ -235,6 +274,11 @@ static swd_status prepare(request *r, swd_err *err)
     SWD_TRY(plan_make(&r->plan, a, p, err), err);
     SWD_TRY(check_files(a, r->plan.n_images, err), err);
     SWD_TRY(list_images(r, err), err);
+    SWD_TRY(pipeline_load_embeds(p, err), err);
+    r->embeds = (embeds_shape){.tokens = prompt_tokens(p, r->plan.max_tokens),
+                               .width = p->facts.context_width,
+                               .pooled = p->facts.pooled_width,
+                               .max_tokens = r->plan.max_tokens};
     SWD_TRY(pick_seed(r, err), err);
     SWD_TRY(make_result(r, err), err);
     if (a->save_latents) SWD_TRY(open_latent_log(r, err), err);

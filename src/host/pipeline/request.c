@@ -36,7 +36,7 @@ static void place(request *r, swd_exec *ex)
     int64_t tokens = prompt_tokens(r->p, plan->max_tokens), width = r->p->facts.context_width,
             pooled = r->p->facts.pooled_width, rows = plan->batch * plan->evaluations;
     int64_t latents[4] = {plan->batch, plan->channels, plan->latent_height, plan->latent_width};
-    r->cond_prompt = -1;
+    r->cond_prompt = NULL;
     r->cond = exec3(ex, SWD_F32, 1, tokens, width);
     r->cond_pooled = exec2(ex, SWD_F32, 1, pooled);
     if (plan->evaluations > 1) {
@@ -63,7 +63,7 @@ void request_measure(request *r, swd_err *err)
     const pipeline *p = r->p;
     r->live = !async_has(p->backend) || r->x0_host || r->params->save_scales ||
               (p->progress && p->want_x0);
-    r->n_batches = r->live || r->n_todo <= r->plan.batch ? 1 : 2;
+    r->n_batches = r->live || r->end - r->first <= r->plan.batch ? 1 : 2;
     swd_exec kept = pipeline_exec(p, true, err);
     place(r, &kept);
     for (int i = 0; i < REQUEST_STAGES; i++) r->ex[i] = pipeline_exec(p, true, err);
@@ -118,14 +118,34 @@ static swd_status make_events(batch *b, int n_steps, swd_backend *be, swd_err *e
     return SWD_OK;
 }
 
+/* What comes down to the host: pictures, and the embeddings of a batch's prompts, as many as are worth keeping. */
+static swd_status place_on_host(request *r, swd_err *err)
+{
+    size_t picture = round256(tensor_bytes(r->batch[0].rgb)),
+           each = embeds_numbers(&r->embeds) * sizeof(float);
+    int n = r->plan.batch < r->params->n_prompts ? r->plan.batch : r->params->n_prompts,
+        room = embeds_room(&r->embeds);
+    r->n_fresh_max =
+        r->known || r->p->no_embeds ? 0 : (n < room ? n : room) + (r->plan.evaluations > 1);
+    size_t bytes = picture + round256(each * (size_t)r->n_fresh_max);
+    SWD_TRY(pipeline_reserve_host(r->p, bytes * (size_t)r->n_batches, err), err);
+    for (int i = 0; i < r->n_batches; i++) {
+        batch *b = &r->batch[i];
+        b->host = r->p->host + bytes * (size_t)i;
+        b->embeddings = (float *)(void *)(b->host + picture);
+        SWD_TRY(swd_calloc(&b->fresh, (size_t)r->n_fresh_max, sizeof(*b->fresh), "prompts", err),
+                err);
+    }
+    return SWD_OK;
+}
+
 swd_status request_place(request *r, swd_err *err)
 {
     swd_backend *be = r->p->backend;
-    size_t picture = tensor_bytes(r->batch[0].rgb);
     SWD_TRY(place_in_slab(r, err), err);
-    SWD_TRY(pipeline_reserve_host(r->p, picture * (size_t)r->n_batches, err), err);
-    for (int i = 0; i < r->n_batches; i++) r->batch[i].host = r->p->host + picture * (size_t)i;
-    if (r->params->output) SWD_TRY(writer_create(&r->writer, r->live ? 1 : 2, err), err);
+    SWD_TRY(place_on_host(r, err), err);
+    if (r->params->output && !r->writer)
+        SWD_TRY(writer_create(&r->writer, r->live ? 1 : 2, err), err);
     if (r->live) return SWD_OK;
     graph_cache_trim(&r->p->graphs, be);
     for (int i = 0; i < REQUEST_STAGES; i++) SWD_TRY(stream_create(&r->ex[i].stream, be, err), err);
@@ -144,7 +164,9 @@ void request_release(request *r)
         for (size_t j = 0; j < sizeof all / sizeof *all; j++) event_destroy(all[j], be);
         for (int k = 0; b->stepped && k < r->plan.n_steps; k++) event_destroy(&b->stepped[k], be);
         free(b->stepped);
+        free(b->fresh);
         b->stepped = NULL;
+        b->fresh = NULL;
     }
 }
 
@@ -206,6 +228,10 @@ swd_status request_collect(request *r, batch *b, swd_err *err)
 {
     size_t bytes = tensor_bytes(b->rgb) / (size_t)r->plan.batch;
     if (!r->live) SWD_TRY(report_batch(r, b, err), err);
+    for (int i = 0; i < b->n_fresh; i++)
+        SWD_TRY(embeds_keep(r->p->embeds, b->fresh[i], &r->embeds,
+                            b->embeddings + embeds_numbers(&r->embeds) * (size_t)i, err),
+                err);
     double ms = (clock_now_s() - b->started_s) * 1e3;
     for (int i = 0; i < b->n; i++) r->latency_ms[b->first + i] = ms;
     for (int i = 0; i < b->n; i++)

@@ -14,6 +14,9 @@ typedef struct batch {
     swd_tensor context, pooled; /* [R B, L, D], [R B, P]; R = evaluations a step */
     swd_tensor x0, rgb;         /* [B, C, h, w]; U8 [B, H, W, 3] */
     uint8_t *host;              /* rgb, where the host reads it */
+    const char **fresh;         /* [n_fresh_max], prompts that were encoded for it ... */
+    float *embeddings;          /* ... and what came of them, where the host reads it */
+    int n_fresh;
     /* between stages, and to measure them; stepped [n_steps]; NULL where the request is live */
     swd_event *began, *encoded, *denoising, **stepped, *decoding, *decoded;
 } batch;
@@ -29,6 +32,11 @@ typedef struct request {
     int *todo, n_todo;  /* which images of the call, in order */
     double *latency_ms; /* [n_todo], from a batch's first work to its pictures */
     int n_done;
+    int first,
+        end; /* of todo: the images at work; their prompts are known or the text encoders are there */
+    bool known; /* all of their prompts are: nothing is encoded */
+    embeds_shape embeds;
+    int n_fresh_max;
     noise_source *noise;
     writer *writer;
     latent_log latents;    /* empty unless they are to be saved */
@@ -47,7 +55,7 @@ typedef struct request {
 
     /* device memory that lasts the whole request, at the bottom of the slab */
     size_t kept_bytes;
-    int cond_prompt; /* index of the prompt that cond holds; -1: none */
+    const char *cond_prompt;                             /* the one that cond holds; NULL: none */
     swd_tensor cond, cond_pooled, uncond, uncond_pooled; /* [1, L, D], [1, P] */
     swd_tensor t, twice, velocities; /* [steps at once * R B]; [2 B, C, h, w], with guidance */
     swd_tensor init;                 /* [1, C, h, w] at the first step's size */
@@ -66,6 +74,15 @@ typedef struct result {
 static inline int request_image(const request *r, const batch *b, int i)
 {
     return r->todo[b->first + i];
+}
+
+static inline const char *request_prompt(const request *r, int image)
+{
+    return r->params->prompts[image / r->params->count];
+}
+static inline const char *request_negative(const request *r)
+{
+    return r->params->negative ? r->params->negative : "";
 }
 
 /* Places everything for a dry run of a batch, which measures the stages. The networks are loaded. */

@@ -6,6 +6,7 @@
 #include "image/image.h"
 #include "pipeline/picture.h"
 #include "pipeline/prompt.h"
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -39,25 +40,67 @@ static swd_status report(request *r, swd_stage stage, int step, int n_steps, int
     return request_progress(r, stage, step, n_steps, request_image(r, r->at, b), ex->err);
 }
 
+/* What was encoded comes down as well, to be kept. */
+static swd_status keep_later(request *r, swd_tensor context, swd_tensor pooled, const char *prompt,
+                             swd_exec *ex)
+{
+    batch *at = r->at;
+    if (ex->dry || at->n_fresh == r->n_fresh_max) return SWD_OK;
+    float *to = at->embeddings + embeds_numbers(&r->embeds) * (size_t)at->n_fresh;
+    RUN(ex->backend->download(ex->backend, to, context, ex->stream, ex->err));
+    to += tensor_numel(context);
+    RUN(ex->backend->download(ex->backend, to, pooled, ex->stream, ex->err));
+    at->fresh[at->n_fresh++] = prompt;
+    return SWD_OK;
+}
+
+/* The embeddings that are known of a prompt, else it is encoded. */
+static swd_status embed_prompt(request *r, swd_tensor context, swd_tensor pooled,
+                               const char *prompt, swd_exec *ex)
+{
+    const float *known =
+        ex->dry || r->p->no_embeds ? NULL : embeds_find(r->p->embeds, prompt, &r->embeds);
+    if (known) {
+        RUN(ex->backend->upload(ex->backend, context, known, ex->stream, ex->err));
+        known += tensor_numel(context);
+        return ex->backend->upload(ex->backend, pooled, known, ex->stream, ex->err);
+    }
+    assert((ex->dry || !r->known) && "the cache has room for the prompts at work");
+    if (r->known) return SWD_OK;
+    RUN(prompt_encode(context, pooled, prompt, r->plan.max_tokens, r->p, ex));
+    return keep_later(r, context, pooled, prompt, ex);
+}
+
+/* The first image of the batch that has the prompt of its b-th. */
+static int first_alike(const request *r, int b)
+{
+    const char *prompt = request_prompt(r, request_image(r, r->at, b));
+    int i = 0;
+    while (strcmp(request_prompt(r, request_image(r, r->at, i)), prompt) != 0) i++;
+    return i;
+}
+
 swd_status stage_encode_prompts(request *r, swd_exec *ex)
 {
-    const swd_generate_params *a = r->params;
     batch *at = r->at;
+    at->n_fresh = 0;
     RUN(report(r, SWD_STAGE_TEXT, request_image(r, at, 0) + 1, r->plan.n_images, 0, ex));
     double started_s = clock_now_s();
     bool guided = r->plan.evaluations > 1;
     RUN(event_record(at->began, ex->stream, ex->backend, ex->err));
-    if (guided && r->cond_prompt < 0)
-        RUN(prompt_encode(r->uncond, r->uncond_pooled, a->negative ? a->negative : "",
-                          r->plan.max_tokens, r->p, ex));
+    if (guided && !r->cond_prompt)
+        RUN(embed_prompt(r, r->uncond, r->uncond_pooled, request_negative(r), ex));
     for (int b = 0; b < at->n; b++) {
-        int prompt = request_image(r, at, b) / a->count;
-        if (prompt != r->cond_prompt)
-            RUN(prompt_encode(r->cond, r->cond_pooled, a->prompts[prompt], r->plan.max_tokens, r->p,
-                              ex));
-        r->cond_prompt = prompt;
-        RUN(op_copy(rows(at->context, b, 1), r->cond, ex));
-        RUN(op_copy(rows(at->pooled, b, 1), r->cond_pooled, ex));
+        const char *prompt = request_prompt(r, request_image(r, at, b));
+        int alike = first_alike(r, b);
+        bool again = alike < b;
+        if (!again && (!r->cond_prompt || strcmp(prompt, r->cond_prompt) != 0)) {
+            RUN(embed_prompt(r, r->cond, r->cond_pooled, prompt, ex));
+            r->cond_prompt = prompt;
+        }
+        RUN(op_copy(rows(at->context, b, 1), again ? rows(at->context, alike, 1) : r->cond, ex));
+        RUN(op_copy(rows(at->pooled, b, 1), again ? rows(at->pooled, alike, 1) : r->cond_pooled,
+                    ex));
         if (!guided) continue;
         RUN(op_copy(rows(at->context, at->n + b, 1), r->uncond, ex));
         RUN(op_copy(rows(at->pooled, at->n + b, 1), r->uncond_pooled, ex));
