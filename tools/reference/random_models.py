@@ -34,7 +34,7 @@ def shaken(model, dtype, seed, qk_gain=1.0):
         elif name.endswith(TABLES):
             p.data = 0.7 * noise
         else:
-            mild = "time" in name or ".norm1" in name or "norm_out" in name
+            mild = "time" in name or ".norm1" in name or ".norm.linear" in name or "norm_out" in name
             gain = (0.6 if mild else 1.0) * (qk_gain if name.split(".")[-2] in KEYS else 1.0)
             p.data = noise * gain / p[0].numel() ** 0.5
     if isinstance(model, AutoencoderTiny):  # pixels around the middle of their range, most inside it

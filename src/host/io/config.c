@@ -159,6 +159,60 @@ swd_status config_sd3_read(config_sd3 *out, const char *path, swd_err *err)
     return read_file(out, sizeof *out, path, read_sd3, err);
 }
 
+static swd_status read_axes(config_flux *c, const swd_json *j, swd_err *err)
+{
+    static const int dflt[] = {16, 56, 56};
+    int n;
+    SWD_TRY(read_list(c->axes_dims_rope, &n, 3, j, "axes_dims_rope", dflt, 3, 0, HEAD_DIM_MAX, err),
+            err);
+    const int *a = c->axes_dims_rope;
+    if (n != 3 || a[0] % 2 || a[1] % 2 || a[2] % 2 || a[0] + a[1] + a[2] != c->attention_head_dim)
+        return SWD_FAIL(err, SWD_ERR_FILE,
+                        "%s: field \"axes_dims_rope\" is not three even numbers that make up "
+                        "attention_head_dim, %d",
+                        j->path, c->attention_head_dim);
+    return SWD_OK;
+}
+
+static swd_status read_flux(void *out, const swd_json *j, swd_err *err)
+{
+    static const int_field fields[] = {
+        INT(config_flux, in_channels, 64, 4, 4096),
+        INT(config_flux, num_layers, 19, 0, CONFIG_LAYERS_MAX),
+        INT(config_flux, num_single_layers, 38, 0, CONFIG_LAYERS_MAX),
+        INT(config_flux, attention_head_dim, 128, 1, HEAD_DIM_MAX),
+        INT(config_flux, num_attention_heads, 24, 1, 1024),
+        INT(config_flux, joint_attention_dim, 4096, 1, DIM_MAX),
+        INT(config_flux, pooled_projection_dim, 768, 1, DIM_MAX),
+    };
+    config_flux *c = out;
+    int patch = 0, out_channels = 0;
+    SWD_TRY(check_class(j, "FluxTransformer2DModel", err), err);
+    SWD_TRY(read_ints(c, fields, N_OF(fields), j, err), err);
+    SWD_TRY(json_bool(&c->guidance_embeds, j, "guidance_embeds", false, err), err);
+    SWD_TRY(read_int(&patch, j, "patch_size", 1, 1, 64, err), err);
+    SWD_TRY(read_int(&out_channels, j, "out_channels", c->in_channels, 0, 4096, err), err);
+    if (patch != 1) return unsupported(j, "patch_size", "not 1", "1", err);
+    if (out_channels && out_channels != c->in_channels)
+        return SWD_FAIL(err, SWD_ERR_UNSUPPORTED,
+                        "%s: field \"out_channels\" is %d, but \"in_channels\" is %d: a velocity "
+                        "has the shape of its latents",
+                        j->path, out_channels, c->in_channels);
+    if (c->in_channels % 4 != 0)
+        return SWD_FAIL(err, SWD_ERR_FILE,
+                        "%s: field \"in_channels\" is %d, no multiple of 4: latents are packed in "
+                        "patches of 2 x 2",
+                        j->path, c->in_channels);
+    SWD_TRY(check_head_dim(j, "\"attention_head_dim\"", c->attention_head_dim, err), err);
+    c->inner_dim = c->num_attention_heads * c->attention_head_dim;
+    return read_axes(c, j, err);
+}
+
+swd_status config_flux_read(config_flux *out, const char *path, swd_err *err)
+{
+    return read_file(out, sizeof *out, path, read_flux, err);
+}
+
 // down_block_types and up_block_types: n entries, all of one type.
 static swd_status check_block_types(const swd_json *j, const char *field, const char *type, int n,
                                     swd_err *err)

@@ -42,6 +42,17 @@ typedef struct config_sd3 {
     bool qk_norm_rms;                       /* qk_norm: "rms_norm", else none */
 } config_sd3;
 
+/* FluxTransformer2DModel. Its channels are those of packed latents: patches of 2 x 2 of a quarter as many. */
+typedef struct config_flux {
+    int in_channels;                   /* = out_channels (checked), a multiple of 4 */
+    int num_layers, num_single_layers; /* of two streams and of one */
+    int num_attention_heads, attention_head_dim;
+    int inner_dim;
+    int joint_attention_dim, pooled_projection_dim;
+    bool guidance_embeds;
+    int axes_dims_rope[3]; /* even; together attention_head_dim */
+} config_flux;
+
 /* AutoencoderKL with DownEncoderBlock2D and UpDecoderBlock2D throughout, SiLU. */
 typedef struct config_vae {
     int in_channels, out_channels, latent_channels;
@@ -131,6 +142,7 @@ typedef struct config_swd {
 } config_swd;
 
 swd_status config_sd3_read(config_sd3 *out, const char *path, swd_err *err);
+swd_status config_flux_read(config_flux *out, const char *path, swd_err *err);
 swd_status config_vae_read(config_vae *out, const char *path, swd_err *err);
 swd_status config_tiny_vae_read(config_tiny_vae *out, const char *path, swd_err *err);
 swd_status config_clip_text_read(config_clip_text *out, const char *path, swd_err *err);

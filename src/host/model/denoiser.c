@@ -2,6 +2,7 @@
 // One table over the classes of denoising networks.
 #include "model/denoiser.h"
 #include "base/memory.h"
+#include "model/flux.h"
 #include "model/mmdit.h"
 #include <stdio.h>
 
@@ -28,6 +29,7 @@ struct denoiser {
     const denoiser_class *class;
     union {
         mmdit *sd3;
+        flux *flux;
     };
 };
 
@@ -103,11 +105,91 @@ static double sd3_flops(const denoiser *d, int64_t batch, int64_t h, int64_t w, 
     return mmdit_flops(d->sd3, batch, h, w, text_tokens);
 }
 
+/* ---- FluxTransformer2DModel ---- */
+
+static swd_status flux_read(denoiser_config *out, const char *path, swd_err *err)
+{
+    return config_flux_read(&out->flux, path, err);
+}
+
+static denoiser_facts flux_facts(const denoiser_config *c)
+{
+    const config_flux *f = &c->flux;
+    return (denoiser_facts){.channels = f->in_channels / (FLUX_PATCH * FLUX_PATCH),
+                            .patch = FLUX_PATCH,
+                            .sample_size = 128, /* of the pipeline, the config has none */
+                            .side_max = FLUX_PLACES * FLUX_PATCH,
+                            .context_width = f->joint_attention_dim,
+                            .pooled_width = f->pooled_projection_dim,
+                            .guided = f->guidance_embeds};
+}
+
+static void flux_describe(const denoiser_config *c, char *buf, size_t n)
+{
+    const config_flux *f = &c->flux;
+    snprintf(buf, n,
+             "%d double and %d single blocks, %d heads of %d (%d + %d + %d), %s, %d channels",
+             f->num_layers, f->num_single_layers, f->num_attention_heads, f->attention_head_dim,
+             f->axes_dims_rope[0], f->axes_dims_rope[1], f->axes_dims_rope[2],
+             f->guidance_embeds ? "guidance embedding" : "no guidance",
+             f->in_channels / (FLUX_PATCH * FLUX_PATCH));
+}
+
+static swd_status flux_make(denoiser *d, const denoiser_config *c, weights *w, swd_backend *be,
+                            swd_dtype compute, swd_err *err)
+{
+    return flux_create(&d->flux, &c->flux, w, be, compute, err);
+}
+
+static void flux_unmake(denoiser *d)
+{
+    flux_destroy(&d->flux);
+}
+
+static conditions flux_conditions(int64_t rows, int64_t batch, int64_t text_tokens,
+                                  const denoiser *d, swd_exec *ex)
+{
+    return flux_conditions_alloc(rows, batch, text_tokens, d->flux, ex);
+}
+
+static swd_status flux_context(const conditions *c, swd_tensor context, const denoiser *d,
+                               swd_exec *ex)
+{
+    return flux_embed_context(c, context, d->flux, ex);
+}
+
+static swd_status flux_modulations(const conditions *c, swd_tensor t, swd_tensor pooled,
+                                   float guidance, const denoiser *d, swd_exec *ex)
+{
+    return flux_modulate(c, t, pooled, guidance, d->flux, ex);
+}
+
+/* The pipeline divides by 1000 in float32, the class multiplies by it. */
+static float flux_timestep(float sigma)
+{
+    return 1000.0f * sigma / 1000.0f * 1000.0f;
+}
+
+static swd_status flux_run(swd_tensor velocity, swd_tensor latents, const conditions *c,
+                           int64_t first_row, const denoiser *d, swd_exec *ex)
+{
+    return flux_forward(velocity, latents, c, first_row, d->flux, ex);
+}
+
+static double flux_count(const denoiser *d, int64_t batch, int64_t h, int64_t w,
+                         int64_t text_tokens)
+{
+    return flux_flops(d->flux, batch, h, w, text_tokens);
+}
+
 /* ---- the table ---- */
 
 static const denoiser_class classes[DENOISER_KINDS] = {
     [DENOISER_SD3] = {sd3_read, sd3_facts, sd3_describe, sd3_create, sd3_destroy, sd3_conditions,
                       sd3_embed_context, sd3_modulate, sd3_timestep, sd3_forward, sd3_flops},
+    [DENOISER_FLUX] = {flux_read, flux_facts, flux_describe, flux_make, flux_unmake,
+                       flux_conditions, flux_context, flux_modulations, flux_timestep, flux_run,
+                       flux_count},
 };
 
 swd_status denoiser_config_read(denoiser_config *out, denoiser_kind kind, const char *path,

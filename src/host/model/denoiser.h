@@ -6,13 +6,14 @@
 #include "io/config.h"
 #include "model/conditions.h"
 
-typedef enum denoiser_kind { DENOISER_SD3, DENOISER_KINDS } denoiser_kind;
+typedef enum denoiser_kind { DENOISER_SD3, DENOISER_FLUX, DENOISER_KINDS } denoiser_kind;
 
 /* The file config.json of the network's folder. */
 typedef struct denoiser_config {
     denoiser_kind kind;
     union {
         config_sd3 sd3;
+        config_flux flux;
     };
 } denoiser_config;
 

@@ -163,6 +163,9 @@ typedef struct layer_source {
     const char *const *names;
     int64_t shape[4];
     int ndim;
+    const int64_t *heights; // of each weight, where they differ in shape[0]; else NULL
+    int64_t turn;           // columns at the end that come first
+    int patch;              // not 0: rows are patches in (c, p, q) order and become (p, q, c)
     load_bias bias;
     int64_t rows, columns; // of a matrix that is made larger by zeros; 0: as in the file
 } layer_source;
@@ -184,16 +187,27 @@ static swd_dtype storage(const loader *l, const layer_source *s)
     return SWD_BF16;
 }
 
+static int64_t height(const layer_source *s, int i)
+{
+    return s->heights ? s->heights[i] : s->shape[0];
+}
+
+static int64_t height_before(const layer_source *s, int i)
+{
+    int64_t n = 0;
+    while (i-- > 0) n += height(s, i);
+    return n;
+}
+
 static swd_status gather_bias(gathered *g, loader *l, const layer_source *s)
 {
-    int64_t n = s->shape[0];
-    SWD_TRY(swd_malloc(&g->own_bias, (size_t)(n * s->count), sizeof(float), "a bias", l->err),
-            l->err);
+    int64_t n = height_before(s, s->count);
+    SWD_TRY(swd_malloc(&g->own_bias, (size_t)n, sizeof(float), "a bias", l->err), l->err);
     for (int i = 0; i < s->count; i++)
-        SWD_TRY(weights_read(l->w, full(l, s->names[i], ".bias").text, &n, 1, g->own_bias + n * i,
-                             SWD_F32, l->err),
+        SWD_TRY(weights_read(l->w, full(l, s->names[i], ".bias").text, (int64_t[]){height(s, i)}, 1,
+                             g->own_bias + height_before(s, i), SWD_F32, l->err),
                 l->err);
-    g->bias = tensor1(g->own_bias, SWD_F32, n * s->count);
+    g->bias = tensor1(g->own_bias, SWD_F32, n);
     return SWD_OK;
 }
 
@@ -203,16 +217,15 @@ static swd_status gather_weight(gathered *g, loader *l, const layer_source *s)
     if (s->count == 1)
         return weights_get(l->w, &g->weight, full(l, s->names[0], ".weight").text, s->shape,
                            s->ndim, dtype, l->err);
-    g->weight = tensor_make(NULL, dtype, s->shape, s->ndim);
-    size_t part = tensor_bytes(g->weight);
-    SWD_TRY(swd_malloc(&g->own_weight, part, (size_t)s->count, "a stack of weights", l->err),
-            l->err);
+    int64_t n = height_before(s, s->count), k = s->shape[1];
+    size_t row = (size_t)k * dtype_size(dtype);
+    SWD_TRY(swd_malloc(&g->own_weight, row, (size_t)n, "a stack of weights", l->err), l->err);
     for (int i = 0; i < s->count; i++)
-        SWD_TRY(weights_read(l->w, full(l, s->names[i], ".weight").text, s->shape, s->ndim,
-                             (char *)g->own_weight + part * (size_t)i, dtype, l->err),
+        SWD_TRY(weights_read(
+                    l->w, full(l, s->names[i], ".weight").text, (int64_t[]){height(s, i), k}, 2,
+                    (char *)g->own_weight + row * (size_t)height_before(s, i), dtype, l->err),
                 l->err);
-    g->weight.data = g->own_weight;
-    g->weight.shape[0] *= s->count;
+    g->weight = tensor2(g->own_weight, dtype, n, k);
     return SWD_OK;
 }
 
@@ -245,6 +258,33 @@ static swd_status pad(gathered *g, const layer_source *s, swd_err *err)
     return SWD_OK;
 }
 
+// Rows and columns of a single matrix, and its bias, in another order.
+static swd_status rearrange(gathered *g, const layer_source *s, swd_err *err)
+{
+    int64_t n = s->shape[0], area = s->patch ? (int64_t)s->patch * s->patch : 1,
+            channels = n / area;
+    size_t size = dtype_size(g->weight.dtype), row = (size_t)s->shape[1] * size,
+           turn = (size_t)s->turn * size;
+    char *moved;
+    float *bias = NULL;
+    SWD_TRY(swd_malloc(&moved, row, (size_t)n, "a rearranged weight", err), err);
+    for (int64_t i = 0; i < n; i++) {
+        char *to = moved + row * (size_t)(i % area * channels + i / area);
+        const char *from = (const char *)g->weight.data + row * (size_t)i;
+        memcpy(to, from + row - turn, turn);
+        memcpy(to + turn, from, row - turn);
+    }
+    g->own_weight = moved; // the file's was only lent
+    g->weight.data = moved;
+    if (s->bias == WITHOUT_BIAS) return SWD_OK;
+    SWD_TRY(swd_malloc(&bias, (size_t)n, sizeof *bias, "a rearranged bias", err), err);
+    for (int64_t i = 0; i < n; i++) bias[i % area * channels + i / area] = g->own_bias[i];
+    free(g->own_bias);
+    g->own_bias = bias;
+    g->bias.data = bias;
+    return SWD_OK;
+}
+
 static void scatter(gathered *g)
 {
     free(g->own_weight);
@@ -257,6 +297,7 @@ static void pack_linear(loader *l, swd_linear **out, const layer_source *source)
     gathered g;
     swd_status s = gather(&g, l, source);
     if (s == SWD_OK && source->rows) s = pad(&g, source, l->err);
+    if (s == SWD_OK && (source->turn || source->patch)) s = rearrange(&g, source, l->err);
     if (s == SWD_OK) {
         int64_t rows = g.weight.shape[0];
         g.weight = tensor_reshape(g.weight, (int64_t[]){rows, tensor_numel(g.weight) / rows}, 2);
@@ -297,6 +338,39 @@ void load_stacked(loader *l, swd_linear **out, int count, const char *const *nam
         &(layer_source){.count = count, .names = names, .shape = {n, k}, .ndim = 2, .bias = bias});
 }
 
+void load_stacked_of(loader *l, swd_linear **out, int count, const char *const *names,
+                     const int64_t *n, int64_t k, load_bias bias)
+{
+    pack_linear(l, out,
+                &(layer_source){.count = count,
+                                .names = names,
+                                .shape = {n[0], k},
+                                .ndim = 2,
+                                .heights = n,
+                                .bias = bias});
+}
+
+void load_linear_turned(loader *l, swd_linear **out, int64_t n, int64_t k, int64_t turn,
+                        load_bias bias, const char *name)
+{
+    pack_linear(
+        l, out,
+        &(layer_source){
+            .count = 1, .names = &name, .shape = {n, k}, .ndim = 2, .turn = turn, .bias = bias});
+}
+
+void load_unpatch_linear(loader *l, swd_linear **out, int64_t c, int patch, int64_t k,
+                         const char *name)
+{
+    pack_linear(l, out,
+                &(layer_source){.count = 1,
+                                .names = &name,
+                                .shape = {c * patch * patch, k},
+                                .ndim = 2,
+                                .patch = patch,
+                                .bias = WITH_BIAS});
+}
+
 void load_patch_linear(loader *l, swd_linear **out, int64_t n, int64_t c, int patch,
                        const char *name)
 {
@@ -333,17 +407,30 @@ void load_conv(loader *l, swd_conv **out, conv_shape c, const char *name)
 
 /* ---- plain tensors ---- */
 
+static swd_status upload_host(loader *l, swd_tensor *out, swd_tensor host)
+{
+    SWD_TRY(hold_room(l), l->err);
+    void *p = l->be->alloc(l->be, tensor_bytes(host));
+    if (!p) return SWD_FAIL(l->err, SWD_ERR_MEMORY, "out of memory: %zu bytes", tensor_bytes(host));
+    hold(l, HELD_TENSOR, p);
+    *out = tensor_make(p, host.dtype, host.shape, host.ndim);
+    return l->be->upload(l->be, *out, host.data, NULL, l->err);
+}
+
 static swd_status upload(loader *l, swd_tensor *out, const int64_t *shape, int ndim,
                          swd_dtype dtype, const char *name)
 {
     swd_tensor host;
-    SWD_TRY(hold_room(l), l->err);
     SWD_TRY(weights_get(l->w, &host, name, shape, ndim, dtype, l->err), l->err);
-    void *p = l->be->alloc(l->be, tensor_bytes(host));
-    if (!p) return SWD_FAIL(l->err, SWD_ERR_MEMORY, "out of memory: %zu bytes", tensor_bytes(host));
-    hold(l, HELD_TENSOR, p);
-    *out = tensor_make(p, dtype, shape, ndim);
-    return l->be->upload(l->be, *out, host.data, NULL, l->err);
+    return upload_host(l, out, host);
+}
+
+void load_values(loader *l, swd_tensor *out, const float *values, int64_t rows, int64_t columns,
+                 const char *what)
+{
+    if (l->status != SWD_OK) return;
+    swd_tensor host = tensor2((void *)(uintptr_t)values, SWD_F32, rows, columns);
+    settle(l, upload_host(l, out, host), what);
 }
 
 void load_matrix(loader *l, swd_tensor *out, const int64_t *shape, int ndim, const char *name)

@@ -62,6 +62,15 @@ void load_linear_padded(loader *l, swd_linear **out, int64_t n, int64_t k, int64
 /* count layers [n, k] under each other, [count * n, k]: q, k and v in one product */
 void load_stacked(loader *l, swd_linear **out, int count, const char *const *names, int64_t n,
                   int64_t k, load_bias bias);
+/* The same of layers [n[i], k]. */
+void load_stacked_of(loader *l, swd_linear **out, int count, const char *const *names,
+                     const int64_t *n, int64_t k, load_bias bias);
+/* [n, k] with its last `turn` columns before the others. */
+void load_linear_turned(loader *l, swd_linear **out, int64_t n, int64_t k, int64_t turn,
+                        load_bias bias, const char *name);
+/* [c * p * p, k], whose outputs are patches in (c, p, q) order, so that they are in (p, q, c) order. */
+void load_unpatch_linear(loader *l, swd_linear **out, int64_t c, int patch, int64_t k,
+                         const char *name);
 /* A p x p convolution of stride p [n, c, p, p] as a product over patches in (c, p, q) order: [n, c * p * p] */
 void load_patch_linear(loader *l, swd_linear **out, int64_t n, int64_t c, int patch,
                        const char *name);
@@ -95,6 +104,9 @@ void load_conv(loader *l, swd_conv **out, conv_shape c, const char *name);
 /* The tensor of the whole name, in backend memory: F32, or for load_table the dtype that holds the file's tensor exactly. */
 void load_vector(loader *l, swd_tensor *out, int64_t n, const char *name);
 void load_matrix(loader *l, swd_tensor *out, const int64_t *shape, int ndim, const char *name);
+/* Values of the model's own making. what: for the message. */
+void load_values(loader *l, swd_tensor *out, const float *values, int64_t rows, int64_t columns,
+                 const char *what);
 void load_table(loader *l, swd_tensor *out, int64_t rows, int64_t d, const char *name);
 
 /* name.weight and name.bias, F32 [n] each */
