@@ -97,7 +97,7 @@ typedef struct swd_open_params {
     const char *
         embeds_cache; /* a folder, made if absent, where embeddings of prompts are kept: a prompt that is found there, made by the same
                                       encoders on the same device, is not encoded again. NULL: they are kept in memory alone */
-    int no_embeds; /* 1: none are kept, every prompt of a call is encoded; to measure that */
+    int no_embeds;    /* 1: none are kept, every prompt of a call is encoded; to measure that */
 } swd_open_params;
 
 SWD_API void swd_open_params_default(swd_open_params *params);
@@ -128,7 +128,8 @@ typedef enum swd_stage {
     SWD_STAGE_TEXT,
     SWD_STAGE_DENOISE,
     SWD_STAGE_DECODE,
-    SWD_STAGE_WRITE
+    SWD_STAGE_WRITE,
+    SWD_STAGE_MEASURE /* of swd/eval.h: step is the file */
 } swd_stage;
 
 typedef struct swd_progress {

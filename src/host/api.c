@@ -25,8 +25,8 @@ const char *swd_status_name(swd_status s)
 
 const char *swd_stage_name(swd_stage stage)
 {
-    static const char *const name[] = {"load", "text", "denoise", "decode", "write"};
-    return stage >= SWD_STAGE_LOAD && stage <= SWD_STAGE_WRITE ? name[stage] : "unknown stage";
+    static const char *const name[] = {"load", "text", "denoise", "decode", "write", "measure"};
+    return stage >= SWD_STAGE_LOAD && stage <= SWD_STAGE_MEASURE ? name[stage] : "unknown stage";
 }
 
 const char *swd_message(const swd_context *ctx)

@@ -1,53 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "commands.h"
-#include <signal.h>
+#include "live.h"
 #include <stdio.h>
-#include <string.h>
-#include <time.h>
-#include <unistd.h>
-
-static volatile sig_atomic_t interrupted;
-
-static void on_interrupt(int signal_number)
-{
-    (void)signal_number;
-    interrupted = 1;
-}
-
-typedef struct live {
-    bool terminal, shown;
-    double started_s;
-} live;
-
-static double now_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
-/* One line that is written over; asked often, so that Ctrl-C is heard between any two steps. */
-static int on_progress(void *user, const swd_progress *p)
-{
-    live *l = user;
-    if (l->terminal && !p->x0) {
-        char scale[64] = "", left[48] = "";
-        if (p->stage == SWD_STAGE_DENOISE) {
-            if (p->step == 1) l->started_s = now_s();
-            double spent = now_s() - l->started_s;
-            snprintf(scale, sizeof(scale), "  latent %dx%d  sigma %.3f", p->latent_width,
-                     p->latent_height, p->sigma);
-            if (p->step > 1)
-                snprintf(left, sizeof(left), "  %.0f s left",
-                         spent / (p->step - 1) * (p->n_steps - p->step + 1));
-        }
-        fprintf(stderr, "\r\033[K%s %d/%d%s%s", swd_stage_name(p->stage), p->step, p->n_steps,
-                scale, left);
-        fflush(stderr);
-        l->shown = true;
-    }
-    return interrupted;
-}
 
 /* Loading left out. */
 static double images_per_s(const swd_result *r)
@@ -103,16 +57,11 @@ static int run(options *o)
 {
     swd_context *ctx = NULL;
     swd_result *r = NULL;
-    live l = {.terminal = isatty(STDERR_FILENO)};
-    struct sigaction act = {.sa_handler = on_interrupt,
-                            .sa_flags =
-                                (int)SA_RESETHAND}; /* a second Ctrl-C ends it the hard way */
-    sigaction(SIGINT, &act, NULL);
-    sigaction(SIGTERM, &act, NULL);
+    live l;
     swd_status s = swd_open(&ctx, &o->open);
-    swd_set_progress(ctx, on_progress, &l, 0);
+    live_begin(&l, ctx);
     if (s == SWD_OK) s = swd_generate(&r, &o->generate, ctx);
-    if (l.shown) fprintf(stderr, "\r\033[K");
+    live_end(&l);
     int status = s == SWD_OK ? report(o, r) : fail_with(s, ctx);
     swd_result_free(&r);
     swd_close(&ctx);

@@ -11,6 +11,7 @@ int command_encode(options *o);
 int command_decode(options *o);
 int command_info(options *o);
 int command_presets(options *o);
+int command_spectrum(options *o);
 
 void help_print(const char *command); /* NULL: of the program */
 

@@ -17,6 +17,7 @@ static const char overview[] =
     "  decode     latents to a picture\n"
     "  info       what a model folder holds, and the memory it takes\n"
     "  presets    the schedules that are known\n"
+    "  spectrum   power spectra of latents, and the schedule that they suggest\n"
     "  help       this, or swd help COMMAND = swd COMMAND --help\n"
     "\n"
     "Exit status: 0 done, 1 it failed, 2 the call is wrong. swd --version prints the version.\n";
@@ -116,13 +117,43 @@ static const char presets_help[] =
     "usage: swd presets [-m DIR] [--lora PATH] [--json]\n"
     "Each schedule: latent sides, noise levels, and its cost in steps at the last size.\n";
 
+static const char spectrum_help[] =
+    "  swd spectrum pictures/                                 the table, and a schedule\n"
+    "  swd spectrum pictures/ -o spectrum                     spectrum.json, .csv and .svg as "
+    "well\n"
+    "  swd spectrum pictures/ -m ~/sd3.5-medium --sigmas 1,.95,.9,.79,.74,.6\n"
+    "  swd spectrum pictures/ -m ~/sd3.5-medium --scales 32,64,96,128 --write swd.json\n"
+    "  swd spectrum latents.safetensors --scale-multiple 16\n"
+    "\n"
+    "usage: swd spectrum FOLDER|FILE... [-m DIR] [-o NAME] [--write SWD.JSON] [--json]\n"
+    "Pictures (.jpg, .png: the middle square, resized) are encoded by the model's autoencoder; "
+    ".safetensors hold \"latents\".\n"
+    "Their power is averaged over rings of equal frequency; noise of level sigma masks the "
+    "frequencies where\n"
+    "(1 - sigma)^2 P < sigma^2, and a side s of R holds those up to 0.5 s / R. docs/evaluation.md "
+    "says more.\n"
+    "\n"
+    "      --sigmas 1,.95,...   propose a side for each noise level (default: SD3.5-medium's six)\n"
+    "      --scales 4,6,...     propose a noise level for each latent side; the last is the "
+    "model's\n"
+    "      --scale-multiple N   proposed sides are multiples of it (default: an eighth of the "
+    "side)\n"
+    "      --scale-min N        and not smaller (default: a quarter)\n"
+    "      --size WxW           pixels that pictures are resized to (default: the model's)\n"
+    "  -o, --output NAME        write NAME.json, NAME.csv and NAME.svg\n"
+    "      --write FILE         put the schedule into this swd.json as the preset \"spectrum\", "
+    "its "
+    "default\n"
+    "      --device auto|cpu|cuda[:K]   --threads N   --precision f32|bf16\n";
+
 void help_print(const char *command)
 {
     static const struct {
         const char *name, *text;
     } pages[] = {{"generate", generate_help}, {"tokenize", tokenize_help},
                  {"encode", encode_help},     {"decode", decode_help},
-                 {"info", info_help},         {"presets", presets_help}};
+                 {"info", info_help},         {"presets", presets_help},
+                 {"spectrum", spectrum_help}};
     const char *text = overview;
     for (size_t i = 0; command && i < sizeof(pages) / sizeof(pages[0]); i++)
         if (strcmp(command, pages[i].name) == 0) text = pages[i].text;

@@ -16,7 +16,8 @@ static const struct {
                 {"encode", CMD_ENCODE, command_encode},
                 {"decode", CMD_DECODE, command_decode},
                 {"info", CMD_INFO, command_info},
-                {"presets", CMD_PRESETS, command_presets}};
+                {"presets", CMD_PRESETS, command_presets},
+                {"spectrum", CMD_SPECTRUM, command_spectrum}};
 enum { N_COMMANDS = sizeof(commands) / sizeof(commands[0]) };
 
 static int find_command(const char *name)
@@ -28,8 +29,8 @@ static int find_command(const char *name)
 
 static int unknown(const char *name)
 {
-    static const char *const later[] = {"train", "spectrum", "eval", "bench"};
-    for (int i = 0; i < 4; i++)
+    static const char *const later[] = {"train", "eval", "bench"};
+    for (int i = 0; i < 3; i++)
         if (strcmp(name, later[i]) == 0) {
             print_error("%s is not there yet in swd %s; swd help lists what is", name,
                         swd_version());

@@ -221,6 +221,9 @@ enum option_id {
     O_BATCH,
     O_RESUME,
     O_EMBEDS_CACHE,
+    O_MULTIPLE,
+    O_SCALE_MIN,
+    O_WRITE,
     O_JSON,
     O_HELP
 };
@@ -233,16 +236,16 @@ static const struct option_entry {
     int commands;
 } table[] = {
     {"--model", 'm', O_MODEL, true,
-     CMD_GENERATE | CMD_TOKENIZE | CMD_ENCODE | CMD_DECODE | CMD_INFO | CMD_PRESETS},
+     CMD_GENERATE | CMD_TOKENIZE | CMD_ENCODE | CMD_DECODE | CMD_INFO | CMD_PRESETS | CMD_SPECTRUM},
     {"--prompts", 0, O_PROMPTS, true, CMD_GENERATE | CMD_TOKENIZE},
-    {"--output", 'o', O_OUTPUT, true, CMD_GENERATE | CMD_ENCODE | CMD_DECODE},
+    {"--output", 'o', O_OUTPUT, true, CMD_GENERATE | CMD_ENCODE | CMD_DECODE | CMD_SPECTRUM},
     {"--count", 'n', O_COUNT, true, CMD_GENERATE},
     {"--seed", 0, O_SEED, true, CMD_GENERATE},
-    {"--size", 0, O_SIZE, true, CMD_GENERATE},
+    {"--size", 0, O_SIZE, true, CMD_GENERATE | CMD_SPECTRUM},
     {"--sampler", 0, O_SAMPLER, true, CMD_GENERATE},
     {"--preset", 0, O_PRESET, true, CMD_GENERATE},
-    {"--scales", 0, O_SCALES, true, CMD_GENERATE},
-    {"--sigmas", 0, O_SIGMAS, true, CMD_GENERATE},
+    {"--scales", 0, O_SCALES, true, CMD_GENERATE | CMD_SPECTRUM},
+    {"--sigmas", 0, O_SIGMAS, true, CMD_GENERATE | CMD_SPECTRUM},
     {"--steps", 0, O_STEPS, true, CMD_GENERATE},
     {"--guidance", 0, O_GUIDANCE, true, CMD_GENERATE},
     {"--negative", 0, O_NEGATIVE, true, CMD_GENERATE},
@@ -252,9 +255,12 @@ static const struct option_entry {
     {"--lora", 0, O_LORA, true, CMD_GENERATE | CMD_TOKENIZE | CMD_INFO | CMD_PRESETS},
     {"--text-encoders", 0, O_ENCODERS, true, CMD_GENERATE},
     {"--max-tokens", 0, O_MAX_TOKENS, true, CMD_GENERATE | CMD_TOKENIZE},
-    {"--precision", 0, O_PRECISION, true, CMD_GENERATE | CMD_ENCODE | CMD_DECODE | CMD_INFO},
-    {"--device", 0, O_DEVICE, true, CMD_GENERATE | CMD_ENCODE | CMD_DECODE | CMD_INFO},
-    {"--threads", 0, O_THREADS, true, CMD_GENERATE | CMD_ENCODE | CMD_DECODE | CMD_INFO},
+    {"--precision", 0, O_PRECISION, true,
+     CMD_GENERATE | CMD_ENCODE | CMD_DECODE | CMD_INFO | CMD_SPECTRUM},
+    {"--device", 0, O_DEVICE, true,
+     CMD_GENERATE | CMD_ENCODE | CMD_DECODE | CMD_INFO | CMD_SPECTRUM},
+    {"--threads", 0, O_THREADS, true,
+     CMD_GENERATE | CMD_ENCODE | CMD_DECODE | CMD_INFO | CMD_SPECTRUM},
     {"--no-graphs", 0, O_NO_GRAPHS, false, CMD_GENERATE},
     {"--rng", 0, O_RNG, true, CMD_GENERATE},
     {"--vae-tiny", 0, O_TINY, true, CMD_GENERATE | CMD_DECODE},
@@ -263,8 +269,11 @@ static const struct option_entry {
     {"--batch", 0, O_BATCH, true, CMD_GENERATE},
     {"--resume", 0, O_RESUME, false, CMD_GENERATE},
     {"--embeds-cache", 0, O_EMBEDS_CACHE, true, CMD_GENERATE},
+    {"--scale-multiple", 0, O_MULTIPLE, true, CMD_SPECTRUM},
+    {"--scale-min", 0, O_SCALE_MIN, true, CMD_SPECTRUM},
+    {"--write", 0, O_WRITE, true, CMD_SPECTRUM},
     {"--json", 0, O_JSON, false,
-     CMD_GENERATE | CMD_TOKENIZE | CMD_INFO | CMD_PRESETS | CMD_ENCODE | CMD_DECODE},
+     CMD_GENERATE | CMD_TOKENIZE | CMD_INFO | CMD_PRESETS | CMD_ENCODE | CMD_DECODE | CMD_SPECTRUM},
     {"--help", 'h', O_HELP, false, ~0},
 };
 enum { N_OPTIONS = sizeof(table) / sizeof(table[0]) };
@@ -368,6 +377,13 @@ static bool apply_request(options *o, enum option_id id, const char *name, const
         return true;
     case O_OUTPUT:
         o->output = v;
+        return true;
+    case O_MULTIPLE:
+        return to_int(&o->scale_multiple, name, v, 2, 4096);
+    case O_SCALE_MIN:
+        return to_int(&o->scale_min, name, v, 2, 4096);
+    case O_WRITE:
+        o->write = v;
         return true;
     case O_JSON:
         o->json = true;

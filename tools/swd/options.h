@@ -14,7 +14,8 @@ enum {
     CMD_ENCODE = 4,
     CMD_DECODE = 8,
     CMD_INFO = 16,
-    CMD_PRESETS = 32
+    CMD_PRESETS = 32,
+    CMD_SPECTRUM = 128
 };
 
 typedef struct options {
@@ -25,7 +26,9 @@ typedef struct options {
     int scales[SWD_STEPS_MAX];
     double sigmas[SWD_STEPS_MAX + 1];
     const char *prompts_file;
-    const char *output; /* -o as given; NULL: not given */
+    const char *output;            /* -o as given; NULL: not given */
+    const char *write;             /* spectrum: a swd.json */
+    int scale_multiple, scale_min; /* spectrum; 0: not given */
     bool json, help, strength_given, device_given;
     const char *const *arguments; /* what is no option */
     int n_arguments;

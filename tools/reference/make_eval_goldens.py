@@ -1,0 +1,71 @@
+"""Goldens of src/host/eval: tests/goldens/eval/*.safetensors. usage: make_eval_goldens.py [spectrum] [metrics] [clip]   (numpy, scipy, scikit-image, torch, transformers)"""
+import os, sys
+import numpy as np
+from safetensors.numpy import save_file
+
+HERE = os.path.join(os.path.dirname(__file__), "..", "..", "tests", "goldens", "eval")
+
+
+def rings(plane):
+    """Mean of |FFT2|^2 / (h w) over rings of integer radius, in units of the shorter side's frequency; without the mean."""
+    h, w = plane.shape
+    r = min(h, w)
+    power = np.abs(np.fft.fft2(plane.astype(np.float64))) ** 2 / (h * w)
+    radius = np.hypot(np.fft.fftfreq(h)[:, None] * r, np.fft.fftfreq(w)[None] * r)
+    ring = np.floor(radius + 0.5).astype(int)
+    return np.array([power[ring == k].mean() for k in range(1, r // 2 + 1)])
+
+
+def spectrum():
+    rng = np.random.default_rng(1)
+    out = {}
+    for name, shape in (("square", (2, 2, 32, 32)), ("odd", (1, 1, 15, 21)), ("tall", (1, 2, 24, 16))):
+        z = rng.standard_normal(shape).astype(np.float32)
+        z = (z + np.cumsum(z, -1) * 0.3).astype(np.float32)  # something that is not white
+        out[f"{name}.latents"] = z
+        out[f"{name}.power"] = np.mean([rings(p) for b in z for p in b], axis=0).astype(np.float32)
+    save_file(out, os.path.join(HERE, "spectrum.safetensors"))
+
+
+def mmd(x, y):
+    k = lambda a, b: (a @ b.T / a.shape[1] + 1) ** 3
+    n, m = len(x), len(y)
+    xx, yy = k(x, x), k(y, y)
+    return (xx.sum() - np.trace(xx)) / (n * (n - 1)) + (yy.sum() - np.trace(yy)) / (m * (m - 1)) - 2 * k(x, y).mean()
+
+
+def frechet(x, y):
+    import scipy.linalg
+    a, b = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
+    root = scipy.linalg.sqrtm(a @ b)
+    return ((x.mean(0) - y.mean(0)) ** 2).sum() + np.trace(a + b - 2 * root.real)
+
+
+def metrics():
+    from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+    rng = np.random.default_rng(2)
+    out = {}
+    mix = rng.standard_normal((12, 12)) / 3
+    x = (rng.standard_normal((60, 12)) @ mix + 0.2).astype(np.float32)
+    y = (rng.standard_normal((47, 12)) @ (mix + 0.1) - 0.1).astype(np.float32)
+    few = x[:7]  # fewer than dimensions: a singular covariance
+    for name, a, b in (("sets", x, y), ("few", few, y)):
+        a64, b64 = a.astype(np.float64), b.astype(np.float64)
+        unit = a64 / np.linalg.norm(a64, axis=1, keepdims=True)
+        cos = unit @ unit.T
+        n = len(a)
+        values = [frechet(a64, b64), mmd(a64, b64), 1 - (cos.sum() - np.trace(cos)) / (n * (n - 1))]
+        out.update({f"{name}.x": a, f"{name}.y": b, f"{name}.values": np.array(values, np.float32)})
+    smooth = np.cumsum(np.cumsum(rng.standard_normal((29, 37, 3)), 0), 1)
+    first = np.clip(127 + smooth * 4, 0, 255).astype(np.uint8)
+    second = np.clip(first * 0.9 + rng.standard_normal(first.shape) * 12, 0, 255).astype(np.uint8)
+    values = [peak_signal_noise_ratio(first, second, data_range=255),
+              structural_similarity(first, second, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255, channel_axis=-1)]
+    out.update(first=first, second=second, pair=np.array(values, np.float32))
+    save_file(out, os.path.join(HERE, "metrics.safetensors"))
+
+
+if __name__ == "__main__":
+    os.makedirs(HERE, exist_ok=True)
+    for part in sys.argv[1:] or ["spectrum", "metrics", "clip"]:
+        globals()[part]()
