@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Small seeds for the fuzz targets of files: python tests/fuzz/make_corpus.py tests/fuzz/corpus"""
+import io
 import json
 import struct
 import sys
+import tarfile
 from pathlib import Path
 
 out = Path(sys.argv[1])
@@ -110,3 +112,23 @@ pieces = [("<pad>", 0, 3), ("</s>", 0, 3), ("<unk>", 0, 2), ("\u2581", -2, 1), (
 put("unigram", "plain", unigram(pieces, charsmap, "Ab  aaB x</s><extra_id_3>e\u0301 \u3000".encode()))
 put("unigram", "no_map", unigram(pieces, b"", b"ab ab  "))
 put("unigram", "config", unigram(pieces, charsmap, json.dumps({"extra_ids": 3, "legacy": False, "model_max_length": 9}).encode()))
+
+put("csv", "plain", b",file,caption\r\n0,a.png,\"a \"\"b\"\", c\"\n1,b.png,\n")
+put("csv", "open", b"\xef\xbb\xbfa,b\n\"c\nd")
+
+
+def tar(layout, files):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=layout) as t:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            t.addfile(info, io.BytesIO(data))
+    return buffer.getvalue().rstrip(b"\0") + bytes(1024 - len(buffer.getvalue().rstrip(b"\0")) % 512)
+
+
+picture = (Path(__file__).parent / "corpus/png/gray.png").read_bytes()
+put("dataset", "texts", tar(tarfile.USTAR_FORMAT, {"a.png": picture, "a.txt": b"a cat\n", "b.jpg": b"none"}))
+put("dataset", "csv", tar(tarfile.USTAR_FORMAT, {"a.png": picture, "metainfo.csv": b",f,c\n0,a.png,x\n1,b.png,y\n2,\n"}))
+put("dataset", "gnu", tar(tarfile.GNU_FORMAT, {"x" * 150 + ".png": picture, "x" * 150 + ".txt": b"long"}))
+put("dataset", "pax", tar(tarfile.PAX_FORMAT, {"é" * 150 + ".png": picture, "é" * 150 + ".txt": b"long"}))
