@@ -5,6 +5,7 @@
 //     speed-up = time(N full steps) / time(N scales)        efficiency = speed-up / (FLOP(N full steps) / FLOP(N scales))
 #include "harness.h"
 #include "pipeline/generate.h"
+#include "pipeline/networks.h"
 #include "pipeline/prompt.h"
 #include "sample/schedule.h"
 #include <stdio.h>

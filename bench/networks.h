@@ -2,7 +2,7 @@
 /* One network of an assembled model as something to time: its inputs are made once, its forward pass runs as often as wanted. */
 #ifndef SWD_BENCH_NETWORKS_H
 #define SWD_BENCH_NETWORKS_H
-#include "pipeline/assemble.h"
+#include "pipeline/networks.h"
 
 typedef enum network_kind {
     NETWORK_STEP,   /* the transformer: batch, side, text */

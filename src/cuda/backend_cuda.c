@@ -44,10 +44,36 @@ static void cuda_release(swd_backend *b, void *p)
 static swd_status cuda_memory(swd_backend *b, swd_memory *out, swd_err *err)
 {
     const cuda_account *a = &cuda_of(b)->account;
-    *out = (swd_memory){.held = a->held, .peak = a->peak};
+    *out = (swd_memory){.held = a->held + a->planned, .peak = a->peak};
     SWD_CUDA(cudaMemGetInfo(&out->free, &out->total), err);
     return SWD_OK;
 }
+
+static swd_status slab_create_cuda(swd_backend *b, swd_slab **out, size_t bytes, swd_err *err)
+{
+    *out = (swd_slab *)cuda_slab_create(&cuda_of(b)->account, bytes);
+    if (*out) return SWD_OK;
+    return SWD_FAIL(err, SWD_ERR_MEMORY, "no device memory for a block of %zu bytes", bytes);
+}
+
+static void slab_destroy_cuda(swd_backend *b, swd_slab **s)
+{
+    cuda_slab_destroy(&cuda_of(b)->account, (cuda_slab *)*s);
+}
+
+static void slab_use_cuda(swd_backend *b, swd_slab *s)
+{
+    cuda_account *a = &cuda_of(b)->account;
+    a->at = (cuda_slab *)s;
+    if (a->at) a->at->used = 0;
+}
+
+static void plan_cuda(swd_backend *b, bool on)
+{
+    cuda_of(b)->account.planning = on;
+}
+
+static const swd_slabs cuda_slabs = {slab_create_cuda, slab_destroy_cuda, slab_use_cuda, plan_cuda};
 
 static swd_status cuda_bind(swd_backend *b, swd_err *err)
 {
@@ -60,6 +86,7 @@ static swd_status cuda_upload(swd_backend *b, swd_tensor dst, const void *src, s
 {
     if (!tensor_contiguous(dst))
         return SWD_FAIL(err, SWD_ERR_ARGUMENT, "an upload goes to a contiguous tensor");
+    if (cuda_planning(b)) return SWD_OK;
     return cuda_staging_copy(&cuda_of(b)->staging, dst.data, src, tensor_bytes(dst),
                              cuda_stream(b, s), err);
 }
@@ -145,6 +172,7 @@ swd_status backend_cuda_create(swd_backend **out, int device, swd_err *err)
     b->weight_bytes = cuda_weight_bytes;
     b->bind = cuda_bind;
     b->memory = cuda_memory;
+    b->slabs = &cuda_slabs;
     b->async = &cuda_async;
     cuda_conv_slots(b);
     cuda_elementwise_slots(&b->ops);

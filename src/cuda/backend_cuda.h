@@ -34,6 +34,12 @@ static inline cudaStream_t cuda_stream(swd_backend *b, swd_stream *s)
     return s ? (cudaStream_t)s : cuda_of(b)->stream;
 }
 
+/* Memory that is given out is not there (backend/slab.h): no copy to it and no launch. */
+static inline bool cuda_planning(swd_backend *b)
+{
+    return cuda_of(b)->account.planning;
+}
+
 /* swd_status of a call of the runtime or a launcher: SWD_ERR_MEMORY or SWD_ERR_DEVICE with the error's name in the message. */
 swd_status cuda_status(cudaError_t e, const char *what, swd_err *err);
 /* Returns on failure. */

@@ -6,21 +6,38 @@
 #include <cuda_runtime_api.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
+
+/* One allocation that pieces are cut from. */
+typedef struct cuda_slab {
+    char *p;
+    size_t bytes, used;
+} cuda_slab;
+
+enum { CUDA_SLABS_MAX = 16, CUDA_ALIGN = 256 };
 
 /* What was allocated and by how much it grew; zeroed at the start. */
 typedef struct cuda_account {
     struct cuda_block {
         void *p;
         size_t bytes;
+        bool planned; /* an address alone */
     } * blocks;
     size_t n, capacity;
-    size_t held, peak; /* bytes */
+    size_t held, peak;                     /* bytes */
+    size_t planned;                        /* bytes, not held */
+    cuda_slab *slabs[CUDA_SLABS_MAX], *at; /* at: where pieces come from; NULL: each for itself */
+    bool planning;
+    uintptr_t next; /* address of the next planned block */
 } cuda_account;
 
 /* NULL where there is no memory left. */
 void *cuda_account_alloc(cuda_account *a, size_t bytes);
 void cuda_account_release(cuda_account *a, void *p); /* accepts NULL; waits for the device */
 void cuda_account_close(cuda_account *a);            /* everything is released */
+/* NULL likewise. at: not the one that is destroyed. */
+cuda_slab *cuda_slab_create(cuda_account *a, size_t bytes);
+void cuda_slab_destroy(cuda_account *a, cuda_slab *s);
 
 /* Two pinned buffers that take turns: while the device reads one the next bytes are copied (for a mapped file: read) into the other.
  * Small pieces share a buffer. */

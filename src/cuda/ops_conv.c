@@ -39,6 +39,7 @@ static swd_status pack(swd_conv *w, swd_backend *b, swd_tensor weight, swd_err *
 {
     cudaStream_t stream = cuda_stream(b, NULL);
     swd_tensor raw = weight;
+    if (cuda_planning(b)) return SWD_OK;
     SWD_CUDA(cudaMallocAsync(&raw.data, tensor_bytes(weight), stream), err);
     swd_status s = b->upload(b, raw, weight.data, NULL, err);
     if (s == SWD_OK)

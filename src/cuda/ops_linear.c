@@ -36,6 +36,7 @@ static swd_status pack(const swd_linear *w, swd_backend *b, swd_tensor weight, s
 {
     cudaStream_t stream = cuda_stream(b, NULL);
     swd_tensor raw = weight;
+    if (cuda_planning(b)) return SWD_OK;
     SWD_CUDA(cudaMallocAsync(&raw.data, tensor_bytes(weight), stream), err);
     swd_status s = b->upload(b, raw, weight.data, NULL, err);
     k_view rows = {raw.data, cuda_dtype(weight.dtype), {0, w->facts.k, 0}};

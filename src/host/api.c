@@ -4,6 +4,7 @@
 #include "base/memory.h"
 #include "pipeline/bundled.h"
 #include "pipeline/generate.h"
+#include "pipeline/networks.h"
 #include "pipeline/parts.h"
 #include "pipeline/plan.h"
 #include "pipeline/prompt.h"

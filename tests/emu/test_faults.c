@@ -77,30 +77,32 @@ static bool one_fault(int n, void (*arm)(int), const char *const *told)
     return s != SWD_OK;
 }
 
-static void in_turn(const char *what, int n, void (*arm)(int), const char *const *told)
+// least: the share of them in percent that has to be noticed; what only gives something back is not asked.
+static void in_turn(const char *what, int n, int each, int least, void (*arm)(int),
+                    const char *const *told)
 {
-    // All of them take ten minutes: EMU_EVERY=1. By default every 13th, each order of execution from another one on.
+    // All of them take ten minutes: EMU_EVERY=1. By default only some, each order of execution from another one on.
     const char *every = getenv("EMU_EVERY"), *from = getenv("EMU_FROM"),
                *order = getenv("EMU_SCHED");
-    int step = every ? atoi(every) : only_small() ? 61 : 13, failed = 0, tried = 0;
+    int step = every ? atoi(every) : only_small() ? 5 * each : each, failed = 0, tried = 0;
     int first = from ? atoi(from) : 1 + (order ? order[0] : 0) % step;
     for (int i = first; i <= n; i += step, tried++) failed += one_fault(i, arm, told);
     printf("# %d of %d %s tried, %d of them failed the request\n", tried, n, what, failed);
-    // what only gives something back is not asked
-    CHECK(failed > tried * 3 / 4, "only %d of %d faults were noticed", failed, tried);
+    CHECK(failed * 100 >= tried * least, "only %d of %d faults were noticed", failed, tried);
 }
 
 static void calls(void)
 {
-    static const char *const told[] = {"cudaErrorUnknown", "no memory", NULL};
-    in_turn("calls", clean_run(emu_calls), emu_fail_call, told);
+    static const char *const told[] = {"cudaErrorUnknown", "no memory", "no device memory", NULL};
+    in_turn("calls", clean_run(emu_calls), 13, 75, emu_fail_call, told);
 }
 
 static void allocations(void)
 {
     static const char *const told[] = {"no memory", "cudaErrorMemoryAllocation", "no device memory",
                                        NULL};
-    in_turn("allocations", clean_run(emu_allocations), emu_fail_allocation, told);
+    // the count holds what is given back, about half of it
+    in_turn("allocations", clean_run(emu_allocations), 5, 40, emu_fail_allocation, told);
 }
 
 static void none_while_running(void)
@@ -155,9 +157,10 @@ static void memory_table(void)
     CHECK(picture(rgb, ctx) == SWD_OK, "%s", swd_message(ctx));
     swd_close(&ctx);
     ctx = context();
-    emu_fail_allocation(60); // a weight
-    CHECK(swd_load(ctx) == SWD_ERR_MEMORY && strstr(swd_message(ctx), "MB"), "%s",
-          swd_message(ctx));
+    emu_fail_allocation(6); // the second block of weights
+    CHECK(swd_load(ctx) == SWD_ERR_MEMORY && strstr(swd_message(ctx), "text_encoder 7") &&
+              strstr(swd_message(ctx), "block of"),
+          "%s", swd_message(ctx));
     printf("# %s\n", swd_message(ctx));
     swd_close(&ctx);
     free(info);

@@ -94,6 +94,15 @@ typedef struct swd_async {
     void (*host_release)(swd_backend *, void *);
 } swd_async;
 
+/* Blocks for many pieces, and planning; through backend/slab.h. */
+typedef struct swd_slab swd_slab;
+typedef struct swd_slabs {
+    swd_status (*create)(swd_backend *, swd_slab **out, size_t bytes, swd_err *);
+    void (*destroy)(swd_backend *, swd_slab **);
+    void (*use)(swd_backend *, swd_slab *);
+    void (*plan)(swd_backend *, bool on);
+} swd_slabs;
+
 struct swd_backend {
     const char *name; /* "cpu", "cuda" */
     char device[192]; /* for people: "AMD EPYC, 2 threads, avx512_bf16" */
@@ -118,6 +127,7 @@ struct swd_backend {
                               swd_dtype compute, swd_err *);
     void (*conv_destroy)(swd_backend *, swd_conv **);
     size_t (*weight_bytes)(swd_backend *); /* held by all packed weights */
+    const swd_slabs *slabs;                /* NULL: there are none (the CPU) */
     const swd_async *async; /* NULL: what is called is done when the call returns (the CPU) */
     void (*range_push)(swd_backend *, swd_range, const char *name); /* NULL: no profiler listens */
     void (*range_pop)(swd_backend *);

@@ -25,6 +25,18 @@ typedef struct pipeline_adapter {
     config_swd *swd; /* NULL: it has none */
 } pipeline_adapter;
 
+/* The networks. */
+typedef enum pipeline_part {
+    PART_CLIP_L,
+    PART_CLIP_G,
+    PART_T5,
+    PART_TRANSFORMER,
+    PART_DECODER,
+    PART_ENCODER,
+    PART_TINY,
+    PIPELINE_PARTS
+} pipeline_part;
+
 typedef struct pipeline {
     const struct model_shape
         *random; /* not NULL: random weights of this shape, no folder (pipeline/random.h) */
@@ -61,10 +73,10 @@ typedef struct pipeline {
     tiny_vae *tiny;
 
     struct pipeline_weights {
-        const char *folder;
-        size_t bytes;
-    } weights[8]; /* what the networks hold in the backend's memory, in the order of loading */
-    int n_weights;
+        const char *folder; /* NULL: not loaded */
+        size_t bytes;       /* in the backend's memory */
+        swd_slab *slab;
+    } weights[PIPELINE_PARTS];
     void *slab; /* activations; grows, never shrinks */
     size_t slab_bytes;
     uint8_t *host; /* pictures on their way from the device; so does this */
@@ -87,17 +99,17 @@ swd_status pipeline_load_backend(pipeline *p, swd_err *err);
 swd_status pipeline_bind(pipeline *p, swd_err *err);
 /* Those whose folder is there; the others stay NULL. */
 swd_status pipeline_load_tokenizers(pipeline *p, swd_err *err);
-/* The chosen encoders with their tokenizers, and the configs of all that are there. */
-swd_status pipeline_load_text(pipeline *p, swd_err *err);
-swd_status pipeline_load_embeds(pipeline *p, swd_err *err);      /* the cache of embeddings */
-swd_status pipeline_load_transformer(pipeline *p, swd_err *err); /* adapters merged */
-swd_status pipeline_load_decoder(pipeline *p, swd_err *err);
-swd_status pipeline_load_encoder(pipeline *p, swd_err *err);
+/* The cache of embeddings. */
+swd_status pipeline_load_embeds(pipeline *p, swd_err *err);
 /* The configurations of transformer and autoencoder alone. */
 swd_status pipeline_read_configs(pipeline *p, swd_err *err);
 swd_status pipeline_read_vae_config(pipeline *p, swd_err *err);
 /* SWD_ERR_UNSUPPORTED, by name, if the folder holds another kind of model. */
 swd_status pipeline_check_family(const pipeline *p, swd_err *err);
+
+/* dir/folder/file, freed by the caller; file may be "". */
+swd_status pipeline_part_path(char **out, const pipeline *p, const char *folder, const char *file,
+                              swd_err *err);
 
 int pipeline_vae_factor(const pipeline *p); /* pixels per latent */
 /* An exec over the slab, or one that measures. */

@@ -3,6 +3,7 @@
 #include "backend/trace.h"
 #include "base/clock.h"
 #include "base/memory.h"
+#include "pipeline/networks.h"
 #include "pipeline/prompt.h"
 #include "pipeline/request.h"
 #include "pipeline/stages.h"

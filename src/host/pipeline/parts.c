@@ -4,6 +4,7 @@
 #include "image/image.h"
 #include "io/safetensors.h"
 #include "pipeline/generate.h"
+#include "pipeline/networks.h"
 #include "pipeline/output.h"
 #include "weights/weights.h"
 #include <stdio.h>
@@ -176,8 +177,8 @@ static swd_status add_component(swd_info *o, const config_component *part, const
     c->memory_f32 =
         c->parameters * (weights_mostly_bf16(w) ? 2 : 4); /* bf16 files stay bf16 in memory */
     weights_close(&w);
-    for (int i = 0; i < p->n_weights; i++) /* the autoencoder comes in two halves */
-        if (strcmp(p->weights[i].folder, part->name) == 0)
+    for (int i = 0; i < PIPELINE_PARTS; i++) /* the autoencoder comes in two halves */
+        if (p->weights[i].folder && strcmp(p->weights[i].folder, part->name) == 0)
             c->memory_loaded += (int64_t)p->weights[i].bytes;
     return SWD_OK;
 }

@@ -29,6 +29,7 @@ struct weights {
     void *buffer; // of weights_get
     size_t buffer_bytes;
     const st_tensor *lent; // read in place by the last weights_get
+    bool dry;
 };
 
 /* ---- where the tensors are ---- */
@@ -328,7 +329,7 @@ swd_status weights_read(weights *w, const char *name, const int64_t *shape, int 
 {
     const st_tensor *t;
     SWD_TRY(look_up(&t, w, name, shape, ndim, dtype, err), err);
-    return copy_out(w, t, dst, dtype, err);
+    return w->dry ? SWD_OK : copy_out(w, t, dst, dtype, err);
 }
 
 swd_status weights_get(weights *w, swd_tensor *out, const char *name, const int64_t *shape,
@@ -341,7 +342,7 @@ swd_status weights_get(weights *w, swd_tensor *out, const char *name, const int6
     SWD_TRY(look_up(&t, w, name, shape, ndim, dtype, err), err);
     if (t->data && t->dtype == dtype && (uintptr_t)t->data % dtype_size(dtype) == 0 &&
         !is_adapted(w, t)) {
-        if (!floats_finite(t->data, dtype, t->numel)) return not_finite(w, t, err);
+        if (!w->dry && !floats_finite(t->data, dtype, t->numel)) return not_finite(w, t, err);
         w->lent = t;
         *out = tensor_make((void *)t->data, dtype, shape, ndim);
         return SWD_OK;
@@ -353,9 +354,14 @@ swd_status weights_get(weights *w, swd_tensor *out, const char *name, const int6
         SWD_TRY(swd_malloc(&w->buffer, bytes, 1, name, err), err);
         w->buffer_bytes = bytes;
     }
-    SWD_TRY(copy_out(w, t, w->buffer, dtype, err), err);
+    if (!w->dry) SWD_TRY(copy_out(w, t, w->buffer, dtype, err), err);
     *out = tensor_make(w->buffer, dtype, shape, ndim);
     return SWD_OK;
+}
+
+void weights_set_dry(weights *w, bool dry)
+{
+    w->dry = dry;
 }
 
 swd_dtype weights_exact_dtype(const weights *w, const char *name)
