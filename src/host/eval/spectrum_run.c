@@ -6,6 +6,7 @@
 #include "eval/spectrum.h"
 #include "image/image.h"
 #include "io/safetensors.h"
+#include "pipeline/networks.h"
 #include "pipeline/picture.h"
 #include "sample/schedule.h"
 #include <math.h>
