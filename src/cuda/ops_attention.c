@@ -8,6 +8,16 @@ static size_t attention_workspace(swd_backend *b, const attention_args *a)
     return 0;
 }
 
+static int longest(const attention_samples *s, int stream)
+{
+    int n = 0;
+    for (int b = 0; b < s->n; b++) {
+        int rows = s->starts[stream][b + 1] - s->starts[stream][b];
+        if (rows > n) n = rows;
+    }
+    return n;
+}
+
 static swd_status attention(swd_backend *b, const attention_args *a, void *ws, swd_stream *stream,
                             swd_err *err)
 {
@@ -19,14 +29,17 @@ static swd_status attention(swd_backend *b, const attention_args *a, void *ws, s
                           .scale = a->scale,
                           .causal = a->causal,
                           .bias = tensor_present(a->bias) ? a->bias.data : NULL};
+    const attention_samples *s = a->samples;
+    if (s) k.batch = s->n;
     for (int i = 0; i < a->n_streams; i++) {
+        if (s) k.cu[i] = s->on_device[i].data;
         k.k[i] = cuda_view(a->k[i]);
         k.v[i] = cuda_view(a->v[i]);
-        k.n_k[i] = (int)a->k[i].shape[1];
+        k.n_k[i] = s ? longest(s, i) : (int)a->k[i].shape[1];
         if (!tensor_present(a->q[i])) continue;
         k.q[i] = cuda_view(a->q[i]);
         k.o[i] = cuda_view(a->o[i]);
-        k.n_q[i] = (int)a->q[i].shape[1];
+        k.n_q[i] = s ? k.n_k[i] : (int)a->q[i].shape[1];
     }
     SWD_CUDA(k_attention(&k, cuda_stream(b, stream)), err);
     return SWD_OK;

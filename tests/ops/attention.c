@@ -12,6 +12,8 @@
 // Far: most keys of a row are behind -infinity or a number like it.
 typedef enum bias_kind { NO_BIAS, BIAS, FAR_BIAS } bias_kind;
 
+enum { SAMPLES_MAX = 4 };
+
 typedef struct attention_case {
     op_case head;
     int64_t b, h, d;
@@ -22,6 +24,8 @@ typedef struct attention_case {
     fill bias_fill;
     operand_view view;
     fill fill;
+    int n_samples; // 0: b of one length; else of these, which add up to nq of each stream
+    int32_t length[2][SAMPLES_MAX];
 } attention_case;
 
 // clang-format off
@@ -74,6 +78,14 @@ static const attention_case joint_cases[] = {
     {{"joint_sd35m_256", REAL, "f b"}, .b = 1, .h = 24, .d = 64, .nq = {256, 333}, .scale = 1, .packed = true},
     {{"joint_sd35m_1024", REAL, "f b"}, .b = 1, .h = 24, .d = 64, .nq = {1024, 333}, .scale = 1, .packed = true},
     {{"joint_sd35m_4096", REAL, "f b"}, .b = 1, .h = 24, .d = 64, .nq = {4096, 333}, .scale = 1, .packed = true},
+};
+
+static const attention_case samples_cases[] = {
+    {{"samples", SMALL, "f b h"}, .b = 1, .h = 2, .d = 40, .nq = {22}, .scale = 1, .n_samples = 2, .length = {{19, 3}}},
+    {{"samples_joint", SMALL, "f b h"}, .b = 1, .h = 2, .d = 64, .nq = {156, 57}, .scale = 1, .packed = true, .n_samples = 3, .length = {{4, 111, 41}, {19, 19, 19}}},
+    {{"samples_second_only_looked_at", SMALL, "f b h"}, .b = 1, .h = 3, .d = 32, .nq = {102, 0}, .nk = {0, 38}, .scale = 2, .n_samples = 4, .length = {{1, 99, 1, 1}, {1, 3, 33, 1}}},
+    {{"samples_odd", SMALL, "f b h"}, .b = 1, .h = 1, .d = 16, .nq = {130, 12}, .scale = 8, .view = ODD, .n_samples = 2, .length = {{65, 65}, {11, 1}}},
+    {{"samples_many", MEDIUM, "f b h"}, .b = 1, .h = 2, .d = 64, .nq = {674, 228}, .scale = 2, .packed = true, .n_samples = 3, .length = {{64, 354, 256}, {76, 76, 76}}},
 };
 // clang-format on
 
@@ -133,6 +145,34 @@ static swd_status make_single(fixture *f, const void *c, swd_err *err)
     return SWD_OK;
 }
 
+static int n_streams_of(const attention_case *k)
+{
+    return k->nq[1] || k->nk[1] ? 2 : 1;
+}
+
+static const char *const starts_names[2] = {"starts0", "starts1"};
+
+// The first row of sample i of a stream; of i = n_samples all rows.
+static int32_t start_of(const attention_case *k, int stream, int i)
+{
+    int32_t row = 0;
+    for (int b = 0; b < i; b++) row += k->length[stream][b];
+    return row;
+}
+
+static swd_status make_samples(fixture *f, const void *c, swd_err *err)
+{
+    const attention_case *k = c;
+    (void)err;
+    make(f, k, n_streams_of(k));
+    for (int s = 0; s < n_streams_of(k); s++) {
+        operand *o =
+            operand_add(f, starts_names[s], IN, SWD_I32, PLAIN, FILL_ZERO, SHAPE(k->n_samples + 1));
+        for (int i = 0; i <= k->n_samples; i++) operand_set(o, i, start_of(k, s, i));
+    }
+    return SWD_OK;
+}
+
 static swd_status make_joint(fixture *f, const void *c, swd_err *err)
 {
     (void)err;
@@ -151,6 +191,14 @@ static swd_status run(const fixture *f, const attention_case *k, int streams, sw
                         .scale = scale_of(k),
                         .causal = k->causal,
                         .bias = tensor_of(f, "bias")};
+    attention_samples samples = {.n = k->n_samples};
+    int32_t starts[2][SAMPLES_MAX + 1];
+    for (int s = 0; s < streams && k->n_samples; s++) {
+        for (int i = 0; i <= k->n_samples; i++) starts[s][i] = start_of(k, s, i);
+        samples.starts[s] = starts[s];
+        samples.on_device[s] = tensor_of(f, starts_names[s]);
+    }
+    a.samples = k->n_samples ? &samples : NULL;
     for (int s = 0; s < streams; s++) {
         swd_tensor *part[] = {&a.q[s], &a.k[s], &a.v[s]}, row = tensor_of(f, names[s][4]);
         for (int p = 0; p < 3; p++)
@@ -171,6 +219,11 @@ static swd_status run_single(const fixture *f, const void *c, swd_exec *ex)
 static swd_status run_joint(const fixture *f, const void *c, swd_exec *ex)
 {
     return run(f, c, 2, ex);
+}
+
+static swd_status run_samples(const fixture *f, const void *c, swd_exec *ex)
+{
+    return run(f, c, n_streams_of(c), ex);
 }
 
 enum { Q, K, V }; // parts
@@ -222,14 +275,19 @@ static void softmax(softmax_row *r, const fixture *f, const attention_case *k, i
     double top = -INFINITY, sum = 0;
     r->n = 0;
     r->lost = 0;
-    for (int s = 0; s < streams; s++)
-        for (int64_t j = 0; j < n_keys(k, s); j++, r->n++) {
+    int sample = 0;
+    while (k->n_samples && q >= start_of(k, stream, sample + 1)) sample++;
+    for (int s = 0; s < streams; s++) {
+        int64_t first = k->n_samples ? start_of(k, s, sample) : 0,
+                end = k->n_samples ? start_of(k, s, sample + 1) : n_keys(k, s);
+        for (int64_t j = first; j < end; j++, r->n++) {
             double add = bias ? value_of(bias, (h * k->nq[0] + q) * n_keys(k, 0) + j) : 0;
             if (k->causal && j > q) add = -INFINITY;
             score(r, f, k, query, head_row(f, k, s, K, b, j, h), add);
             r->v[r->n] = head_row(f, k, s, V, b, j, h);
             top = fmax(top, r->p[r->n]);
         }
+    }
     for (int64_t j = 0; j < r->n; j++) sum += r->p[j] = exp(r->p[j] - top);
     for (int64_t j = 0; j < r->n; j++) {
         r->p[j] /= sum;
@@ -284,11 +342,22 @@ static void reference_joint(fixture *f, const void *c)
     check(f, c, 2);
 }
 
+static void reference_samples(fixture *f, const void *c)
+{
+    check(f, c, n_streams_of(c));
+}
+
 // 2 d for the score, 2 d for the value; a causal query sees half of its keys on average.
 static double flops(const fixture *f, const void *c)
 {
     const attention_case *k = c;
     (void)f;
+    double sum = 0;
+    for (int i = 0; i < k->n_samples; i++) {
+        double image = k->length[0][i], text = k->length[1][i];
+        sum += (image + (k->nq[1] ? text : 0)) * (image + text);
+    }
+    if (k->n_samples) return 4 * (double)(k->h * k->d) * sum;
     double queries = (double)(k->nq[0] + k->nq[1]),
            keys = (double)n_keys(k, 0) + (double)n_keys(k, 1);
     return 4 * (double)(k->b * k->h * k->d) * queries * keys * (k->causal ? 0.5 : 1);
@@ -308,3 +377,10 @@ const op_family joint_attention_family = {.op = "attention",
                                           .run = run_joint,
                                           .reference = reference_joint,
                                           .flops = flops};
+const op_family samples_attention_family = {.op = "attention",
+                                            .letters = "all",
+                                            CASES(samples_cases),
+                                            .make = make_samples,
+                                            .run = run_samples,
+                                            .reference = reference_samples,
+                                            .flops = flops};

@@ -13,6 +13,7 @@ const op_family *const op_families[] = {
     &conv_rgb8_family,
     &attention_family,
     &joint_attention_family,
+    &samples_attention_family,
     &group_norm_family,
     &group_norm_silu_family,
     &layernorm_family,

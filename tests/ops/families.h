@@ -6,8 +6,9 @@
 
 extern const op_family linear_family, linear_residual_family;               /* linear.c */
 extern const op_family conv_family, upsample_conv_family, conv_rgb8_family; /* conv.c */
-extern const op_family attention_family, joint_attention_family;            /* attention.c */
-extern const op_family group_norm_family, group_norm_silu_family;           /* group_norm.c */
+extern const op_family attention_family, joint_attention_family,
+    samples_attention_family;                                     /* attention.c */
+extern const op_family group_norm_family, group_norm_silu_family; /* group_norm.c */
 extern const op_family layernorm_family, modulate_family, modulate2_family,
     rms_norm_family;                                        /* norm.c */
 extern const op_family qk_norm_family, qk_norm_rope_family; /* qk_norm.c */

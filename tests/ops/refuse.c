@@ -285,6 +285,19 @@ static swd_status attend(swd_exec *ex, int streams, int64_t d, bool causal, swd_
     return op_attention(&a, ex);
 }
 
+// Two samples in the three rows of a stream.
+static swd_status attend_samples(swd_exec *ex, int32_t first, int32_t second, int32_t third,
+                                 bool causal)
+{
+    const int32_t starts[] = {first, second, third};
+    const attention_samples samples = {
+        .n = 2, .starts = {starts}, .on_device = {tensor1(NULL, SWD_I32, 3)}};
+    swd_tensor t = F32(1, 3, 2, 16);
+    attention_args a = {.n_streams = 1, .scale = 1, .causal = causal, .samples = &samples};
+    a.q[0] = a.k[0] = a.v[0] = a.o[0] = t;
+    return op_attention(&a, ex);
+}
+
 static swd_status modulate2(swd_exec *ex, swd_dtype second)
 {
     const swd_tensor x = F32(1, 2, 8), row = F32(1, 8), rows[] = {row, row};
@@ -342,6 +355,10 @@ CALL(attention_three_streams, attend(ex, 3, 16, false, NONE))
 CALL(attention_causal_joint, attend(ex, 2, 16, true, NONE))
 CALL(attention_bias_joint, attend(ex, 2, 16, false, F32(2, 3, 3)))
 CALL(attention_bias_of_one_head, attend(ex, 1, 16, false, F32(1, 3, 3)))
+CALL(attention_samples_from_1, attend_samples(ex, 1, 2, 3, false))
+CALL(attention_samples_without_rows, attend_samples(ex, 0, 3, 3, false))
+CALL(attention_samples_beyond, attend_samples(ex, 0, 2, 4, false))
+CALL(attention_samples_causal, attend_samples(ex, 0, 2, 3, true))
 CALL(group_norm_no_group, op_group_norm(F32(1, 2, 2, 6), F32(1, 2, 2, 6), F32(6), F32(6), 0, 1e-6f, ex))
 CALL(group_norm_uneven, op_group_norm_silu(F32(1, 2, 2, 6), F32(1, 2, 2, 6), F32(6), F32(6), 4, 1e-6f, ex))
 CALL(modulate2_of_two_types, modulate2(ex, SWD_BF16))
@@ -392,7 +409,8 @@ static const struct {
     NAMED(linear_of_four_dimensions), NAMED(residual_absent), NAMED(gate_of_other_samples), NAMED(gate_without_samples), NAMED(conv_without_weight),
     NAMED(conv_of_other_channels), NAMED(conv_to_another_size), NAMED(upsample_by_a_plain_weight), NAMED(upsample_without_weight),
     NAMED(attention_d12), NAMED(attention_d520), NAMED(attention_no_stream), NAMED(attention_three_streams),
-    NAMED(attention_causal_joint), NAMED(attention_bias_joint), NAMED(attention_bias_of_one_head), NAMED(group_norm_no_group),
+    NAMED(attention_causal_joint), NAMED(attention_bias_joint), NAMED(attention_bias_of_one_head),
+    NAMED(attention_samples_from_1), NAMED(attention_samples_without_rows), NAMED(attention_samples_beyond), NAMED(attention_samples_causal), NAMED(group_norm_no_group),
     NAMED(group_norm_uneven), NAMED(modulate2_of_two_types), NAMED(qk_of_two_types), NAMED(rope_odd), NAMED(rope_of_another_width), NAMED(rope_of_other_positions), NAMED(relative_bias_near), NAMED(relative_bias_two_buckets),
     NAMED(relative_bias_odd_buckets), NAMED(sinusoid_odd), NAMED(patch_of_none), NAMED(patch_uneven), NAMED(unpatch_uneven),
     NAMED(position_over_the_table), NAMED(position_no_grid), NAMED(position_of_another_grid), NAMED(position_table_not_square),

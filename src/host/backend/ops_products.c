@@ -101,6 +101,32 @@ swd_status op_upsample_conv(swd_tensor y, swd_tensor x, const swd_conv *w, swd_e
     return op_conv(y, x, w, SWD_ACT_NONE, tensor_none(), ex);
 }
 
+static bool starts_rise(const int32_t *starts, int n, int64_t rows)
+{
+    bool rise = starts[0] == 0 && starts[n] == rows;
+    for (int b = 0; b < n; b++) rise = rise && starts[b] < starts[b + 1];
+    return rise;
+}
+
+// Samples of different lengths: their rows are told apart on the host and in the backend's memory alike.
+static swd_status check_samples(const attention_args *a, swd_exec *ex)
+{
+    const attention_samples *s = a->samples;
+    REQUIRE(!a->causal && !tensor_present(a->bias) && s->n > 0 && a->k[0].shape[0] == 1,
+            "op_attention: samples of different lengths lie in one row, without mask or bias");
+    for (int i = 0; i < a->n_streams; i++) {
+        swd_tensor q = a->q[i], on = s->on_device[i];
+        REQUIRE(starts_rise(s->starts[i], s->n, a->k[i].shape[1]) &&
+                    (!tensor_present(q) || q.shape[1] == a->k[i].shape[1]),
+                "op_attention: the samples of stream %d do not fill its rows", i);
+        REQUIRE(on.dtype == SWD_I32 && on.ndim == 1 && on.shape[0] == s->n + 1 &&
+                    tensor_contiguous(on),
+                "op_attention: the starts of %d samples are I32 [%d]", s->n, s->n + 1);
+        APART("op_attention", a->o[i], on);
+    }
+    return SWD_OK;
+}
+
 swd_status op_attention(const attention_args *a, swd_exec *ex)
 {
     REQUIRE(a->n_streams == 1 || a->n_streams == 2, "op_attention: %d streams", a->n_streams);
@@ -138,6 +164,7 @@ swd_status op_attention(const attention_args *a, swd_exec *ex)
         APART("op_attention", o, a->bias);
     }
     if (a->n_streams == 2) APART("op_attention", a->o[0], a->o[1]);
+    if (a->samples) RUN(check_samples(a, ex));
     size_t mark = exec_mark(ex);
     void *ws = scratch(ex, ex->backend->ops.attention_workspace(ex->backend, a));
     swd_status s = SLOT(attention, a, ws);

@@ -33,6 +33,13 @@ typedef struct conv_args {
     float scale, shift;  /* where y is U8: round(clamp(of all that * scale + shift, 0, 1) * 255) */
 } conv_args;
 
+/* Samples of different lengths: B is 1, and sample b has rows starts[i][b] to starts[i][b + 1] of stream i. */
+typedef struct attention_samples {
+    int n;
+    const int32_t *starts[2]; /* [n + 1], on the host: rising from 0 to the rows of the stream */
+    swd_tensor on_device[2];  /* I32 [n + 1], the same in the backend's memory */
+} attention_samples;
+
 typedef struct attention_args {
     int n_streams; /* 1, or 2: keys of both streams, in this order, are seen by the queries of both */
     swd_tensor o[2], q[2], k[2],
@@ -40,6 +47,8 @@ typedef struct attention_args {
     float scale;     /* times q.k; the softmax is over all keys */
     bool causal;     /* key j seen by query i only if j <= i (one stream) */
     swd_tensor bias; /* optional, F32 [H, Nq, Nk], added to scale * q.k (one stream) */
+    const attention_samples
+        *samples; /* NULL: all are of one length. Neither causal nor with a bias */
 } attention_args;
 
 typedef struct group_norm_args {

@@ -173,10 +173,8 @@ static void attend(const attention_args *a, const task *t, char *w, const plan *
     if (simd->end) simd->end();
 }
 
-static swd_status attention(swd_backend *b, const attention_args *a, void *ws, swd_stream *st,
-                            swd_err *err)
+static void attend_all(swd_backend *b, const attention_args *a, void *ws)
 {
-    (void)st, (void)err;
     plan p = plan_of(a);
     int64_t batch = a->k[0].shape[0], heads = a->k[0].shape[2], blocks[2] = {0, 0};
     for (int i = 0; i < a->n_streams; i++)
@@ -196,6 +194,31 @@ static swd_status attention(swd_backend *b, const attention_args *a, void *ws, s
         int64_t left = a->q[t.stream].shape[1] - t.first;
         t.n = left < p.group ? left : p.group;
         attend(a, &t, (char *)ws + (size_t)thread * p.bytes, &p);
+    }
+}
+
+// Sample s alone.
+static attention_args sample_of(const attention_args *a, int s)
+{
+    attention_args one = *a;
+    one.samples = NULL;
+    for (int i = 0; i < a->n_streams; i++) {
+        int32_t first = a->samples->starts[i][s], n = a->samples->starts[i][s + 1] - first;
+        swd_tensor *parts[] = {&one.q[i], &one.k[i], &one.v[i], &one.o[i]};
+        for (int p = 0; p < 4; p++)
+            if (tensor_present(*parts[p])) *parts[p] = tensor_slice(*parts[p], 1, first, n);
+    }
+    return one;
+}
+
+static swd_status attention(swd_backend *b, const attention_args *a, void *ws, swd_stream *st,
+                            swd_err *err)
+{
+    (void)st, (void)err;
+    if (!a->samples) attend_all(b, a, ws);
+    for (int s = 0; a->samples && s < a->samples->n; s++) {
+        attention_args one = sample_of(a, s);
+        attend_all(b, &one, ws);
     }
     return SWD_OK;
 }
