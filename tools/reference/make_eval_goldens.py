@@ -65,6 +65,49 @@ def metrics():
     save_file(out, os.path.join(HERE, "metrics.safetensors"))
 
 
+def clip():
+    """NAME/: tiny random CLIP folders with the bundled tokenizer; io.safetensors: pictures, what the processor makes of them, embeddings of both towers."""
+    import json, shutil
+    import torch
+    from PIL import Image
+    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer, CLIPVisionConfig, CLIPVisionModelWithProjection
+    bundle = os.path.join(HERE, "..", "..", "..", "weights", "emoji", "tokenizer")
+    rng = np.random.default_rng(3)
+    prompts = ["a red apple", "", "3d emoji of a very long prompt that does not fit into the window of this model at all"]
+    shapes = [(40, 40), (61, 37), (24, 90), (16, 13)]
+    pictures = [np.clip(127 + np.cumsum(np.cumsum(rng.standard_normal((h, w, 3)), 0), 1) * 6, 0, 255).astype(np.uint8) for h, w in shapes]
+    for name, act, dtype, eos in (("clip", "quick_gelu", torch.float32, 2047), ("vision", "gelu", torch.float16, None)):
+        torch.manual_seed(4)
+        vision = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=2, image_size=24, patch_size=6, hidden_act=act, layer_norm_eps=1e-5)
+        if eos:
+            text = dict(vocab_size=2048, hidden_size=24, intermediate_size=40, num_hidden_layers=2, num_attention_heads=3, max_position_embeddings=16, hidden_act=act,
+                        bos_token_id=2046, eos_token_id=eos, pad_token_id=eos)
+            model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=20))
+        else:
+            model = CLIPVisionModelWithProjection(CLIPVisionConfig(projection_dim=12, **vision))
+        for key, p in (kp for kp in model.named_parameters() if kp[1].ndim):
+            noise = torch.randn(p.shape)
+            p.data = (1 + 0.3 * noise if "norm" in key and key.endswith("weight") else 0.3 * noise) if p.ndim == 1 else noise * (0.7 if "embedding.weight" in key and p.ndim == 2 else p[0].numel() ** -0.5)
+        model = model.to(dtype).float().eval()
+        out = os.path.join(HERE, name)
+        model.to(dtype).save_pretrained(out)
+        model.float()
+        processor = CLIPImageProcessor(size={"shortest_edge": 27 if eos else 24}, crop_size={"height": 24, "width": 24}, **({} if eos else dict(image_mean=[.5, .4, .3], image_std=[.5, .6, .7])))
+        processor.save_pretrained(out)
+        io = {f"picture{i}": p for i, p in enumerate(pictures)}
+        io["pixels"] = pixels = processor([Image.fromarray(p) for p in pictures], return_tensors="np")["pixel_values"].astype(np.float32)
+        with torch.no_grad():
+            if eos:
+                for f in ("vocab.json", "merges.txt", "tokenizer_config.json"):
+                    shutil.copy(os.path.join(bundle, f), out)
+                tokens = CLIPTokenizer.from_pretrained(bundle)(prompts, padding="max_length", max_length=16, truncation=True, return_tensors="pt")
+                io["text"] = model.get_text_features(**tokens).numpy()
+                io["image"] = model.get_image_features(pixel_values=torch.from_numpy(pixels)).numpy()
+            else:
+                io["image"] = model(pixel_values=torch.from_numpy(pixels)).image_embeds.numpy()
+        save_file({k: np.ascontiguousarray(v) for k, v in io.items()}, os.path.join(out, "io.safetensors"))
+
+
 if __name__ == "__main__":
     os.makedirs(HERE, exist_ok=True)
     for part in sys.argv[1:] or ["spectrum", "metrics", "clip"]:

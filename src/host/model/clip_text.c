@@ -3,36 +3,17 @@
 // state before the last block (hidden_states[-2]) and the projected row at the end of text.
 #include "model/clip_text.h"
 #include "base/memory.h"
-#include "model/load.h"
-#include "model/qkv.h"
-#include <math.h>
-
-typedef struct layer {
-    norm norm1, norm2;
-    swd_linear *qkv, *out, *fc1, *fc2;
-} layer;
+#include "model/clip_layer.h"
 
 struct clip_text {
     holdings held;
     config_clip_text cfg;
-    swd_act act;
+    clip_layer_shape shape;
     swd_tensor tokens, positions;
     norm final;
-    layer *layers;
+    clip_layer *layers;
     swd_linear *projection; // NULL: none
 };
-
-static void load_layer(loader *l, layer *y, const config_clip_text *c)
-{
-    static const char *const names[] = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"};
-    int64_t d = c->hidden_size, wide = c->intermediate_size;
-    load_norm(l, &y->norm1, d, "layer_norm1");
-    load_stacked(l, &y->qkv, 3, names, d, d, WITH_BIAS);
-    load_linear(l, &y->out, d, d, WITH_BIAS, "self_attn.out_proj");
-    load_norm(l, &y->norm2, d, "layer_norm2");
-    load_linear(l, &y->fc1, wide, d, WITH_BIAS, "mlp.fc1");
-    load_linear(l, &y->fc2, d, wide, WITH_BIAS, "mlp.fc2");
-}
 
 static void check_config(loader *l, const config_clip_text *c)
 {
@@ -61,7 +42,7 @@ static void load_tensors(loader *l, clip_text *m)
     load_matrix(l, &m->positions, positions, 2, "embeddings.position_embedding.weight");
     for (int i = 0; i < c->num_hidden_layers; i++) {
         size_t mark = load_enter(l, "encoder.layers.%d.", i);
-        load_layer(l, &m->layers[i], c);
+        clip_layer_load(l, &m->layers[i], &m->shape);
         load_leave(l, mark);
     }
     load_norm(l, &m->final, d, "final_layer_norm");
@@ -73,16 +54,21 @@ static void load_tensors(loader *l, clip_text *m)
 swd_status clip_text_create(clip_text **out, const config_clip_text *cfg, weights *w,
                             swd_backend *be, swd_dtype compute, swd_err *err)
 {
-    static const char *const may_stay[] = {"text_model.embeddings.position_ids", NULL};
+    // A file of both towers has the rest, too.
+    static const char *const may_stay[] = {"text_model.embeddings.position_ids", "vision_model.",
+                                           "visual_projection.", "logit_scale", NULL};
     clip_text *m;
+    swd_act act;
     *out = NULL;
-    if (cfg->hidden_act != CONFIG_ACT_QUICK_GELU && cfg->hidden_act != CONFIG_ACT_GELU_ERF)
-        return SWD_FAIL(err, SWD_ERR_UNSUPPORTED,
-                        "%s: config.json: hidden_act is neither \"quick_gelu\" nor \"gelu\"",
-                        weights_path(w));
+    SWD_TRY(clip_layer_act(&act, cfg->hidden_act, weights_path(w), err), err);
     SWD_TRY(swd_calloc(&m, 1, sizeof *m, "a CLIP text encoder", err), err);
     m->cfg = *cfg;
-    m->act = cfg->hidden_act == CONFIG_ACT_GELU_ERF ? SWD_ACT_GELU_ERF : SWD_ACT_QUICK_GELU;
+    m->shape = (clip_layer_shape){.d = cfg->hidden_size,
+                                  .wide = cfg->intermediate_size,
+                                  .head_dim = cfg->head_dim,
+                                  .eps = (float)cfg->layer_norm_eps,
+                                  .act = act,
+                                  .causal = true};
     loader l = loader_begin(&m->held, w, be, compute, err);
     load_tensors(&l, m);
     swd_status s = loader_end(&l, may_stay);
@@ -97,26 +83,6 @@ void clip_text_destroy(clip_text **m)
     holdings_release(&(*m)->held);
     free(*m);
     *m = NULL;
-}
-
-static swd_status run_layer(swd_tensor x, const layer *l, const clip_text *m, swd_exec *ex)
-{
-    int64_t b = x.shape[0], n = x.shape[1], d = x.shape[2];
-    float eps = (float)m->cfg.layer_norm_eps;
-    size_t mark = exec_mark(ex);
-    swd_tensor h = exec3(ex, ex->act, b, n, d), qkv = exec3(ex, ex->act, b, n, 3 * d),
-               o = exec3(ex, ex->act, b, n, d);
-    swd_tensor wide = exec3(ex, ex->act, b, n, m->cfg.intermediate_size);
-    RUN(op_layernorm(h, x, l->norm1.weight, l->norm1.bias, eps, ex));
-    RUN(op_linear(qkv, h, l->qkv, SWD_ACT_NONE, ex));
-    attention_args a = {.causal = true, .scale = 1.0f / sqrtf((float)m->cfg.head_dim)};
-    RUN(qkv_attention(o, qkv, m->cfg.head_dim, a, ex));
-    RUN(op_linear_residual(x, x, tensor_none(), o, l->out, ex));
-    RUN(op_layernorm(h, x, l->norm2.weight, l->norm2.bias, eps, ex));
-    RUN(op_linear(wide, h, l->fc1, m->act, ex));
-    RUN(op_linear_residual(x, x, tensor_none(), wide, l->fc2, ex));
-    exec_rewind(ex, mark);
-    return SWD_OK;
 }
 
 // Where the text ends. eos_token_id 2 is the old convention: the largest id is the end. Without any end-of-text: position 0.
@@ -149,7 +115,7 @@ swd_status clip_text_forward(swd_tensor hidden, swd_tensor pooled, swd_tensor id
     }
     for (int i = 0; i < m->cfg.num_hidden_layers; i++) {
         if (i == m->cfg.num_hidden_layers - 1) RUN(op_copy(hidden, x, ex));
-        RUN(run_layer(x, &m->layers[i], m, ex));
+        RUN(clip_layer_run(x, &m->layers[i], &m->shape, ex));
     }
     for (int64_t i = 0; i < b; i++) {
         int64_t at = host_ids ? end_of_text(host_ids + i * n, n, m->cfg.eos_token_id) : 0;

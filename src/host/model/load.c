@@ -371,15 +371,13 @@ void load_unpatch_linear(loader *l, swd_linear **out, int64_t c, int patch, int6
                                 .bias = WITH_BIAS});
 }
 
-void load_patch_linear(loader *l, swd_linear **out, int64_t n, int64_t c, int patch,
+void load_patch_linear(loader *l, swd_linear **out, int64_t n, int64_t c, int patch, load_bias bias,
                        const char *name)
 {
-    pack_linear(l, out,
-                &(layer_source){.count = 1,
-                                .names = &name,
-                                .shape = {n, c, patch, patch},
-                                .ndim = 4,
-                                .bias = WITH_BIAS});
+    pack_linear(
+        l, out,
+        &(layer_source){
+            .count = 1, .names = &name, .shape = {n, c, patch, patch}, .ndim = 4, .bias = bias});
 }
 
 void load_conv(loader *l, swd_conv **out, conv_shape c, const char *name)

@@ -72,7 +72,7 @@ void load_linear_turned(loader *l, swd_linear **out, int64_t n, int64_t k, int64
 void load_unpatch_linear(loader *l, swd_linear **out, int64_t c, int patch, int64_t k,
                          const char *name);
 /* A p x p convolution of stride p [n, c, p, p] as a product over patches in (c, p, q) order: [n, c * p * p] */
-void load_patch_linear(loader *l, swd_linear **out, int64_t n, int64_t c, int patch,
+void load_patch_linear(loader *l, swd_linear **out, int64_t n, int64_t c, int patch, load_bias bias,
                        const char *name);
 
 typedef struct conv_shape {

@@ -94,7 +94,7 @@ static void load_tensors(loader *l, mmdit *m)
     m->modulations.n = n;
     if (l->status != SWD_OK) return;
     check_config(l, c);
-    load_patch_linear(l, &m->patch, d, c->in_channels, c->patch_size, "pos_embed.proj");
+    load_patch_linear(l, &m->patch, d, c->in_channels, c->patch_size, WITH_BIAS, "pos_embed.proj");
     load_matrix(l, &m->position, (int64_t[]){1, places, d}, 3, "pos_embed.pos_embed");
     load_embedder(l, &m->embedder, d, c->pooled_projection_dim, false);
     load_linear(l, &m->context, d, c->joint_attention_dim, WITH_BIAS, "context_embedder");
