@@ -22,6 +22,8 @@ typedef struct denoiser_class {
     float (*timestep)(float sigma);
     swd_status (*forward)(swd_tensor velocity, swd_tensor latents, const conditions *c,
                           int64_t first_row, const denoiser *d, swd_exec *ex);
+    swd_status (*forward_mixed)(const mixed_batch *mix, const conditions *c, const denoiser *d,
+                                swd_exec *ex); /* NULL: it has none */
     double (*flops)(const denoiser *d, int64_t batch, int64_t h, int64_t w, int64_t text_tokens);
 } denoiser_class;
 
@@ -98,6 +100,12 @@ static swd_status sd3_forward(swd_tensor velocity, swd_tensor latents, const con
                               int64_t first_row, const denoiser *d, swd_exec *ex)
 {
     return mmdit_forward(velocity, latents, c, first_row, d->sd3, ex);
+}
+
+static swd_status sd3_forward_mixed(const mixed_batch *mix, const conditions *c, const denoiser *d,
+                                    swd_exec *ex)
+{
+    return mmdit_forward_mixed(mix, c, d->sd3, ex);
 }
 
 static double sd3_flops(const denoiser *d, int64_t batch, int64_t h, int64_t w, int64_t text_tokens)
@@ -186,10 +194,11 @@ static double flux_count(const denoiser *d, int64_t batch, int64_t h, int64_t w,
 
 static const denoiser_class classes[DENOISER_KINDS] = {
     [DENOISER_SD3] = {sd3_read, sd3_facts, sd3_describe, sd3_create, sd3_destroy, sd3_conditions,
-                      sd3_embed_context, sd3_modulate, sd3_timestep, sd3_forward, sd3_flops},
+                      sd3_embed_context, sd3_modulate, sd3_timestep, sd3_forward, sd3_forward_mixed,
+                      sd3_flops},
     [DENOISER_FLUX] = {flux_read, flux_facts, flux_describe, flux_make, flux_unmake,
                        flux_conditions, flux_context, flux_modulations, flux_timestep, flux_run,
-                       flux_count},
+                       NULL, flux_count},
 };
 
 swd_status denoiser_config_read(denoiser_config *out, denoiser_kind kind, const char *path,
@@ -258,6 +267,17 @@ swd_status denoiser_forward(swd_tensor velocity, swd_tensor latents, const condi
                             int64_t first_row, const denoiser *d, swd_exec *ex)
 {
     return d->class->forward(velocity, latents, c, first_row, d, ex);
+}
+
+bool denoiser_mixes(const denoiser *d)
+{
+    return d->class->forward_mixed != NULL;
+}
+
+swd_status denoiser_forward_mixed(const mixed_batch *mix, const conditions *c, const denoiser *d,
+                                  swd_exec *ex)
+{
+    return d->class->forward_mixed(mix, c, d, ex);
 }
 
 double denoiser_flops(const denoiser *d, int64_t batch, int64_t h, int64_t w, int64_t text_tokens)

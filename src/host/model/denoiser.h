@@ -5,6 +5,7 @@
 #define SWD_MODEL_DENOISER_H
 #include "io/config.h"
 #include "model/conditions.h"
+#include "model/mixed.h"
 
 typedef enum denoiser_kind { DENOISER_SD3, DENOISER_FLUX, DENOISER_KINDS } denoiser_kind;
 
@@ -52,6 +53,11 @@ float denoiser_timestep(const denoiser *d, float sigma);
 /* velocity, latents F32 [B, channels, h, w]; the samples' modulations are the rows of c from first_row on */
 swd_status denoiser_forward(swd_tensor velocity, swd_tensor latents, const conditions *c,
                             int64_t first_row, const denoiser *d, swd_exec *ex);
+/* Whether images at different steps can share a pass. */
+bool denoiser_mixes(const denoiser *d);
+/* They do: each image of the parts, in their order, has its row of c. */
+swd_status denoiser_forward_mixed(const mixed_batch *mix, const conditions *c, const denoiser *d,
+                                  swd_exec *ex);
 /* Linear layers and attention, 2 per multiply-add. */
 double denoiser_flops(const denoiser *d, int64_t batch, int64_t h, int64_t w, int64_t text_tokens);
 #endif

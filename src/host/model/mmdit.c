@@ -140,14 +140,16 @@ static swd_status project(swd_tensor qkv[3], swd_tensor h, const joint_attention
 
 // The second attention of SD3.5-M: from h2, made of the same x as the first one's input.
 static swd_status image_attention(swd_tensor x, swd_tensor h2, swd_tensor gate, const block *b,
-                                  const mmdit *m, swd_exec *ex)
+                                  const mixed_batch *mix, const mmdit *m, swd_exec *ex)
 {
     size_t mark = exec_mark(ex);
     swd_tensor qkv[3], o = exec3(ex, ex->act, x.shape[0], x.shape[1], x.shape[2]);
-    RUN(project(qkv, h2, &b->attn2, m, ex));
-    attention_args a = {.n_streams = 1, .scale = 1.0f / sqrtf((float)m->cfg.attention_head_dim)};
+    RUN(project(qkv, mixed_flat(h2, mix), &b->attn2, m, ex));
+    attention_args a = {.n_streams = 1,
+                        .scale = 1.0f / sqrtf((float)m->cfg.attention_head_dim),
+                        .samples = mix ? &mix->samples : NULL};
     a.q[0] = qkv[0], a.k[0] = qkv[1], a.v[0] = qkv[2],
-    a.o[0] = tensor_split_last(o, m->cfg.attention_head_dim);
+    a.o[0] = tensor_split_last(mixed_flat(o, mix), m->cfg.attention_head_dim);
     RUN(op_attention(&a, ex));
     RUN(op_linear_residual(x, x, gate, o, b->attn2.out, ex));
     exec_rewind(ex, mark);
@@ -155,7 +157,7 @@ static swd_status image_attention(swd_tensor x, swd_tensor h2, swd_tensor gate, 
 }
 
 static swd_status attend(swd_tensor x, swd_tensor c, swd_tensor mod_x, swd_tensor mod_c,
-                         const block *b, const mmdit *m, swd_exec *ex)
+                         const block *b, const mixed_batch *mix, const mmdit *m, swd_exec *ex)
 {
     int64_t d = m->cfg.inner_dim, head = m->cfg.attention_head_dim;
     swd_tensor hx = exec3(ex, ex->act, x.shape[0], x.shape[1], d),
@@ -175,29 +177,31 @@ static swd_status attend(swd_tensor x, swd_tensor c, swd_tensor mod_x, swd_tenso
                               JOINT_NORM_EPS, ex));
     size_t mark = exec_mark(ex);
     swd_tensor qx[3], qc[3], ox = exec3(ex, ex->act, x.shape[0], x.shape[1], d), oc = {0};
-    RUN(project(qx, hx, &b->image.attn, m, ex));
-    RUN(project(qc, hc, &b->context.attn, m, ex));
-    attention_args a = {.n_streams = 2, .scale = 1.0f / sqrtf((float)head)};
-    a.q[0] = qx[0], a.k[0] = qx[1], a.v[0] = qx[2], a.o[0] = tensor_split_last(ox, head);
+    RUN(project(qx, mixed_flat(hx, mix), &b->image.attn, m, ex));
+    RUN(project(qc, mixed_flat(hc, mix), &b->context.attn, m, ex));
+    attention_args a = {
+        .n_streams = 2, .scale = 1.0f / sqrtf((float)head), .samples = mix ? &mix->samples : NULL};
+    a.q[0] = qx[0], a.k[0] = qx[1], a.v[0] = qx[2];
+    a.o[0] = tensor_split_last(mixed_flat(ox, mix), head);
     a.k[1] = qc[1], a.v[1] = qc[2];
     if (!b->context_pre_only) {
         oc = exec3(ex, ex->act, c.shape[0], c.shape[1], d);
-        a.q[1] = qc[0], a.o[1] = tensor_split_last(oc, head);
+        a.q[1] = qc[0], a.o[1] = tensor_split_last(mixed_flat(oc, mix), head);
     }
     RUN(op_attention(&a, ex));
     RUN(op_linear_residual(x, x, modulation_part(mod_x, 2, d), ox, b->image.attn.out, ex));
     if (!b->context_pre_only)
         RUN(op_linear_residual(c, c, modulation_part(mod_c, 2, d), oc, b->context.attn.out, ex));
     exec_rewind(ex, mark);
-    if (b->dual) RUN(image_attention(x, h2, modulation_part(mod_x, 8, d), b, m, ex));
+    if (b->dual) RUN(image_attention(x, h2, modulation_part(mod_x, 8, d), b, mix, m, ex));
     return SWD_OK;
 }
 
 static swd_status run_block(swd_tensor x, swd_tensor c, swd_tensor mod_x, swd_tensor mod_c,
-                            const block *b, const mmdit *m, swd_exec *ex)
+                            const block *b, const mixed_batch *mix, const mmdit *m, swd_exec *ex)
 {
     size_t mark = exec_mark(ex);
-    RUN(attend(x, c, mod_x, mod_c, b, m, ex));
+    RUN(attend(x, c, mod_x, mod_c, b, mix, m, ex));
     exec_rewind(ex, mark);
     RUN(joint_feed_forward(x, &b->image.mlp, mod_x, ex));
     if (!b->context_pre_only) RUN(joint_feed_forward(c, &b->context.mlp, mod_c, ex));
@@ -226,36 +230,75 @@ swd_status mmdit_modulate(const conditions *c, swd_tensor t, swd_tensor pooled, 
 
 /* ---- a step ---- */
 
+static swd_status add_places(swd_tensor x, swd_tensor latents, const mmdit *m, swd_exec *ex)
+{
+    int patch = m->cfg.patch_size;
+    return op_add_position(x, m->position, (int)latents.shape[2] / patch,
+                           (int)latents.shape[3] / patch, ex);
+}
+
+// x [B, n, D] through all blocks, and the output layer's row for each token: y [B, n, patch^2 channels], whose order unpatchify knows.
+static swd_status run_blocks(swd_tensor y, swd_tensor x, const conditions *cond, int64_t first_row,
+                             const mixed_batch *mix, const mmdit *m, swd_exec *ex)
+{
+    int64_t d = m->cfg.inner_dim, samples = mix ? mix->samples.n : x.shape[0];
+    size_t start = exec_mark(ex);
+    swd_tensor c = exec_alloc(ex, SWD_F32, cond->context.shape, 3), mod_x;
+    RUN(op_copy(c, cond->context, ex));
+    modulation_walk walk = modulation_begin(cond, &m->modulations, first_row, samples);
+    for (int i = 0; i < m->cfg.num_layers; i++) {
+        size_t mark = exec_mark(ex);
+        RUN(mixed_spread(&mod_x, modulation_next(&walk), mix, ex));
+        RUN(run_block(x, c, mod_x, modulation_next(&walk), &m->blocks[i], mix, m, ex));
+        exec_rewind(ex, mark);
+    }
+    swd_tensor normed = exec_alloc(ex, ex->act, x.shape, 3);
+    RUN(mixed_spread(&mod_x, modulation_next(&walk), mix, ex));
+    RUN(op_layernorm_modulate(normed, x, modulation_part(mod_x, 1, d), modulation_part(mod_x, 0, d),
+                              JOINT_NORM_EPS, ex));
+    RUN(op_linear(y, normed, m->out, SWD_ACT_NONE, ex));
+    exec_rewind(ex, start);
+    return SWD_OK;
+}
+
 swd_status mmdit_forward(swd_tensor velocity, swd_tensor latents, const conditions *cond,
                          int64_t first_row, const mmdit *m, swd_exec *ex)
 {
-    int64_t batch = latents.shape[0], d = m->cfg.inner_dim, patch = m->cfg.patch_size;
-    int64_t grid_h = latents.shape[2] / patch, grid_w = latents.shape[3] / patch,
-            tokens = grid_h * grid_w;
+    int64_t batch = latents.shape[0], patch = m->cfg.patch_size, square = patch * patch,
+            tokens = latents.shape[2] / patch * (latents.shape[3] / patch);
     size_t start = exec_mark(ex);
-    swd_tensor x = exec3(ex, SWD_F32, batch, tokens, d),
-               c = exec_alloc(ex, SWD_F32, cond->context.shape, 3);
-    RUN(op_copy(c, cond->context, ex));
+    swd_tensor x = exec3(ex, SWD_F32, batch, tokens, m->cfg.inner_dim);
     size_t mark = exec_mark(ex);
-    swd_tensor patches = exec3(ex, SWD_F32, batch, tokens, patch * patch * latents.shape[1]);
+    swd_tensor patches = exec3(ex, SWD_F32, batch, tokens, square * latents.shape[1]);
     RUN(op_patchify(patches, latents, (int)patch, ex));
     RUN(op_linear(x, patches, m->patch, SWD_ACT_NONE, ex));
-    RUN(op_add_position(x, m->position, (int)grid_h, (int)grid_w, ex));
+    RUN(add_places(x, latents, m, ex));
     exec_rewind(ex, mark);
-
-    modulation_walk walk = modulation_begin(cond, &m->modulations, first_row, batch);
-    for (int i = 0; i < m->cfg.num_layers; i++) {
-        swd_tensor mod_x = modulation_next(&walk), mod_c = modulation_next(&walk);
-        RUN(run_block(x, c, mod_x, mod_c, &m->blocks[i], m, ex));
-    }
-
-    swd_tensor mod = modulation_next(&walk);
-    swd_tensor normed = exec3(ex, ex->act, batch, tokens, d);
-    swd_tensor y = exec3(ex, SWD_F32, batch, tokens, patch * patch * m->cfg.out_channels);
-    RUN(op_layernorm_modulate(normed, x, modulation_part(mod, 1, d), modulation_part(mod, 0, d),
-                              JOINT_NORM_EPS, ex));
-    RUN(op_linear(y, normed, m->out, SWD_ACT_NONE, ex));
+    swd_tensor y = exec3(ex, SWD_F32, batch, tokens, square * m->cfg.out_channels);
+    RUN(run_blocks(y, x, cond, first_row, NULL, m, ex));
     RUN(op_unpatchify(velocity, y, (int)patch, ex));
+    exec_rewind(ex, start);
+    return SWD_OK;
+}
+
+swd_status mmdit_forward_mixed(const mixed_batch *mix, const conditions *cond, const mmdit *m,
+                               swd_exec *ex)
+{
+    int patch = m->cfg.patch_size, square = patch * patch;
+    size_t start = exec_mark(ex);
+    swd_tensor x = exec3(ex, SWD_F32, 1, mix->rows, m->cfg.inner_dim);
+    size_t mark = exec_mark(ex);
+    swd_tensor patches = exec3(ex, SWD_F32, 1, mix->rows, square * mix->part[0].latents.shape[1]);
+    for (int i = 0; i < mix->n_parts; i++)
+        RUN(op_patchify(mixed_part_of(patches, i, patch, mix), mix->part[i].latents, patch, ex));
+    RUN(op_linear(x, patches, m->patch, SWD_ACT_NONE, ex));
+    for (int i = 0; i < mix->n_parts; i++)
+        RUN(add_places(mixed_part_of(x, i, patch, mix), mix->part[i].latents, m, ex));
+    exec_rewind(ex, mark);
+    swd_tensor y = exec3(ex, SWD_F32, 1, mix->rows, square * m->cfg.out_channels);
+    RUN(run_blocks(mixed_chunks(y, mix), mixed_chunks(x, mix), cond, 0, mix, m, ex));
+    for (int i = 0; i < mix->n_parts; i++)
+        RUN(op_unpatchify(mix->part[i].velocity, mixed_part_of(y, i, patch, mix), patch, ex));
     exec_rewind(ex, start);
     return SWD_OK;
 }

@@ -5,6 +5,7 @@
 #include "backend/ops.h"
 #include "io/config.h"
 #include "model/conditions.h"
+#include "model/mixed.h"
 
 typedef struct mmdit mmdit;
 
@@ -25,6 +26,10 @@ swd_status mmdit_modulate(const conditions *c, swd_tensor t, swd_tensor pooled, 
  * rows of c from first_row on */
 swd_status mmdit_forward(swd_tensor velocity, swd_tensor latents, const conditions *c,
                          int64_t first_row, const mmdit *m, swd_exec *ex);
+/* Images of several sizes at once, each with its row of c: that of part 0's first image is row 0. Equal to a call for each but for the order
+ * of sums. */
+swd_status mmdit_forward_mixed(const mixed_batch *mix, const conditions *c, const mmdit *m,
+                               swd_exec *ex);
 /* Linear layers and attention, 2 per multiply-add. */
 double mmdit_flops(const mmdit *m, int64_t batch, int64_t h, int64_t w, int64_t text_tokens);
 void mmdit_destroy(mmdit **m);
