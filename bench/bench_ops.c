@@ -7,8 +7,11 @@
 //
 // share_of_onednn or share_of_memcpy = time of the yardstick / time of the op. Operands and packed weights rotate through the cache.
 #include "case.h"
-#include "harness.h"
-#include "vendor.h"
+#include "bench/document.h"
+#include "bench/harness.h"
+#include "bench/machine.h"
+#include "bench/tables.h"
+#include "bench/vendor.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -129,10 +132,10 @@ static swd_status measure(bench *b, contest *c, swd_err *err)
     cases[0].bytes = c->product ? 0 : bytes;
     cases[1].flop = flop;
     cases[1].bytes = bytes;
-    bench_result r[2];
-    SWD_TRY(bench_run(r, b, cases, 2, err), err);
-    bench_value(b, c->walk->id, c->product ? "share_of_onednn" : "share_of_memcpy",
-                1 / r[1].ratio.median);
+    int at;
+    SWD_TRY(bench_run(&at, b, cases, 2, err), err);
+    bench_value(b, at + 1, c->product ? "share_of_onednn" : "share_of_memcpy",
+                1 / bench_at(b, at + 1)->ratio.median);
     return SWD_OK;
 }
 
@@ -161,21 +164,79 @@ static swd_status all_cases(bench *b, swd_backend *backend, swd_err *err)
     return SWD_OK;
 }
 
-static swd_status body(bench *b, swd_err *err)
+/* ---- the program ---- */
+
+static int usage(FILE *to)
+{
+    fputs("bench_ops [--filter TEXT] [--threads N] [--budget S] [--runs N] [--quick]\n\n"
+          "Every op at shapes of published models, beside oneDNN or memcpy: lines as they come on "
+          "stderr, the document on stdout.\n"
+          "  --filter TEXT   only cases whose name holds TEXT\n"
+          "  --budget S      seconds a case is measured for, at least --runs runs\n"
+          "  --quick         one run each: does it work?\n",
+          to);
+    return 2;
+}
+
+static bool parse(bench_wish *wish, int *threads, int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        const char *value = i + 1 < argc ? argv[i + 1] : "";
+        if (strcmp(argv[i], "--quick") == 0) {
+            wish->quick = true;
+            continue;
+        }
+        if (!*value) return false;
+        if (strcmp(argv[i], "--filter") == 0)
+            wish->filter = value;
+        else if (strcmp(argv[i], "--threads") == 0 && atoi(value) > 0)
+            *threads = atoi(value);
+        else if (strcmp(argv[i], "--runs") == 0 && atoi(value) > 0)
+            wish->runs = atoi(value);
+        else if (strcmp(argv[i], "--budget") == 0 && atof(value) > 0)
+            wish->budget_s = atof(value);
+        else
+            return false;
+        i++;
+    }
+    return true;
+}
+
+static void tell(void *user, const bench_entry *e)
+{
+    char line[512];
+    (void)user;
+    fprintf(stderr, "%s\n", tables_line(e, line, sizeof line));
+}
+
+static swd_status measure_all(bench *b, swd_err *err)
 {
     swd_backend *backend;
+    char *text = NULL;
     SWD_TRY(backend_cpu_create(&backend, bench_threads(b), err), err);
     bench_fact(b, "device", backend->device);
+    bench_on_entry(b, tell, NULL);
     swd_status s = all_cases(b, backend, err);
     backend_destroy(&backend);
+    if (s == SWD_OK) s = document_text(&text, b, "bench_ops", err);
+    if (s == SWD_OK && (puts(text) < 0 || fflush(stdout) != 0))
+        s = SWD_FAIL(err, SWD_ERR_FILE, "standard output cannot be written");
+    free(text);
     return s;
 }
 
 int main(int argc, char **argv)
 {
-    const bench_program program = {
-        .name = "bench_ops",
-        .about = "every op at shapes of published models, beside oneDNN or memcpy",
-        .body = body};
-    return bench_main(&program, argc, argv);
+    swd_err err = {0};
+    bench *b;
+    bench_wish wish = {0};
+    int threads = machine_threads();
+    if (argc == 2 && strcmp(argv[1], "--help") == 0) return usage(stdout), 0;
+    if (!parse(&wish, &threads, argc, argv)) return usage(stderr);
+    swd_status s = bench_create(&b, threads, &wish, NULL, &err);
+    if (s == SWD_OK) s = measure_all(b, &err);
+    bench_destroy(&b);
+    if (s == SWD_OK) return 0;
+    fprintf(stderr, "bench_ops: error: %s\n", err.message);
+    return 1;
 }

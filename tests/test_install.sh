@@ -25,7 +25,7 @@ pc=$(find . -name swd.pc)
 [ -n "$pc" ] || fail "no swd.pc"
 lib=$(dirname "$(dirname "$pc")")
 model=$work/moved/$data/weights/emoji
-for f in "$bin" include/swd/swd.h include/swd/status.h include/swd/plot.h include/swd/eval.h "$lib/libswd.so" "$lib/libswd.so.0" "$model/README.md" "$model/model_index.json"; do
+for f in "$bin" include/swd/swd.h include/swd/status.h include/swd/plot.h include/swd/bench.h include/swd/eval.h "$lib/libswd.so" "$lib/libswd.so.0" "$model/README.md" "$model/model_index.json"; do
     [ -e "$f" ] || fail "no $f"
 done
 (cd "$root/weights/emoji" && find . -type f) | sort >"$work/want.txt"

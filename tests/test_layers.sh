@@ -14,6 +14,7 @@ allowed() {
         sample) echo "base tensor backend sample" ;;
         image) echo "base image" ;;
         pipeline) echo "base tensor io backend text weights model sample image pipeline" ;;
+        bench) echo "base tensor io backend text weights model sample image pipeline bench" ;;
         train) echo "base tensor io backend text weights model sample image train" ;;
         eval) echo "base tensor io backend text weights model sample image pipeline eval" ;;
         *) echo "" ;;

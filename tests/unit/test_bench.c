@@ -1,7 +1,17 @@
 // SPDX-License-Identifier: MIT
-// The harness of the bench programs under a clock that only its cases move: statistics, when a loop ends, interleaving, the JSON.
-#include "harness.h"
+// Measuring under a clock that only its cases move: statistics, when a loop ends, interleaving, the document, a baseline. And models of
+// random weights, one of which stands beside itself.
+#include "bench/baseline.h"
+#include "bench/document.h"
+#include "bench/gpu.h"
+#include "bench/harness.h"
+#include "bench/measure.h"
+#include "bench/meter.h"
+#include "bench/networks.h"
+#include "bench/pictures.h"
+#include "bench/tables.h"
 #include "pipeline/generate.h"
+#include "pipeline/networks.h"
 #include "pipeline/random.h"
 #include "weights/shapes.h"
 #include "weights/tensor_list.h"
@@ -15,6 +25,7 @@
 static double now_s; // of the fake clock
 static char order[2 * BENCH_RUNS_MAX];
 static int cases_before[64], n_before;
+static swd_err error;
 
 static double fake_wall(void *ctx)
 {
@@ -59,6 +70,38 @@ static void note_run(void *arg, int run)
     if (n_before < 64) cases_before[n_before++] = run;
 }
 
+static bench *open_bench(const bench_wish *wish)
+{
+    bench *b;
+    now_s = n_before = 0;
+    order[0] = '\0';
+    swd_err_clear(&error);
+    cr_assert_eq(bench_create(&b, 2, wish, &fake_clock, &error), SWD_OK);
+    return b;
+}
+
+static json_t *document_of(const bench *b)
+{
+    char *text;
+    cr_assert_eq(document_text(&text, b, "swd bench fake", &error), SWD_OK);
+    json_t *doc = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
+    cr_assert_not_null(doc);
+    free(text);
+    return doc;
+}
+
+static double real_at(const json_t *o, const char *key)
+{
+    const json_t *x = json_object_get(o, key);
+    cr_assert(json_is_real(x), "%s is missing", key);
+    return json_real_value(x);
+}
+
+static const json_t *result_at(const json_t *doc, size_t i)
+{
+    return json_array_get(json_object_get(doc, "results"), i);
+}
+
 /* ---- statistics ---- */
 
 Test(bench, quantiles_between_samples_are_interpolated)
@@ -84,110 +127,81 @@ Test(bench, a_rotation_overflows_the_cache_within_its_bounds)
     cr_assert_eq(bench_rotation(0, 16), 2);
 }
 
-/* ---- running a body as a program would ---- */
-
-static swd_status (*inner)(bench *b, swd_err *err);
-static bench_result results[4];
-static char json_path[64];
-
-static swd_status body(bench *b, swd_err *err)
-{
-    return inner(b, err);
-}
-
-// Exit status of the program with these arguments; what it wrote is in *doc (NULL: nothing).
-static int run_program(json_t **doc, swd_status (*fn)(bench *, swd_err *), int n, char **args)
-{
-    char *argv[16] = {"bench_fake"};
-    inner = fn;
-    now_s = n_before = 0;
-    order[0] = '\0';
-    snprintf(json_path, sizeof json_path, "/tmp/swd-bench-%ld.json", (long)getpid());
-    unlink(json_path);
-    for (int i = 0; i < n; i++) argv[i + 1] = args[i];
-    argv[n + 1] = "--json";
-    argv[n + 2] = json_path;
-    int status = bench_main(
-        &(bench_program){
-            .name = "bench_fake", .about = "a test", .body = body, .clock = &fake_clock},
-        n + 3, argv);
-    *doc = json_load_file(json_path, JSON_REJECT_DUPLICATES, NULL);
-    unlink(json_path);
-    return status;
-}
-
-static double real_at(const json_t *o, const char *key)
-{
-    const json_t *x = json_object_get(o, key);
-    cr_assert(json_is_real(x), "%s is missing", key);
-    return json_real_value(x);
-}
-
-static const json_t *result_at(const json_t *doc, size_t i)
-{
-    return json_array_get(json_object_get(doc, "results"), i);
-}
-
 /* ---- when the loop ends ---- */
 
-static bench_limits limits;
-
-static swd_status one_case(bench *b, swd_err *err)
+static void expect_runs(bench_limits l, int runs, int warmups, const bench_wish *wish)
 {
+    bench *b = open_bench(wish);
     fake_work w = {'a', 0.125, 1};
-    bench_set_limits(b, limits);
-    return bench_run(results, b, &(bench_case){.name = "one", .run = work, .arg = &w}, 1, err);
-}
-
-static void expect_runs(bench_limits l, int runs, int n_args, char **args)
-{
-    json_t *doc;
-    limits = l;
-    cr_assert_eq(run_program(&doc, one_case, n_args, args), 0);
-    cr_assert_eq(results[0].wall.runs, runs, "%d runs, not %d", results[0].wall.runs, runs);
-    int warmup = n_args && strcmp(args[0], "--quick") == 0 && l.warmup > 1 ? 1 : l.warmup;
-    cr_assert_eq((int)strlen(order), runs + warmup);
-    json_decref(doc);
+    int at;
+    bench_set_limits(b, l);
+    cr_assert_eq(bench_run(&at, b, &(bench_case){.name = "one", .run = work, .arg = &w}, 1, &error),
+                 SWD_OK);
+    cr_assert_eq(at, 0);
+    cr_assert_eq(bench_at(b, 0)->wall.runs, runs, "%d runs, not %d", bench_at(b, 0)->wall.runs,
+                 runs);
+    cr_assert_eq((int)strlen(order), runs + warmups);
+    bench_destroy(&b);
 }
 
 Test(bench, a_loop_ends_when_its_budget_is_spent_but_not_before_its_fewest_runs)
 {
-    expect_runs((bench_limits){0, 5, 1000, 1.0}, 8, 0, NULL);
-    expect_runs((bench_limits){3, 5, 1000, 1.0}, 8, 0, NULL);
-    expect_runs((bench_limits){1, 5, 1000, 0.25}, 5, 0, NULL);
-    expect_runs((bench_limits){1, 1, 3, 1.0}, 3, 0, NULL);
-    expect_runs((bench_limits){1, 0, 1000, 0}, 1, 0, NULL);
-    expect_runs((bench_limits){1, 5, 1000, 1e9}, BENCH_RUNS_MAX, 0, NULL);
+    expect_runs((bench_limits){0, 5, 1000, 1.0, 0}, 8, 0, NULL);
+    expect_runs((bench_limits){3, 5, 1000, 1.0, 0}, 8, 3, NULL);
+    expect_runs((bench_limits){1, 5, 1000, 0.25, 0}, 5, 1, NULL);
+    expect_runs((bench_limits){1, 1, 3, 1.0, 0}, 3, 1, NULL);
+    expect_runs((bench_limits){1, 0, 1000, 0, 0}, 1, 1, NULL);
+    expect_runs((bench_limits){1, 5, 1000, 1e9, 0}, BENCH_RUNS_MAX, 1, NULL);
+    expect_runs((bench_limits){1, 5, 1000, 1.0, 0.25}, 2, 1, NULL); // out of patience
 }
 
-Test(bench, the_command_line_overrides_the_limits)
+Test(bench, a_wish_overrides_the_limits)
 {
-    expect_runs((bench_limits){1, 5, 1000, 1.0}, 16, 2, (char *[]){"--budget", "2"});
-    expect_runs((bench_limits){1, 5, 1000, 1.0}, 12, 2, (char *[]){"--runs", "12"});
-    expect_runs((bench_limits){4, 5, 1000, 1.0}, 1, 1, (char *[]){"--quick"});
+    expect_runs((bench_limits){1, 5, 1000, 1.0, 0}, 16, 1, &(bench_wish){.budget_s = 2});
+    expect_runs((bench_limits){1, 5, 1000, 1.0, 0.1}, 12, 1, &(bench_wish){.runs = 12});
+    expect_runs((bench_limits){4, 5, 1000, 1.0, 0}, 1, 1, &(bench_wish){.quick = true});
+    expect_runs((bench_limits){0, 5, 1000, 1.0, 0}, 1, 0, &(bench_wish){.quick = true});
+}
+
+Test(bench, a_long_case_is_left_out_of_further_rounds_and_the_others_go_on)
+{
+    bench *b = open_bench(NULL);
+    fake_work w[3] = {{'a', 0.5, 1}, {'b', 9, 1}, {'c', 0.25, 1}};
+    bench_case cases[3] = {{.name = "scales", .run = work, .arg = &w[0]},
+                           {.name = "28 steps", .run = work, .arg = &w[1]},
+                           {.name = "2 steps", .run = work, .arg = &w[2]}};
+    bench_set_limits(b, (bench_limits){0, 3, 100, 1, 5});
+    cr_assert_eq(bench_run(NULL, b, cases, 3, &error), SWD_OK);
+    cr_assert_str_eq(order, "abccaac");
+    cr_assert_eq(bench_at(b, 1)->wall.runs, 1);
+    cr_assert_float_eq(bench_at(b, 1)->ratio.median, 18, 1e-9);
+    cr_assert_eq(bench_at(b, 2)->wall.runs, 3);
+    bench_destroy(&b);
 }
 
 /* ---- interleaving and ratios ---- */
 
-static swd_status contest(bench *b, swd_err *err)
+static void contest(bench *b)
 {
     // The machine slows down by a fifth from run to run; b always takes half as long again as a.
     fake_work w[2] = {{'a', 1, 1.2}, {'b', 1.5, 1.2}};
     bench_case cases[2] = {{.name = "old", .run = work, .arg = &w[0], .precision = "f32"},
                            {.name = "new", .run = work, .arg = &w[1], .flop = 3e9}};
-    bench_set_limits(b, (bench_limits){0, 4, 4, 0});
-    return bench_run(results, b, cases, 2, err);
+    bench_set_limits(b, (bench_limits){0, 4, 4, 0, 0});
+    cr_assert_eq(bench_run(NULL, b, cases, 2, &error), SWD_OK);
 }
 
 Test(bench, contestants_alternate_and_are_compared_round_by_round)
 {
-    json_t *doc;
-    cr_assert_eq(run_program(&doc, contest, 0, NULL), 0);
+    bench *b = open_bench(NULL);
+    contest(b);
     cr_assert_str_eq(order, "abbaabba");
-    cr_assert_float_eq(results[1].ratio.median, 1.5, 1e-9);
-    cr_assert_float_eq(results[1].ratio.p10, 1.5, 1e-9);
-    cr_assert_float_eq(results[1].ratio.p90, 1.5, 1e-9);
-    cr_assert_float_eq(results[0].wall.median, (1.2 + 1.44) / 2, 1e-9);
+    const bench_entry *e = bench_at(b, 1);
+    cr_assert_float_eq(e->ratio.median, 1.5, 1e-9);
+    cr_assert_float_eq(e->ratio.p10, 1.5, 1e-9);
+    cr_assert_float_eq(e->ratio.p90, 1.5, 1e-9);
+    cr_assert_float_eq(bench_at(b, 0)->wall.median, (1.2 + 1.44) / 2, 1e-9);
+    json_t *doc = document_of(b);
     const json_t *first = result_at(doc, 0), *second = result_at(doc, 1);
     cr_assert_null(json_object_get(first, "ratio"));
     const json_t *ratio = json_object_get(second, "ratio");
@@ -195,13 +209,14 @@ Test(bench, contestants_alternate_and_are_compared_round_by_round)
     cr_assert_float_eq(real_at(ratio, "median"), 1.5, 1e-5);
     cr_assert_float_eq(real_at(second, "gflop_s"), 3 / (1.5 * (1.2 + 1.44) / 2), 1e-4);
     json_decref(doc);
+    bench_destroy(&b);
 }
 
 /* ---- the document ---- */
 
-static swd_status two_groups(bench *b, swd_err *err)
+static void two_groups(bench *b)
 {
-    fake_work w = {'a', 0.5, 1};
+    static fake_work w = {'a', 0.5, 1};
     bench_case peak = {.name = "product", .run = work, .arg = &w, .flop = 4e9},
                op = {.name = "op \"linear\"",
                      .precision = "bf16",
@@ -212,29 +227,30 @@ static swd_status two_groups(bench *b, swd_err *err)
                      .bytes = 2e9,
                      .peak_flop_s = 8e9,
                      .peak_byte_s = 5e9};
-    bench_set_limits(b, (bench_limits){1, 2, 2, 0});
-    SWD_TRY(bench_run(NULL, b, &peak, 1, err), err);
-    SWD_TRY(bench_run(results, b, &op, 1, err), err);
-    bench_value(b, op.name, "peak_memory_bytes", 1024);
-    bench_value(b, "not there", "x", 1);
-    bench_report(b, &(bench_case){.name = "load", .bytes = 6e9}, 3);
+    double samples[] = {3, 3};
+    int at;
+    bench_set_limits(b, (bench_limits){1, 2, 2, 0, 0});
+    cr_assert_eq(bench_run(NULL, b, &peak, 1, &error), SWD_OK);
+    cr_assert_eq(bench_run(&at, b, &op, 1, &error), SWD_OK);
+    if (at >= 0) bench_value(b, at, "peak_memory_bytes", 1024);
+    bench_case load = {.name = "load", .bytes = 6e9};
+    cr_assert_eq(bench_report(b, &load, samples, 2, &error), SWD_OK);
     bench_fact(b, "device", "a fake");
-    return SWD_OK;
 }
 
 Test(bench, the_document_holds_what_was_measured)
 {
-    json_t *doc;
-    cr_assert_eq(run_program(&doc, two_groups, 0, NULL), 0);
-    cr_assert(json_is_object(doc));
+    bench *b = open_bench(NULL);
+    two_groups(b);
+    json_t *doc = document_of(b);
     cr_assert_eq(json_integer_value(json_object_get(doc, "schema")), BENCH_SCHEMA);
-    cr_assert_str_eq(json_string_value(json_object_get(doc, "program")), "bench_fake");
+    cr_assert_str_eq(json_string_value(json_object_get(doc, "program")), "swd bench fake");
     cr_assert(json_is_string(json_object_get(doc, "revision")));
     const json_t *machine = json_object_get(doc, "machine");
     const char *const facts[] = {"cpu", "isa_own", "isa_onednn", "onednn", "compiler", "device"};
     for (size_t i = 0; i < sizeof facts / sizeof *facts; i++)
         cr_assert(json_is_string(json_object_get(machine, facts[i])), "no %s", facts[i]);
-    cr_assert_geq(json_integer_value(json_object_get(machine, "threads")), 1);
+    cr_assert_eq(json_integer_value(json_object_get(machine, "threads")), 2);
     cr_assert_eq(json_array_size(json_object_get(doc, "results")), 3);
     const json_t *op = result_at(doc, 1), *load = result_at(doc, 2);
     cr_assert_str_eq(json_string_value(json_object_get(op, "name")), "op \"linear\"");
@@ -246,27 +262,29 @@ Test(bench, the_document_holds_what_was_measured)
     cr_assert_float_eq(real_at(op, "share_of_peak"), 0.8, 1e-5); // of the bytes: the nearer roof
     cr_assert_float_eq(real_at(json_object_get(op, "values"), "peak_memory_bytes"), 1024, 0);
     cr_assert_float_eq(real_at(load, "gbyte_s"), 2, 1e-4);
-    cr_assert_eq(json_integer_value(json_object_get(load, "runs")), 1);
     // buffers turn on every run, warm-up too
     cr_assert(n_before == 3 && cases_before[0] == 0 && cases_before[1] == 1 &&
               cases_before[2] == 2);
     json_decref(doc);
+    bench_destroy(&b);
 }
 
 Test(bench, a_filter_leaves_whole_groups_out)
 {
-    json_t *doc;
-    cr_assert_eq(run_program(&doc, two_groups, 2, (char *[]){"--filter", "linear"}), 0);
-    cr_assert_str_eq(json_string_value(json_object_get(result_at(doc, 0), "name")),
-                     "op \"linear\"");
-    json_decref(doc);
-    cr_assert_eq(run_program(&doc, contest, 2, (char *[]){"--filter", "new"}), 0);
-    cr_assert_eq(json_array_size(json_object_get(doc, "results")), 2);
-    json_decref(doc);
-    cr_assert_eq(run_program(&doc, contest, 2, (char *[]){"--filter", "neither"}), 0);
-    cr_assert_eq(json_array_size(json_object_get(doc, "results")), 0);
-    cr_assert(!results[0].measured && results[0].wall.runs == 0);
-    json_decref(doc);
+    bench *b = open_bench(&(bench_wish){.filter = "linear"});
+    two_groups(b); // bench_report() takes what was measured elsewhere
+    cr_assert_eq(bench_count(b), 2);
+    cr_assert_str_eq(bench_at(b, 0)->name, "op \"linear\"");
+    bench_destroy(&b);
+    b = open_bench(&(bench_wish){.filter = "new"});
+    contest(b);
+    cr_assert_eq(bench_count(b), 2); // with what it is compared to
+    bench_destroy(&b);
+    b = open_bench(&(bench_wish){.filter = "neither"});
+    contest(b);
+    cr_assert_eq(bench_count(b), 0);
+    cr_assert_str_eq(order, "");
+    bench_destroy(&b);
 }
 
 static double half_of_cost(void *arg)
@@ -274,55 +292,215 @@ static double half_of_cost(void *arg)
     return ((fake_work *)arg)->cost_s / 2;
 }
 
-static swd_status own_account(bench *b, swd_err *err)
-{
-    fake_work w = {'a', 0.5, 1};
-    bench_set_limits(b, (bench_limits){0, 2, 100, 1});
-    return bench_run(results, b,
-                     &(bench_case){.name = "stage", .run = work, .own_s = half_of_cost, .arg = &w},
-                     1, err);
-}
-
 Test(bench, a_case_may_time_a_stage_of_itself)
 {
-    json_t *doc;
-    cr_assert_eq(run_program(&doc, own_account, 0, NULL), 0);
-    cr_assert_float_eq(results[0].wall.median, 0.25, 0);
-    cr_assert_eq(results[0].wall.runs, 4); // the budget is of what is measured
-    json_decref(doc);
+    bench *b = open_bench(NULL);
+    fake_work w = {'a', 0.5, 1};
+    bench_case c = {.name = "stage", .run = work, .own_s = half_of_cost, .arg = &w};
+    bench_set_limits(b, (bench_limits){0, 2, 100, 1, 0});
+    cr_assert_eq(bench_run(NULL, b, &c, 1, &error), SWD_OK);
+    cr_assert_float_eq(bench_at(b, 0)->wall.median, 0.25, 0);
+    cr_assert_eq(bench_at(b, 0)->wall.runs, 4); // the budget is of what is measured
+    bench_destroy(&b);
 }
 
-/* ---- failures ---- */
-
-static swd_status failing(bench *b, swd_err *err)
+Test(bench, a_failure_is_a_status_and_no_result)
 {
-    return bench_run(NULL, b, &(bench_case){.name = "fire", .run = broken}, 1, err);
+    bench *b = open_bench(NULL);
+    bench_case fire = {.name = "fire", .run = broken}, many[BENCH_GROUP_MAX + 1] = {0};
+    cr_assert_eq(bench_run(NULL, b, &fire, 1, &error), SWD_ERR_DEVICE);
+    cr_assert_not_null(strstr(error.message, "on fire"));
+    cr_assert_eq(bench_run(NULL, b, many, BENCH_GROUP_MAX + 1, &error), SWD_ERR_ARGUMENT);
+    cr_assert_eq(bench_count(b), 0);
+    bench_destroy(&b);
 }
 
-static swd_status too_many(bench *b, swd_err *err)
+/* ---- beside an earlier run ---- */
+
+static bench *of_times(const char *const names[4], double times[4][3])
 {
-    bench_case cases[BENCH_GROUP_MAX + 1] = {0};
-    return bench_run(NULL, b, cases, BENCH_GROUP_MAX + 1, err);
+    bench *b = open_bench(NULL);
+    for (int i = 0; i < 4; i++) {
+        double samples[3] = {times[i][0], times[i][1], times[i][2]};
+        bench_case c = {.name = names[i], .precision = "f32"};
+        cr_assert_eq(bench_report(b, &c, samples, 3, &error), SWD_OK);
+    }
+    return b;
 }
 
-Test(bench, a_failure_is_a_status_and_no_document)
+static void write_file(const char *path, const char *text)
 {
-    json_t *doc;
-    cr_assert_eq(run_program(&doc, failing, 0, NULL), 1);
-    cr_assert_null(doc);
-    cr_assert_eq(run_program(&doc, too_many, 0, NULL), 1);
-    cr_assert_null(doc);
+    FILE *f = fopen(path, "w");
+    cr_assert(f && fputs(text, f) >= 0 && fclose(f) == 0);
 }
 
-Test(bench, a_wrong_call_is_status_2)
+Test(bench, changes_beyond_the_noise_of_both_runs_are_marked)
 {
-    json_t *doc;
-    cr_assert_eq(run_program(&doc, contest, 1, (char *[]){"--fast"}), 2);
-    cr_assert_eq(run_program(&doc, contest, 2, (char *[]){"--threads", "0"}), 2);
-    cr_assert_eq(run_program(&doc, contest, 2, (char *[]){"--budget", "soon"}), 2);
-    cr_assert_null(doc);
-    cr_assert_eq(run_program(&doc, contest, 1, (char *[]){"--help"}), 0);
-    cr_assert_null(doc);
+    static const char *const then_names[4] = {"steady", "shaky", "faster", "gone"},
+                             *const now_names[4] = {"steady", "shaky", "faster", "new"};
+    double then[4][3] = {{1, 1, 1}, {1, 1.5, 2}, {2, 2, 2}, {1, 1, 1}},
+           now[4][3] = {{1.03, 1.03, 1.03}, {1.6, 2, 2.4}, {1, 1, 1}, {9, 9, 9}};
+    char path[64], *text;
+    snprintf(path, sizeof path, "/tmp/swd-bench-%ld.json", (long)getpid());
+    bench *b = of_times(then_names, then);
+    cr_assert_eq(document_text(&text, b, "swd bench fake", &error), SWD_OK);
+    write_file(path, text);
+    free(text);
+    cr_assert_eq(baseline_read(b, path, &error), SWD_OK, "%s", error.message);
+    for (int i = 0; i < 4; i++) // the run beside itself
+        cr_assert(bench_at(b, i)->before.verdict == BENCH_SAME &&
+                  bench_at(b, i)->before.change == 0);
+    cr_assert_str_eq(baseline_warning(b), "");
+    bench_destroy(&b);
+    b = of_times(now_names, now);
+    bench_fact(b, "cpu", "another one");
+    cr_assert_eq(baseline_read(b, path, &error), SWD_OK);
+    cr_assert_eq(bench_at(b, 0)->before.verdict, BENCH_SLOWER); // 3 % where nothing moves
+    cr_assert_float_eq(bench_at(b, 0)->before.noise, 0.02, 1e-9);
+    cr_assert_eq(bench_at(b, 1)->before.verdict, BENCH_SAME); // 33 % of noise of 27 + 16 %
+    cr_assert_float_eq(bench_at(b, 1)->before.noise, 0.8 / 3 + 0.64 / 4, 1e-5);
+    cr_assert_eq(bench_at(b, 2)->before.verdict, BENCH_FASTER);
+    cr_assert_float_eq(bench_at(b, 2)->before.change, -0.5, 1e-6);
+    cr_assert_eq(bench_at(b, 3)->before.verdict, BENCH_NEW);
+    cr_assert_not_null(strstr(baseline_warning(b), "another machine"));
+    cr_assert_eq(tables_text(&text, b, false, &error), SWD_OK);
+    cr_assert_not_null(strstr(text, "-50.0% (noise 2.0%) FASTER"), "%s", text);
+    free(text);
+    write_file(path, "{\"schema\": 2, \"results\": []}");
+    cr_assert_eq(baseline_read(b, path, &error), SWD_ERR_FILE);
+    unlink(path);
+    cr_assert_eq(baseline_read(b, path, &error), SWD_ERR_FILE);
+    bench_destroy(&b);
+}
+
+/* ---- tables and pictures ---- */
+
+static bench *of_pictures(void)
+{
+    static const char *const names[4] = {"64 px: six", "64 px: 6 full steps", "128 px: six",
+                                         "128 px: 6 full steps"};
+    static fake_work w[4] = {{'a', 1, 1}, {'b', 2, 1}, {'c', 3, 1}, {'d', 7.5, 1}};
+    bench *b = open_bench(NULL);
+    for (int i = 0; i < 4; i += 2) {
+        bench_case cases[2] = {{.name = names[i], .run = work, .arg = &w[i]},
+                               {.name = names[i + 1], .run = work, .arg = &w[i + 1]}};
+        int at;
+        bench_set_limits(b, (bench_limits){0, 1, 1, 0, 0});
+        cr_assert_eq(bench_run(&at, b, cases, 2, &error), SWD_OK);
+        for (int k = 0; k < 2; k++) {
+            bench_value(b, at + k, "denoise_flop", 1e9);
+            bench_value(b, at + k, "denoise_ms", 1e3);
+        }
+    }
+    return b;
+}
+
+Test(bench, seconds_by_size_are_a_table)
+{
+    bench *b = of_pictures();
+    char *text;
+    cr_assert_eq(tables_text(&text, b, true, &error), SWD_OK);
+    const char *want = "| seconds a picture | 64x64 | 128x128 |\n|---|---:|---:|\n"
+                       "| six | 1 | 3 |\n| 6 full steps | 2 (2.00x) | 7.5 (2.50x) |\n";
+    cr_assert_not_null(strstr(text, want), "%s", text);
+    free(text);
+    bench_destroy(&b);
+}
+
+Test(bench, two_sizes_are_two_pictures)
+{
+    bench *b = of_pictures();
+    char path[64], second[64], line[256] = "";
+    snprintf(path, sizeof path, "/tmp/swd-bench-%ld.svg", (long)getpid());
+    snprintf(second, sizeof second, "/tmp/swd-bench-%ld-sizes.svg", (long)getpid());
+    cr_assert_eq(pictures_write(b, path, &error), SWD_OK, "%s", error.message);
+    bool found = false;
+    FILE *f = fopen(second, "r");
+    cr_assert_not_null(f);
+    while (fgets(line, sizeof line, f)) found |= strstr(line, "6 full steps") != NULL;
+    cr_assert(found);
+    fclose(f);
+    cr_assert(unlink(path) == 0 && unlink(second) == 0);
+    bench_destroy(&b);
+    b = open_bench(NULL);
+    contest(b);
+    cr_assert_eq(pictures_write(b, path, &error), SWD_ERR_UNSUPPORTED);
+    bench_destroy(&b);
+}
+
+Test(bench, a_card_is_found_by_the_longest_name)
+{
+    cr_assert_float_eq(gpu_peak_of("NVIDIA H100 80GB HBM3, sm_90")->flop_s, 989.4e12, 0);
+    cr_assert_float_eq(gpu_peak_of("NVIDIA H100 PCIe")->flop_s, 756e12, 0);
+    cr_assert_float_eq(gpu_peak_of("NVIDIA A100-PCIE-40GB")->byte_s, 1555e9, 0);
+    cr_assert_null(gpu_peak_of("GeForce 256"));
+}
+
+/* ---- networks ---- */
+
+static swd_status run_network(void *arg, swd_err *err)
+{
+    return network_forward(arg, err);
+}
+
+// A step beside itself, in turns: as the ratio is told with its spread, one lies within it.
+Test(bench, the_same_beside_itself_differs_within_the_stated_noise)
+{
+    static network n;
+    pipeline p = {.random = shape_find("tiny")};
+    swd_open_params open;
+    bench *b;
+    swd_open_params_default(&open);
+    open.device = "cpu";
+    swd_err_clear(&error);
+    cr_assert_eq(pipeline_open(&p, &open, &error), SWD_OK);
+    cr_assert_eq(pipeline_load_transformer(&p, &error), SWD_OK, "%s", error.message);
+    n = (network){.p = &p, .kind = NETWORK_STEP, .batch = 1, .side = 8, .text = 20};
+    cr_assert_eq(network_prepare(&n, &error), SWD_OK);
+    cr_assert_eq(bench_create(&b, 2, NULL, NULL, &error), SWD_OK);
+    bench_case cases[2] = {{.name = "one", .run = run_network, .arg = &n},
+                           {.name = "the same", .run = run_network, .arg = &n}};
+    bench_set_limits(b, (bench_limits){2, 25, 25, 0, 0});
+    cr_assert_eq(bench_run(NULL, b, cases, 2, &error), SWD_OK);
+    bench_stats ratio = bench_at(b, 1)->ratio;
+    cr_assert(ratio.p10 <= 1 && 1 <= ratio.p90, "%g to %g", ratio.p10, ratio.p90);
+    bench_destroy(&b);
+    pipeline_close(&p);
+}
+
+// 2 per multiply-add of every product of a convolution, a linear layer and an attention, counted one by one.
+Test(bench, the_meter_counts_what_the_ops_do)
+{
+    static meter m;
+    static network n;
+    pipeline p = {.random = shape_find("tiny")};
+    swd_open_params open;
+    swd_open_params_default(&open);
+    open.device = "cpu";
+    cr_assert_eq(pipeline_open(&p, &open, &error), SWD_OK);
+    cr_assert_eq(pipeline_load_decoder(&p, &error), SWD_OK);
+    n = (network){.p = &p, .kind = NETWORK_DECODE, .batch = 1, .side = 4};
+    cr_assert_eq(network_prepare(&n, &error), SWD_OK);
+    cr_assert_eq(meter_attach(&m, p.backend, &error), SWD_OK);
+    cr_assert_eq(network_forward(&n, &error), SWD_OK);
+    meter_detach(p.backend);
+    // widths 16 16 32 32 of the tiny decoder, from the inside out: 16 pixels at 32 channels, 64 at 32, 256 at 16, 1024 at 16
+    double flop = 0, px[4] = {16, 64, 256, 1024}, w[4] = {32, 32, 16, 16}, in = 32;
+    flop += px[0] * 9 * 16 * 32;                                  // conv_in
+    flop += px[0] * 4 * 9 * 32 * 32;                              // two resnets in the middle
+    double middle = px[0] * 4 * 32 * 32 + 2 * px[0] * px[0] * 32; // its attention
+    for (int i = 0; i < 4; i++) {
+        for (int j = 0; j < 2; j++, in = w[i])
+            flop += px[i] * 9 * (in + w[i]) * w[i] + (in != w[i] ? px[i] * in * w[i] : 0);
+        if (i < 3) flop += px[i + 1] * 9 * w[i] * w[i];
+    }
+    flop += px[3] * 9 * 16 * 3; // conv_out
+    cr_assert_float_eq(m.flop[METER_CONV], 2 * flop, 1);
+    cr_assert_float_eq(m.flop[METER_LINEAR] + m.flop[METER_ATTENTION], 2 * middle, 1);
+    cr_assert_gt(m.bytes, 1024 * 3);
+    network_forward(&n, &error); // a detached meter counts nothing
+    cr_assert_float_eq(meter_flop(&m), 2 * (flop + middle), 1);
+    pipeline_close(&p);
 }
 
 /* ---- models of random weights, without files ---- */

@@ -4,7 +4,7 @@
 #ifndef SWD_TOOLS_GPU_CHECK_REPORT_H
 #define SWD_TOOLS_GPU_CHECK_REPORT_H
 #include "base/status.h"
-#include "statistics.h"
+#include "bench/statistics.h"
 #include <stdbool.h>
 
 typedef struct report report;

@@ -6,7 +6,7 @@
 #ifndef SWD_TOOLS_GPU_CHECK_TIMER_H
 #define SWD_TOOLS_GPU_CHECK_TIMER_H
 #include "base/status.h"
-#include "statistics.h"
+#include "bench/statistics.h"
 #include <cuda_runtime_api.h>
 #include <stddef.h>
 

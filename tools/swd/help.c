@@ -18,6 +18,7 @@ static const char overview[] =
     "  info       what a model folder holds, and the memory it takes\n"
     "  presets    the schedules that are known\n"
     "  spectrum   power spectra of latents, and the schedule that they suggest\n"
+    "  bench      what a model costs on this machine\n"
     "  help       this, or swd help COMMAND = swd COMMAND --help\n"
     "\n"
     "Exit status: 0 done, 1 it failed, 2 the call is wrong. swd --version prints the version.\n";
@@ -146,6 +147,60 @@ static const char spectrum_help[] =
     "default\n"
     "      --device auto|cpu|cuda[:K]   --threads N   --precision f32|bf16\n";
 
+static const char bench_help[] =
+    "  swd bench e2e                                 the bundled model: scale-wise beside full "
+    "resolution\n"
+    "  swd bench e2e --arch sd3.5-medium --size 512 --steps 2,6 --text-encoders clip_l,clip_g\n"
+    "  swd bench step -m ~/sd3.5-medium --size 512,1024 --precision bf16 -o step.json\n"
+    "  swd bench step -m ~/sd3.5-medium --size 512,1024 --precision bf16 --baseline step.json\n"
+    "  swd bench compare --python /venv/bin/python --script bench/peers/diffusers_peer.py\n"
+    "\n"
+    "usage: swd bench WHAT [options]\n"
+    "  ops         each op of a step and of a decoding, by shape\n"
+    "  step        an evaluation of the transformer\n"
+    "  vae         the autoencoder, both ways\n"
+    "  text        each text encoder\n"
+    "  e2e         pictures by scales, beside 2, 4, 6 and 28 steps at full resolution with and "
+    "without guidance\n"
+    "  throughput  pictures a second, by batch\n"
+    "  compare     the same work by programs that are installed here\n"
+    "\n"
+    "the model\n"
+    "  -m, --model DIR          diffusers folder (default: the bundled model), with --lora, "
+    "--vae-tiny, --text-encoders\n"
+    "      --arch NAME          a published shape with random weights in memory, no files: "
+    "sd3.5-medium, sd3.5-large,\n"
+    "                           sd3-medium, demo, ...\n"
+    "      --device auto|cpu|cuda[:K]   --threads N   --precision f32|bf16   --no-graphs\n"
+    "\n"
+    "the work\n"
+    "      --size LIST          sides in pixels, like 512,1024 (default: the model's; for its "
+    "parts a quarter, half and all)\n"
+    "      --batch LIST         pictures at once (default 1; throughput 1,2,4)\n"
+    "      --steps LIST         at full resolution (default 2,4,6,28; compare 28)   --guidance G "
+    "(default 4.5; 1: none)\n"
+    "      --preset LIST        schedules (default: the family's), or --scales and --sigmas\n"
+    "      --max-tokens N       length of the T5 prompt\n"
+    "      --filter TEXT        only cases whose name holds it\n"
+    "\n"
+    "how to measure, and what to show\n"
+    "      --time-box S         seconds a case is measured for (default 2); one that takes ten "
+    "times as long runs once\n"
+    "      --runs N             fewest runs of every case   --quick: one, to see that it works\n"
+    "  -o, --output FILE        the JSON document, schema 1 (docs/benchmarks.md); --json: on "
+    "standard output\n"
+    "      --baseline FILE      beside an earlier document: changes beyond the noise are marked\n"
+    "      --markdown           tables in markdown, with seconds by size\n"
+    "      --plot FILE.svg      e2e: a bar per way to a picture; several sizes: FILE-sizes.svg "
+    "too\n"
+    "\n"
+    "compare\n"
+    "      --python P --script FILE           diffusers (bench/peers/diffusers_peer.py); "
+    "--processes: from start to file, too\n"
+    "      --sd-cli P --sd-weights FILE       stable-diffusion.cpp, of its transformer's file "
+    "(bench/peers/sdcpp_weights.py);\n"
+    "                                         --sd-type T (f16)\n";
+
 void help_print(const char *command)
 {
     static const struct {
@@ -153,7 +208,7 @@ void help_print(const char *command)
     } pages[] = {{"generate", generate_help}, {"tokenize", tokenize_help},
                  {"encode", encode_help},     {"decode", decode_help},
                  {"info", info_help},         {"presets", presets_help},
-                 {"spectrum", spectrum_help}};
+                 {"spectrum", spectrum_help}, {"bench", bench_help}};
     const char *text = overview;
     for (size_t i = 0; command && i < sizeof(pages) / sizeof(pages[0]); i++)
         if (strcmp(command, pages[i].name) == 0) text = pages[i].text;

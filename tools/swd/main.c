@@ -17,7 +17,8 @@ static const struct {
                 {"decode", CMD_DECODE, command_decode},
                 {"info", CMD_INFO, command_info},
                 {"presets", CMD_PRESETS, command_presets},
-                {"spectrum", CMD_SPECTRUM, command_spectrum}};
+                {"spectrum", CMD_SPECTRUM, command_spectrum},
+                {"bench", CMD_BENCH, command_bench}};
 enum { N_COMMANDS = sizeof(commands) / sizeof(commands[0]) };
 
 static int find_command(const char *name)
@@ -29,8 +30,8 @@ static int find_command(const char *name)
 
 static int unknown(const char *name)
 {
-    static const char *const later[] = {"train", "eval", "bench"};
-    for (int i = 0; i < 3; i++)
+    static const char *const later[] = {"train", "eval"};
+    for (size_t i = 0; i < sizeof later / sizeof *later; i++)
         if (strcmp(name, later[i]) == 0) {
             print_error("%s is not there yet in swd %s; swd help lists what is", name,
                         swd_version());

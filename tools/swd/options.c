@@ -40,20 +40,20 @@ int fail_with(swd_status s, const swd_context *ctx)
 
 /* ---- values ---- */
 
-static bool wrong(const char *name, const char *value, const char *wanted)
+bool option_wrong(const char *name, const char *value, const char *wanted)
 {
     print_error("%s %s: %s", name, value, wanted);
     return false;
 }
 
-static bool to_int(int *out, const char *name, const char *v, long lo, long hi)
+bool option_to_int(int *out, const char *name, const char *v, long lo, long hi)
 {
     char *end;
     errno = 0;
     long n = strtol(v, &end, 10);
     char wanted[96];
     snprintf(wanted, sizeof(wanted), "give a whole number from %ld to %ld", lo, hi);
-    if (errno || end == v || *end || n < lo || n > hi) return wrong(name, v, wanted);
+    if (errno || end == v || *end || n < lo || n > hi) return option_wrong(name, v, wanted);
     *out = (int)n;
     return true;
 }
@@ -64,17 +64,17 @@ static bool to_seed(uint64_t *out, const char *name, const char *v)
     errno = 0;
     unsigned long long n = strtoull(v, &end, 10);
     if (errno || *v < '0' || *v > '9' || *end || n > INT64_MAX)
-        return wrong(name, v, "give a whole number from 0 to 2^63 - 1");
+        return option_wrong(name, v, "give a whole number from 0 to 2^63 - 1");
     *out = n;
     return true;
 }
 
-static bool to_double(double *out, const char *name, const char *v, double lo, double hi)
+bool option_to_double(double *out, const char *name, const char *v, double lo, double hi)
 {
     char *end, wanted[96];
     double n = strtod(v, &end);
     snprintf(wanted, sizeof(wanted), "give a number from %g to %g", lo, hi);
-    if (end == v || *end || !(n >= lo && n <= hi)) return wrong(name, v, wanted);
+    if (end == v || *end || !(n >= lo && n <= hi)) return option_wrong(name, v, wanted);
     *out = n;
     return true;
 }
@@ -92,7 +92,7 @@ static bool to_size(options *o, const char *name, const char *v)
 {
     const char *p = side_of(&o->generate.width, v);
     p = p && *p == 'x' ? side_of(&o->generate.height, p + 1) : NULL;
-    return p && !*p ? true : wrong(name, v, "give WIDTHxHEIGHT in pixels, like 128x128");
+    return p && !*p ? true : option_wrong(name, v, "give WIDTHxHEIGHT in pixels, like 128x128");
 }
 
 static bool to_scales(options *o, const char *name, const char *v)
@@ -111,7 +111,7 @@ static bool to_scales(options *o, const char *name, const char *v)
             return true;
         }
     }
-    return wrong(name, v, "give latent sides, like 4,6,8,12,16");
+    return option_wrong(name, v, "give latent sides, like 4,6,8,12,16");
 }
 
 static bool to_sigmas(options *o, const char *name, const char *v)
@@ -129,27 +129,27 @@ static bool to_sigmas(options *o, const char *name, const char *v)
             return true;
         }
     }
-    return wrong(name, v, "give noise levels from 1 down, like 1,.95,.9,.74,.6");
+    return option_wrong(name, v, "give noise levels from 1 down, like 1,.95,.9,.74,.6");
 }
 
 /* PATH=SCALE; what follows the last = is part of the path if the whole is a file or folder. */
 static bool to_lora(options *o, const char *name, const char *v)
 {
-    if (o->open.n_loras == SWD_LORAS_MAX) return wrong(name, v, "too many adapters");
+    if (o->open.n_loras == SWD_LORAS_MAX) return option_wrong(name, v, "too many adapters");
     int i = o->open.n_loras;
     char *path = strdup(v), *equals = path ? strrchr(path, '=') : NULL;
     double scale = 1;
-    if (!path) return wrong(name, v, "out of memory");
+    if (!path) return option_wrong(name, v, "out of memory");
     o->lora_paths[i] = path;
     o->open.n_loras = i + 1;
     if (equals && access(v, F_OK) != 0) {
         char *end;
         scale = strtod(equals + 1, &end);
         if (end == equals + 1 || *end || !(scale >= -1000 && scale <= 1000))
-            return wrong(name, v, "give PATH=SCALE, the scale a number from -1000 to 1000");
+            return option_wrong(name, v, "give PATH=SCALE, the scale a number from -1000 to 1000");
         *equals = '\0';
     }
-    if (!*path) return wrong(name, v, "give the path of an adapter");
+    if (!*path) return option_wrong(name, v, "give the path of an adapter");
     o->loras[i] = (swd_lora){.path = path, .scale = (float)scale};
     return true;
 }
@@ -165,7 +165,7 @@ static bool to_encoders(options *o, const char *name, const char *v)
     for (const char *p = v;; p++) {
         size_t n = strcspn(p, ","), k = 0;
         while (k < 4 && (strlen(known[k].name) != n || strncmp(p, known[k].name, n) != 0)) k++;
-        if (k == 4) return wrong(name, v, "give some of clip_l,clip_g,t5, or all");
+        if (k == 4) return option_wrong(name, v, "give some of clip_l,clip_g,t5, or all");
         bits |= known[k].bits;
         p += n;
         if (!*p) break;
@@ -185,7 +185,7 @@ static bool to_word(int *out, const char *name, const char *v, const char *const
         snprintf(wanted + strlen(wanted), sizeof(wanted) - strlen(wanted), "%s %s", i ? " or" : "",
                  words[i]);
     }
-    return wrong(name, v, wanted);
+    return option_wrong(name, v, wanted);
 }
 
 /* ---- the table ---- */
@@ -224,6 +224,7 @@ enum option_id {
     O_MULTIPLE,
     O_SCALE_MIN,
     O_WRITE,
+    O_BENCH, /* those of bench alone: bench_options.c */
     O_JSON,
     O_HELP
 };
@@ -236,34 +237,36 @@ static const struct option_entry {
     int commands;
 } table[] = {
     {"--model", 'm', O_MODEL, true,
-     CMD_GENERATE | CMD_TOKENIZE | CMD_ENCODE | CMD_DECODE | CMD_INFO | CMD_PRESETS | CMD_SPECTRUM},
+     CMD_GENERATE | CMD_TOKENIZE | CMD_ENCODE | CMD_DECODE | CMD_INFO | CMD_PRESETS | CMD_SPECTRUM |
+         CMD_BENCH},
     {"--prompts", 0, O_PROMPTS, true, CMD_GENERATE | CMD_TOKENIZE},
-    {"--output", 'o', O_OUTPUT, true, CMD_GENERATE | CMD_ENCODE | CMD_DECODE | CMD_SPECTRUM},
+    {"--output", 'o', O_OUTPUT, true,
+     CMD_GENERATE | CMD_ENCODE | CMD_DECODE | CMD_SPECTRUM | CMD_BENCH},
     {"--count", 'n', O_COUNT, true, CMD_GENERATE},
     {"--seed", 0, O_SEED, true, CMD_GENERATE},
     {"--size", 0, O_SIZE, true, CMD_GENERATE | CMD_SPECTRUM},
     {"--sampler", 0, O_SAMPLER, true, CMD_GENERATE},
     {"--preset", 0, O_PRESET, true, CMD_GENERATE},
-    {"--scales", 0, O_SCALES, true, CMD_GENERATE | CMD_SPECTRUM},
-    {"--sigmas", 0, O_SIGMAS, true, CMD_GENERATE | CMD_SPECTRUM},
+    {"--scales", 0, O_SCALES, true, CMD_GENERATE | CMD_SPECTRUM | CMD_BENCH},
+    {"--sigmas", 0, O_SIGMAS, true, CMD_GENERATE | CMD_SPECTRUM | CMD_BENCH},
     {"--steps", 0, O_STEPS, true, CMD_GENERATE},
     {"--guidance", 0, O_GUIDANCE, true, CMD_GENERATE},
     {"--negative", 0, O_NEGATIVE, true, CMD_GENERATE},
     {"--shift", 0, O_SHIFT, true, CMD_GENERATE},
     {"--init", 0, O_INIT, true, CMD_GENERATE},
     {"--strength", 0, O_STRENGTH, true, CMD_GENERATE},
-    {"--lora", 0, O_LORA, true, CMD_GENERATE | CMD_TOKENIZE | CMD_INFO | CMD_PRESETS},
-    {"--text-encoders", 0, O_ENCODERS, true, CMD_GENERATE},
-    {"--max-tokens", 0, O_MAX_TOKENS, true, CMD_GENERATE | CMD_TOKENIZE},
+    {"--lora", 0, O_LORA, true, CMD_GENERATE | CMD_TOKENIZE | CMD_INFO | CMD_PRESETS | CMD_BENCH},
+    {"--text-encoders", 0, O_ENCODERS, true, CMD_GENERATE | CMD_BENCH},
+    {"--max-tokens", 0, O_MAX_TOKENS, true, CMD_GENERATE | CMD_TOKENIZE | CMD_BENCH},
     {"--precision", 0, O_PRECISION, true,
-     CMD_GENERATE | CMD_ENCODE | CMD_DECODE | CMD_INFO | CMD_SPECTRUM},
+     CMD_GENERATE | CMD_ENCODE | CMD_DECODE | CMD_INFO | CMD_SPECTRUM | CMD_BENCH},
     {"--device", 0, O_DEVICE, true,
-     CMD_GENERATE | CMD_ENCODE | CMD_DECODE | CMD_INFO | CMD_SPECTRUM},
+     CMD_GENERATE | CMD_ENCODE | CMD_DECODE | CMD_INFO | CMD_SPECTRUM | CMD_BENCH},
     {"--threads", 0, O_THREADS, true,
-     CMD_GENERATE | CMD_ENCODE | CMD_DECODE | CMD_INFO | CMD_SPECTRUM},
-    {"--no-graphs", 0, O_NO_GRAPHS, false, CMD_GENERATE},
+     CMD_GENERATE | CMD_ENCODE | CMD_DECODE | CMD_INFO | CMD_SPECTRUM | CMD_BENCH},
+    {"--no-graphs", 0, O_NO_GRAPHS, false, CMD_GENERATE | CMD_BENCH},
     {"--rng", 0, O_RNG, true, CMD_GENERATE},
-    {"--vae-tiny", 0, O_TINY, true, CMD_GENERATE | CMD_DECODE},
+    {"--vae-tiny", 0, O_TINY, true, CMD_GENERATE | CMD_DECODE | CMD_BENCH},
     {"--save-latents", 0, O_SAVE_LATENTS, true, CMD_GENERATE},
     {"--save-scales", 0, O_SAVE_SCALES, true, CMD_GENERATE},
     {"--batch", 0, O_BATCH, true, CMD_GENERATE},
@@ -272,8 +275,28 @@ static const struct option_entry {
     {"--scale-multiple", 0, O_MULTIPLE, true, CMD_SPECTRUM},
     {"--scale-min", 0, O_SCALE_MIN, true, CMD_SPECTRUM},
     {"--write", 0, O_WRITE, true, CMD_SPECTRUM},
+    {"--arch", 0, O_BENCH, true, CMD_BENCH},
+    {"--size", 0, O_BENCH, true, CMD_BENCH},
+    {"--batch", 0, O_BENCH, true, CMD_BENCH},
+    {"--steps", 0, O_BENCH, true, CMD_BENCH},
+    {"--preset", 0, O_BENCH, true, CMD_BENCH},
+    {"--guidance", 0, O_BENCH, true, CMD_BENCH},
+    {"--runs", 0, O_BENCH, true, CMD_BENCH},
+    {"--time-box", 0, O_BENCH, true, CMD_BENCH},
+    {"--quick", 0, O_BENCH, false, CMD_BENCH},
+    {"--filter", 0, O_BENCH, true, CMD_BENCH},
+    {"--baseline", 0, O_BENCH, true, CMD_BENCH},
+    {"--markdown", 0, O_BENCH, false, CMD_BENCH},
+    {"--plot", 0, O_BENCH, true, CMD_BENCH},
+    {"--sd-cli", 0, O_BENCH, true, CMD_BENCH},
+    {"--sd-weights", 0, O_BENCH, true, CMD_BENCH},
+    {"--sd-type", 0, O_BENCH, true, CMD_BENCH},
+    {"--python", 0, O_BENCH, true, CMD_BENCH},
+    {"--script", 0, O_BENCH, true, CMD_BENCH},
+    {"--processes", 0, O_BENCH, false, CMD_BENCH},
     {"--json", 0, O_JSON, false,
-     CMD_GENERATE | CMD_TOKENIZE | CMD_INFO | CMD_PRESETS | CMD_ENCODE | CMD_DECODE | CMD_SPECTRUM},
+     CMD_GENERATE | CMD_TOKENIZE | CMD_INFO | CMD_PRESETS | CMD_ENCODE | CMD_DECODE | CMD_SPECTRUM |
+         CMD_BENCH},
     {"--help", 'h', O_HELP, false, ~0},
 };
 enum { N_OPTIONS = sizeof(table) / sizeof(table[0]) };
@@ -299,7 +322,7 @@ static bool apply_model(options *o, enum option_id id, const char *name, const c
         o->open.device = v;
         return true;
     case O_THREADS:
-        return to_int(&o->open.threads, name, v, 1, 1024);
+        return option_to_int(&o->open.threads, name, v, 1, 1024);
     case O_NO_GRAPHS:
         o->open.no_graphs = 1;
         return true;
@@ -323,7 +346,7 @@ static bool apply_request(options *o, enum option_id id, const char *name, const
     int word = 0;
     switch (id) {
     case O_COUNT:
-        return to_int(&g->count, name, v, 1, SWD_IMAGES_MAX);
+        return option_to_int(&g->count, name, v, 1, SWD_IMAGES_MAX);
     case O_SEED:
         g->random_seed = 0;
         return to_seed(&g->seed, name, v);
@@ -341,22 +364,22 @@ static bool apply_request(options *o, enum option_id id, const char *name, const
     case O_SIGMAS:
         return to_sigmas(o, name, v);
     case O_STEPS:
-        return to_int(&g->steps, name, v, 1, SWD_STEPS_MAX);
+        return option_to_int(&g->steps, name, v, 1, SWD_STEPS_MAX);
     case O_GUIDANCE:
-        return to_double(&g->guidance, name, v, 0, 1000);
+        return option_to_double(&g->guidance, name, v, 0, 1000);
     case O_NEGATIVE:
         g->negative = v;
         return true;
     case O_SHIFT:
-        return to_double(&g->shift, name, v, 1e-6, 1e6);
+        return option_to_double(&g->shift, name, v, 1e-6, 1e6);
     case O_INIT:
         g->init = v;
         return true;
     case O_STRENGTH:
         o->strength_given = true;
-        return to_double(&g->strength, name, v, 0, 1);
+        return option_to_double(&g->strength, name, v, 0, 1);
     case O_MAX_TOKENS:
-        return to_int(&g->max_tokens, name, v, 1, SWD_TOKENS_MAX);
+        return option_to_int(&g->max_tokens, name, v, 1, SWD_TOKENS_MAX);
     case O_RNG:
         if (!to_word(&word, name, v, rngs)) return false;
         g->rng = word ? SWD_RNG_TORCH : SWD_RNG_PHILOX;
@@ -368,7 +391,7 @@ static bool apply_request(options *o, enum option_id id, const char *name, const
         g->save_scales = v;
         return true;
     case O_BATCH:
-        return to_int(&g->batch, name, v, 1, 1024);
+        return option_to_int(&g->batch, name, v, 1, 1024);
     case O_RESUME:
         g->resume = 1;
         return true;
@@ -379,12 +402,14 @@ static bool apply_request(options *o, enum option_id id, const char *name, const
         o->output = v;
         return true;
     case O_MULTIPLE:
-        return to_int(&o->scale_multiple, name, v, 2, 4096);
+        return option_to_int(&o->scale_multiple, name, v, 2, 4096);
     case O_SCALE_MIN:
-        return to_int(&o->scale_min, name, v, 2, 4096);
+        return option_to_int(&o->scale_min, name, v, 2, 4096);
     case O_WRITE:
         o->write = v;
         return true;
+    case O_BENCH:
+        return bench_options_take(&o->bench, name, v);
     case O_JSON:
         o->json = true;
         return true;
@@ -398,13 +423,17 @@ static bool apply_request(options *o, enum option_id id, const char *name, const
 
 /* ---- parsing ---- */
 
-static const struct option_entry *find_option(const char *arg, size_t n)
+/* Of that command; else of another, for the message. */
+static const struct option_entry *find_option(const char *arg, size_t n, int command)
 {
+    const struct option_entry *other = NULL;
     for (int i = 0; i < N_OPTIONS; i++) {
-        if (strlen(table[i].name) == n && strncmp(arg, table[i].name, n) == 0) return &table[i];
-        if (n == 2 && arg[1] == table[i].letter) return &table[i];
+        bool named = strlen(table[i].name) == n && strncmp(arg, table[i].name, n) == 0;
+        if (!named && !(n == 2 && arg[1] == table[i].letter)) continue;
+        if (table[i].commands & command) return &table[i];
+        other = &table[i];
     }
-    return NULL;
+    return other;
 }
 
 int options_parse(options *o, int command, const char *command_name, int argc, char **argv)
@@ -412,6 +441,7 @@ int options_parse(options *o, int command, const char *command_name, int argc, c
     *o = (options){0};
     swd_open_params_default(&o->open);
     swd_generate_params_default(&o->generate);
+    bench_options_default(&o->bench);
     o->open.loras = o->loras;
     o->storage = calloc((size_t)argc + 1, sizeof(*o->storage));
     if (!o->storage) {
@@ -431,7 +461,7 @@ int options_parse(options *o, int command, const char *command_name, int argc, c
         }
         const char *equals = arg[1] == '-' ? strchr(arg, '=') : NULL;
         size_t length = equals ? (size_t)(equals - arg) : arg[1] == '-' ? strlen(arg) : 2;
-        const struct option_entry *e = find_option(arg, length);
+        const struct option_entry *e = find_option(arg, length, command);
         if (!e || !(e->commands & command)) {
             print_error("%s: no such option of swd %s; see swd %s --help%s", arg, command_name,
                         command_name,
@@ -457,5 +487,6 @@ void options_free(options *o)
 {
     for (int i = 0; i < SWD_LORAS_MAX; i++) free(o->lora_paths[i]);
     free(o->storage);
+    bench_options_free(&o->bench);
     *o = (options){0};
 }

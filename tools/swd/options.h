@@ -2,6 +2,7 @@
 /* The command line: every option of every command in one table. */
 #ifndef TOOLS_SWD_OPTIONS_H
 #define TOOLS_SWD_OPTIONS_H
+#include "bench_options.h"
 #include <stdbool.h>
 #include <swd/swd.h>
 
@@ -15,6 +16,7 @@ enum {
     CMD_DECODE = 8,
     CMD_INFO = 16,
     CMD_PRESETS = 32,
+    CMD_BENCH = 64,
     CMD_SPECTRUM = 128
 };
 
@@ -25,6 +27,7 @@ typedef struct options {
     char *lora_paths[SWD_LORAS_MAX]; /* owned: the part before =SCALE */
     int scales[SWD_STEPS_MAX];
     double sigmas[SWD_STEPS_MAX + 1];
+    bench_options bench;
     const char *prompts_file;
     const char *output;            /* -o as given; NULL: not given */
     const char *write;             /* spectrum: a swd.json */
@@ -38,6 +41,11 @@ typedef struct options {
 /* argv[2..]. Prints one error line and returns EXIT_USAGE if the call is wrong, else EXIT_DONE. Free it either way. */
 int options_parse(options *o, int command, const char *command_name, int argc, char **argv);
 void options_free(options *o);
+
+/* Values, for the files that have options of their own: an error line and false if it is wrong. */
+bool option_wrong(const char *name, const char *value, const char *wanted); /* false */
+bool option_to_int(int *out, const char *name, const char *value, long lo, long hi);
+bool option_to_double(double *out, const char *name, const char *value, double lo, double hi);
 
 /* "swd: error: ..." on stderr. */
 void print_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

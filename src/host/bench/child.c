@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-#include "child.h"
-#include "machine.h"
+#include "bench/child.h"
 #include "base/memory.h"
+#include "bench/machine.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-#include "machine.h"
-#include "bench_version.h"
+#include "bench/machine.h"
 #include "backend/cpu/simd.h"
+#include "revision.h"
 #include <oneapi/dnnl/dnnl.h>
 #include <sched.h>
 #include <stdio.h>
@@ -82,6 +82,31 @@ void machine_peak_reset(void)
     fclose(f);
 }
 
+const char *machine_revision(void)
+{
+    return BENCH_REVISION;
+}
+
+// What the system says of the processor's clock, in MHz; 0: nothing. The first is of this moment, at rest.
+static void describe_clocks(json_t *o)
+{
+    char text[64];
+    static const struct {
+        const char *key, *file;
+        double unit;
+    } sources[] = {{"cpu_mhz_max", "/sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq", 1e-3},
+                   {"cpu_mhz_base", "/sys/devices/system/cpu/cpu0/cpufreq/base_frequency", 1e-3}};
+    proc_value(text, sizeof text, "/proc/cpuinfo", "cpu MHz");
+    if (strtod(text, NULL) > 0) json_object_set_new(o, "cpu_mhz", json_real(strtod(text, NULL)));
+    for (size_t i = 0; i < sizeof sources / sizeof *sources; i++) {
+        double value = 0;
+        FILE *f = fopen(sources[i].file, "r");
+        if (f && fscanf(f, "%lf", &value) == 1 && value > 0)
+            json_object_set_new(o, sources[i].key, json_real(value * sources[i].unit));
+        if (f) fclose(f);
+    }
+}
+
 json_t *machine_describe(int threads)
 {
     char model[128], memory[64], onednn[32], compiler[96];
@@ -97,10 +122,12 @@ json_t *machine_describe(int threads)
 #else
     snprintf(compiler, sizeof compiler, "gcc %s", __VERSION__);
 #endif
-    return json_pack("{s:s, s:i, s:i, s:s, s:I, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:f}", "cpu",
-                     model, "threads", threads, "cpus", machine_threads(), "memory", memory,
-                     "last_cache_bytes", (json_int_t)machine_last_cache_bytes(), "isa_own",
-                     simd_pick()->name, "isa_onednn", dnnl_isa(), "onednn", onednn, "compiler",
-                     compiler, "build", BENCH_BUILD, "kernel", os.release, "omp_wait_policy",
-                     wait ? wait : "", "load_at_start", machine_load());
+    json_t *o = json_pack("{s:s, s:i, s:i, s:s, s:I, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:f}",
+                          "cpu", model, "threads", threads, "cpus", machine_threads(), "memory",
+                          memory, "last_cache_bytes", (json_int_t)machine_last_cache_bytes(),
+                          "isa_own", simd_pick()->name, "isa_onednn", dnnl_isa(), "onednn", onednn,
+                          "compiler", compiler, "build", BENCH_BUILD, "kernel", os.release,
+                          "omp_wait_policy", wait ? wait : "", "load_at_start", machine_load());
+    if (o) describe_clocks(o);
+    return o;
 }

@@ -6,7 +6,8 @@
 
 typedef enum network_kind {
     NETWORK_STEP,   /* the transformer: batch, side, text */
-    NETWORK_DECODE, /* the autoencoder's decoder: side */
+    NETWORK_DECODE, /* the autoencoder's decoder: batch, side */
+    NETWORK_ENCODE, /* its encoder: batch, side */
     NETWORK_CLIP_L,
     NETWORK_CLIP_G,
     NETWORK_T5 /* text: its length */
@@ -26,5 +27,6 @@ typedef struct network {
 /* Sizes the slab of p, places inputs and outputs in it and fills the inputs with random numbers. Another network that is prepared on
  * the same pipeline afterwards takes the slab over. */
 swd_status network_prepare(network *n, swd_err *err);
+/* Once; it is over when the call returns. */
 swd_status network_forward(network *n, swd_err *err);
 #endif

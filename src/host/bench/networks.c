@@ -1,35 +1,44 @@
 // SPDX-License-Identifier: MIT
-#include "networks.h"
+#include "bench/networks.h"
+#include "base/memory.h"
 #include "base/rng.h"
 #include "pipeline/prompt.h"
 
-static swd_tensor random_tensor(swd_exec *ex, float scale, int ndim, int64_t a, int64_t b,
-                                int64_t c, int64_t d)
+static swd_status random_tensor(swd_tensor *out, swd_exec *ex, float scale, int ndim, int64_t a,
+                                int64_t b, int64_t c, int64_t d)
 {
-    swd_tensor t = exec_alloc(ex, SWD_F32, (int64_t[]){a, b, c, d}, ndim);
-    if (ex->dry) return t;
-    philox_randn(t.data, tensor_numel(t), 0, 7, (uint32_t)ndim);
-    for (int64_t i = 0; i < tensor_numel(t); i++) ((float *)t.data)[i] *= scale;
-    return t;
+    swd_tensor t = *out = exec_alloc(ex, SWD_F32, (int64_t[]){a, b, c, d}, ndim);
+    float *host;
+    if (ex->dry) return SWD_OK;
+    RUN(swd_malloc(&host, (size_t)tensor_numel(t), sizeof *host, "random inputs", ex->err));
+    philox_randn(host, tensor_numel(t), 0, 7, (uint32_t)ndim);
+    for (int64_t i = 0; i < tensor_numel(t); i++) host[i] *= scale;
+    swd_status s = ex->backend->upload(ex->backend, t, host, ex->stream, ex->err);
+    free(host);
+    return s;
 }
 
 static swd_status place_step(network *n, swd_exec *ex)
 {
     const denoiser_facts *f = &n->p->facts;
-    n->in = random_tensor(ex, 1, 4, n->batch, f->channels, n->side, n->side);
+    RUN(random_tensor(&n->in, ex, 1, 4, n->batch, f->channels, n->side, n->side));
     n->out = exec4(ex, SWD_F32, n->batch, f->channels, n->side, n->side);
-    n->context = random_tensor(ex, 0.3f, 3, n->batch, n->text, f->context_width, 0);
-    n->pooled = random_tensor(ex, 0.3f, 2, n->batch, f->pooled_width, 0, 0);
+    RUN(random_tensor(&n->context, ex, 0.3f, 3, n->batch, n->text, f->context_width, 0));
+    RUN(random_tensor(&n->pooled, ex, 0.3f, 2, n->batch, f->pooled_width, 0, 0));
     n->t = exec1(ex, SWD_F32, n->batch);
     return op_fill(n->t, 700, ex);
 }
 
-static swd_status place_decode(network *n, swd_exec *ex)
+static swd_status place_vae(network *n, swd_exec *ex)
 {
-    int64_t pixels = n->side * pipeline_vae_factor(n->p);
-    n->in = random_tensor(ex, 1, 4, 1, n->p->vae_config.latent_channels, n->side, n->side);
-    n->out = exec4(ex, SWD_U8, 1, pixels, pixels, 3);
-    return SWD_OK;
+    int64_t pixels = n->side * pipeline_vae_factor(n->p),
+            channels = n->p->vae_config.latent_channels;
+    if (n->kind == NETWORK_ENCODE) {
+        n->out = exec4(ex, SWD_F32, n->batch, channels, n->side, n->side);
+        return random_tensor(&n->in, ex, 0.5f, 4, n->batch, pixels, pixels, 3);
+    }
+    n->out = exec4(ex, SWD_U8, n->batch, pixels, pixels, 3);
+    return random_tensor(&n->in, ex, 1, 4, n->batch, channels, n->side, n->side);
 }
 
 static swd_status place_encoder(network *n, swd_exec *ex)
@@ -49,9 +58,15 @@ static swd_status place_encoder(network *n, swd_exec *ex)
 
 static swd_status place(network *n, swd_exec *ex)
 {
-    return n->kind == NETWORK_STEP     ? place_step(n, ex)
-           : n->kind == NETWORK_DECODE ? place_decode(n, ex)
-                                       : place_encoder(n, ex);
+    switch (n->kind) {
+    case NETWORK_STEP:
+        return place_step(n, ex);
+    case NETWORK_DECODE:
+    case NETWORK_ENCODE:
+        return place_vae(n, ex);
+    default:
+        return place_encoder(n, ex);
+    }
 }
 
 // A step by itself, with its own conditions.
@@ -73,7 +88,10 @@ static swd_status forward(network *n, swd_exec *ex)
     case NETWORK_STEP:
         return step(n, ex);
     case NETWORK_DECODE:
-        return vae_decode(n->out, n->in, n->p->decoder, ex);
+        return n->p->tiny ? tiny_vae_decode(n->out, n->in, n->p->tiny, ex)
+                          : vae_decode(n->out, n->in, n->p->decoder, ex);
+    case NETWORK_ENCODE:
+        return vae_encode(n->out, n->in, n->p->encoder, ex);
     case NETWORK_T5:
         return t5_forward(n->out, n->in, n->p->t5, ex);
     default:
@@ -96,5 +114,6 @@ swd_status network_prepare(network *n, swd_err *err)
 swd_status network_forward(network *n, swd_err *err)
 {
     n->ex.err = err;
-    return forward(n, &n->ex);
+    SWD_TRY(forward(n, &n->ex), err);
+    return n->ex.backend->synchronize(n->ex.backend, n->ex.stream, err);
 }

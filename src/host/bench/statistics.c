@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "statistics.h"
+#include "bench/statistics.h"
 #include <stdlib.h>
 
 static int ascending(const void *a, const void *b)

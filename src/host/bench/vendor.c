@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "vendor.h"
+#include "bench/vendor.h"
 #include <oneapi/dnnl/dnnl.h>
 #include <stdlib.h>
 

@@ -1,0 +1,338 @@
+// SPDX-License-Identifier: MIT
+#include "bench/measure_networks.h"
+#include "base/clock.h"
+#include "base/memory.h"
+#include "bench/machine.h"
+#include "bench/meter.h"
+#include "bench/networks.h"
+#include "bench/vendor.h"
+#include "pipeline/prompt.h"
+#include <stdio.h>
+#include <string.h>
+
+enum { VENDOR_REPEATS = 3, PRODUCTS_MAX = 128, SHORT_GFLOP = 500 };
+
+// A network being measured. kept: the meter's account of each run, [runs][...].
+typedef struct contest {
+    network network;
+    meter meter;
+    double class_s[METER_CLASSES][BENCH_RUNS_MAX];
+    double (*call_s)[BENCH_RUNS_MAX]; // [METER_CALLS_MAX], where each op counts; else NULL
+    int n_kept;
+} contest;
+
+static swd_status run_network(void *arg, swd_err *err)
+{
+    contest *c = arg;
+    meter_reset(&c->meter);
+    SWD_TRY(network_forward(&c->network, err), err);
+    if (c->n_kept == BENCH_RUNS_MAX) return SWD_OK;
+    for (int i = 0; i < METER_CLASSES; i++) c->class_s[i][c->n_kept] = c->meter.seconds[i];
+    for (int i = 0; c->call_s && i < c->meter.n_calls; i++)
+        c->call_s[i][c->n_kept] = c->meter.calls[i].seconds;
+    c->n_kept++;
+    return SWD_OK;
+}
+
+// The median of the last runs of a list of samples, which stays in order.
+static double last_median(const double *all, int n, int runs)
+{
+    double x[BENCH_RUNS_MAX];
+    memcpy(x, all + n - runs, (size_t)runs * sizeof *x);
+    return bench_statistics(x, runs).median;
+}
+
+/* ---- oneDNN's products of the same shapes ---- */
+
+typedef struct vendor_set {
+    vendor_product *product[PRODUCTS_MAX];
+    int count[PRODUCTS_MAX], n;
+    double samples[PRODUCTS_MAX][BENCH_RUNS_MAX];
+    int rounds;
+} vendor_set;
+
+static void vendor_free(vendor_set **v)
+{
+    for (int i = 0; *v && i < (*v)->n; i++) vendor_product_destroy(&(*v)->product[i]);
+    free(*v);
+    *v = NULL;
+}
+
+static swd_status vendor_make(vendor_set **out, const meter *m, swd_err *err)
+{
+    vendor_set *v;
+    SWD_TRY(swd_calloc(&v, 1, sizeof *v, "oneDNN's products", err), err);
+    swd_status s = SWD_OK;
+    for (int i = 0; i < m->n_calls && v->n < PRODUCTS_MAX && s == SWD_OK; i++) {
+        const meter_call *c = &m->calls[i];
+        if (c->class != METER_LINEAR) continue;
+        v->count[v->n] = c->count;
+        s = vendor_product_create(&v->product[v->n++], c->dims[0], c->dims[1], c->dims[2], c->dtype,
+                                  err);
+        if (s == SWD_OK) s = vendor_product_run(v->product[v->n - 1], err);
+    }
+    if (s != SWD_OK) vendor_free(&v);
+    *out = v;
+    return s;
+}
+
+// Each shape a few times in a row, as fits beside one step.
+static swd_status vendor_run(void *arg, swd_err *err)
+{
+    vendor_set *v = arg;
+    for (int i = 0; i < v->n; i++) {
+        double start = clock_now_s();
+        for (int r = 0; r < VENDOR_REPEATS; r++)
+            SWD_TRY(vendor_product_run(v->product[i], err), err);
+        if (v->rounds < BENCH_RUNS_MAX)
+            v->samples[i][v->rounds] = (clock_now_s() - start) / VENDOR_REPEATS;
+    }
+    if (v->rounds < BENCH_RUNS_MAX) v->rounds++;
+    return SWD_OK;
+}
+
+// Seconds that oneDNN would take for all linear layers.
+static double vendor_seconds(const vendor_set *v, int runs)
+{
+    double sum = 0;
+    for (int i = 0; i < v->n; i++) sum += v->count[i] * last_median(v->samples[i], v->rounds, runs);
+    return sum;
+}
+
+/* ---- measuring one ---- */
+
+static void report_split(bench *b, int at, const contest *c, const vendor_set *v)
+{
+    char key[BENCH_KEY_MAX];
+    const meter *m = &c->meter;
+    int runs = bench_at(b, at)->wall.runs;
+    for (int i = 0; i < METER_CLASSES; i++) {
+        double seconds = last_median(c->class_s[i], c->n_kept, runs);
+        if (seconds <= 0) continue;
+        snprintf(key, sizeof key, "%s_ms", meter_class_name((meter_class)i));
+        bench_value(b, at, key, seconds * 1e3);
+        snprintf(key, sizeof key, "%s_gflop_s", meter_class_name((meter_class)i));
+        if (m->flop[i] > 0) bench_value(b, at, key, m->flop[i] / seconds * 1e-9);
+    }
+    if (!v) return;
+    double vendor = vendor_seconds(v, runs), rate = m->flop[METER_LINEAR] / vendor;
+    bench_value(b, at, "linear_share",
+                vendor / last_median(c->class_s[METER_LINEAR], c->n_kept, runs));
+    bench_peak(b, at, rate, 0, "measured");
+}
+
+static swd_status run_group(session *s, contest *c, const char *name, const vendor_set *v,
+                            swd_err *err)
+{
+    char beside[BENCH_NAME_MAX];
+    int at;
+    double slab = (double)c->network.slab_bytes,
+           held = (double)s->p.backend->weight_bytes(s->p.backend), peak = machine_peak_bytes(0),
+           flop = meter_flop(&c->meter);
+    snprintf(beside, sizeof beside, "%s: oneDNN's products", name);
+    bench_case cases[2] = {{.name = name,
+                            .precision = session_precision(s),
+                            .run = run_network,
+                            .arg = c,
+                            .flop = flop,
+                            .bytes = c->meter.bytes,
+                            .peak_flop_s = s->peak_flop_s,
+                            .peak_byte_s = s->peak_byte_s},
+                           {.name = beside,
+                            .precision = session_precision(s),
+                            .run = vendor_run,
+                            .arg = (void *)(uintptr_t)v}};
+    bench_set_limits(s->b, (bench_limits){.warmup = 1,
+                                          .runs_min = flop < SHORT_GFLOP * 1e9 ? 5 : 3,
+                                          .runs_max = BENCH_RUNS_MAX,
+                                          .budget_s = 2,
+                                          .patience_s = session_patience_s(s)});
+    SWD_TRY(bench_run(&at, s->b, cases, v ? 2 : 1, err), err);
+    if (at < 0) return SWD_OK;
+    if (s->peak_flop_s > 0) bench_peak(s->b, at, s->peak_flop_s, s->peak_byte_s, "nominal");
+    report_split(s->b, at, c, v);
+    bench_value(s->b, at, "slab_bytes", slab);
+    bench_value(s->b, at, "weight_bytes", held);
+    bench_value(s->b, at, "peak_memory_bytes", peak);
+    return SWD_OK;
+}
+
+typedef swd_status (*load_fn)(pipeline *p, swd_err *err);
+
+// Loads what the network needs, prepares it and lets it run once, which counts its work.
+static swd_status set_up(contest *c, session *s, load_fn load, swd_err *err)
+{
+    SWD_TRY(load(&s->p, err), err);
+    c->network.p = &s->p;
+    machine_peak_reset();
+    SWD_TRY(network_prepare(&c->network, err), err);
+    c->meter.timed = true;
+    SWD_TRY(meter_attach(&c->meter, s->p.backend, err), err);
+    swd_status st = run_network(c, err);
+    if (st != SWD_OK) meter_detach(s->p.backend);
+    return st;
+}
+
+static swd_status contest_make(contest **out, network n, swd_err *err)
+{
+    SWD_TRY(swd_calloc(out, 1, sizeof **out, "a measurement", err), err);
+    (*out)->network = n;
+    return SWD_OK;
+}
+
+static swd_status measure(session *s, network n, const char *name, load_fn load, swd_err *err)
+{
+    contest *c;
+    vendor_set *v = NULL;
+    if (!bench_wanted(s->b, name)) return SWD_OK;
+    SWD_TRY(contest_make(&c, n, err), err);
+    swd_status st = set_up(c, s, load, err);
+    if (st == SWD_OK) {
+        bool cpu = strcmp(s->p.backend->name, "cpu") == 0;
+        if (cpu && c->meter.flop[METER_LINEAR] > c->meter.flop[METER_CONV])
+            st = vendor_make(&v, &c->meter, err);
+        if (st == SWD_OK) st = run_group(s, c, name, v, err);
+        meter_detach(s->p.backend);
+    }
+    vendor_free(&v);
+    free(c);
+    return st == SWD_OK ? st : swd_err_frame(err, st, __FILE__, __LINE__, __func__);
+}
+
+/* ---- which ones ---- */
+
+static int text_tokens(const session *s)
+{
+    return prompt_tokens(&s->p, s->max_tokens);
+}
+
+static network step_network(const session *s, int side)
+{
+    return (network){.kind = NETWORK_STEP,
+                     .batch = s->batches[0],
+                     .side = side / pipeline_vae_factor(&s->p),
+                     .text = text_tokens(s)};
+}
+
+static network vae_network(const session *s, network_kind kind, int side)
+{
+    return (network){
+        .kind = kind, .batch = s->batches[0], .side = side / pipeline_vae_factor(&s->p)};
+}
+
+swd_status measure_step(session *s, swd_err *err)
+{
+    char name[BENCH_NAME_MAX];
+    for (int i = 0; i < s->n_sides; i++) {
+        network n = step_network(s, s->sides[i]);
+        snprintf(name, sizeof name, "step %d px, batch %d, %d tokens", s->sides[i], (int)n.batch,
+                 (int)n.text);
+        SWD_TRY(measure(s, n, name, pipeline_load_transformer, err), err);
+    }
+    return SWD_OK;
+}
+
+swd_status measure_vae(session *s, swd_err *err)
+{
+    char name[BENCH_NAME_MAX];
+    for (int k = 0; k < 2; k++)
+        for (int i = 0; i < s->n_sides; i++) {
+            if (k && s->open.vae_tiny) break; // the tiny one only decodes
+            snprintf(name, sizeof name, "%s %d px, batch %d", k ? "encode" : "decode", s->sides[i],
+                     s->batches[0]);
+            SWD_TRY(measure(s, vae_network(s, k ? NETWORK_ENCODE : NETWORK_DECODE, s->sides[i]),
+                            name, k ? pipeline_load_encoder : pipeline_load_decoder, err),
+                    err);
+        }
+    return SWD_OK;
+}
+
+swd_status measure_text(session *s, swd_err *err)
+{
+    static const char *const title[] = {"CLIP-L", "CLIP-G", "T5"};
+    char name[BENCH_NAME_MAX];
+    SWD_TRY(pipeline_load_text(&s->p, err), err);
+    for (int i = 0; i < 3; i++) {
+        network n = {.kind = (network_kind)(NETWORK_CLIP_L + i),
+                     .text = i == 2 ? s->max_tokens : prompt_clip_tokens(&s->p)};
+        if (i < 2 ? !s->p.clip[i] : !s->p.t5) continue;
+        snprintf(name, sizeof name, "text %s, %d tokens", title[i], (int)n.text);
+        SWD_TRY(measure(s, n, name, pipeline_load_text, err), err);
+    }
+    return SWD_OK;
+}
+
+/* ---- op by op ---- */
+
+typedef struct ranked {
+    double seconds;
+    int call;
+} ranked;
+
+static int by_time(const void *a, const void *b)
+{
+    double x = ((const ranked *)a)->seconds, y = ((const ranked *)b)->seconds;
+    return (x < y) - (x > y);
+}
+
+// Runs are those of the loop; each op's time is its total in a run, and a call's is that over their number.
+static swd_status report_calls(session *s, contest *c, const char *whole, int at, swd_err *err)
+{
+    ranked order[METER_CALLS_MAX];
+    int runs = bench_at(s->b, at)->wall.runs, n = c->meter.n_calls;
+    double total = bench_at(s->b, at)->wall.median;
+    for (int i = 0; i < n; i++) order[i] = (ranked){last_median(c->call_s[i], c->n_kept, runs), i};
+    qsort(order, (size_t)n, sizeof *order, by_time);
+    for (int k = 0; k < n; k++) {
+        const meter_call *call = &c->meter.calls[order[k].call];
+        double *samples = c->call_s[order[k].call] + c->n_kept - runs;
+        char op[96], name[BENCH_NAME_MAX];
+        snprintf(name, sizeof name, "%s: %s", whole, meter_describe(call, op, sizeof op));
+        for (int r = 0; r < runs; r++) samples[r] /= call->count;
+        bench_case one = {.name = name,
+                          .precision = dtype_name(call->dtype),
+                          .flop = call->flop / call->count,
+                          .bytes = call->bytes / call->count};
+        SWD_TRY(bench_report(s->b, &one, samples, runs, err), err);
+        int entry = bench_count(s->b) - 1;
+        bench_value(s->b, entry, "calls", call->count);
+        bench_value(s->b, entry, "share_of_whole", order[k].seconds / total);
+        if (s->peak_flop_s > 0)
+            bench_peak(s->b, entry, call->flop > 0 ? s->peak_flop_s : 0, s->peak_byte_s, "nominal");
+    }
+    return SWD_OK;
+}
+
+static swd_status measure_calls(session *s, network n, const char *name, load_fn load, swd_err *err)
+{
+    contest *c;
+    if (!bench_wanted(s->b, name)) return SWD_OK;
+    SWD_TRY(contest_make(&c, n, err), err);
+    swd_status st = swd_calloc(&c->call_s, METER_CALLS_MAX, sizeof *c->call_s, "samples", err);
+    if (st == SWD_OK) st = set_up(c, s, load, err);
+    if (st == SWD_OK) {
+        int at = bench_count(s->b);
+        st = run_group(s, c, name, NULL, err);
+        if (st == SWD_OK && bench_count(s->b) > at) st = report_calls(s, c, name, at, err);
+        meter_detach(s->p.backend);
+    }
+    free(c->call_s);
+    free(c);
+    return st == SWD_OK ? st : swd_err_frame(err, st, __FILE__, __LINE__, __func__);
+}
+
+swd_status measure_ops(session *s, swd_err *err)
+{
+    char name[BENCH_NAME_MAX];
+    for (int i = 0; i < s->n_sides; i++) {
+        snprintf(name, sizeof name, "step %d px", s->sides[i]);
+        SWD_TRY(
+            measure_calls(s, step_network(s, s->sides[i]), name, pipeline_load_transformer, err),
+            err);
+        snprintf(name, sizeof name, "decode %d px", s->sides[i]);
+        SWD_TRY(measure_calls(s, vae_network(s, NETWORK_DECODE, s->sides[i]), name,
+                              pipeline_load_decoder, err),
+                err);
+    }
+    return SWD_OK;
+}

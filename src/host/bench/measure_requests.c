@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: MIT
+#include "bench/measure_requests.h"
+#include "backend/async.h"
+#include "base/memory.h"
+#include "bench/meter.h"
+#include "bench/scratch.h"
+#include "pipeline/generate.h"
+#include <stdio.h>
+#include <string.h>
+
+enum { TEXT, DENOISE, DECODE, WRITE, PARTS, PICTURES_A_BATCH = 2 };
+static const char *const part_keys[PARTS] = {"text_ms", "denoise_ms", "decode_ms", "write_ms"};
+static const char *const prompt = "a photograph of an astronaut riding a horse";
+
+// Work of a request.
+typedef struct work {
+    double flop, bytes, denoise_flop;
+} work;
+
+typedef struct contestant {
+    session *s;
+    swd_generate_params params;
+    char name[BENCH_NAME_MAX];
+    int full_steps; // 0: by scales
+    bool guided;
+    int pictures;
+    double total_s;                       // of the last run, without loading, for one picture
+    double part_s[PARTS][BENCH_RUNS_MAX]; // of each
+    double p50_s, p90_s;                  // latencies of the last run
+    int n_runs;
+    work work;
+} contestant;
+
+/* ---- one request ---- */
+
+static swd_status request_once(contestant *c, const swd_generate_params *params, swd_err *err)
+{
+    swd_result *r = NULL;
+    SWD_TRY(generate(&r, params, &c->s->p, err), err);
+    c->total_s = (r->total_ms - r->load_ms) * 1e-3 / c->pictures;
+    c->p50_s = r->latency_p50_ms * 1e-3;
+    c->p90_s = r->latency_p90_ms * 1e-3;
+    const double ms[PARTS] = {r->text_ms, r->denoise_ms, r->decode_ms, r->write_ms};
+    if (c->n_runs < BENCH_RUNS_MAX) {
+        for (int i = 0; i < PARTS; i++) c->part_s[i][c->n_runs] = ms[i] * 1e-3 / c->pictures;
+        c->n_runs++;
+    }
+    result_free(&r);
+    return SWD_OK;
+}
+
+static swd_status run(void *arg, swd_err *err)
+{
+    contestant *c = arg;
+    return request_once(c, &c->params, err);
+}
+
+static double total_s(void *arg)
+{
+    return ((contestant *)arg)->total_s;
+}
+
+static swd_status metered(work *out, contestant *c, const swd_generate_params *params, meter *m,
+                          swd_err *err)
+{
+    pipeline *p = &c->s->p;
+    bool no_graphs = p->no_graphs;
+    SWD_TRY(pipeline_load_backend(p, err), err);
+    meter_reset(m);
+    SWD_TRY(meter_attach(m, p->backend, err), err);
+    p->no_graphs = true; // what a graph replays no meter sees
+    swd_status st = request_once(c, params, err);
+    p->no_graphs = no_graphs;
+    meter_detach(p->backend);
+    *out = (work){meter_flop(m) / c->pictures, m->bytes / c->pictures,
+                  m->stage_flop[METER_DENOISE] / c->pictures};
+    return st;
+}
+
+// Requests of one step and of two tell the work of any number: full steps are all alike.
+typedef struct full_work {
+    bool known;
+    work one, step;
+} full_work;
+
+static swd_status meter_full(full_work *f, contestant *c, meter *m, swd_err *err)
+{
+    swd_generate_params few = c->params;
+    work two;
+    if (f->known) return SWD_OK;
+    few.steps = 1;
+    SWD_TRY(metered(&f->one, c, &few, m, err), err);
+    few.steps = 2;
+    SWD_TRY(metered(&two, c, &few, m, err), err);
+    f->step = (work){two.flop - f->one.flop, two.bytes - f->one.bytes,
+                     two.denoise_flop - f->one.denoise_flop};
+    f->known = true;
+    return SWD_OK;
+}
+
+// Runs that are not counted: load and pack what is missing, and meter the work. full: of this size, without guidance and with it.
+static swd_status warm_up(contestant *c, full_work full[2], meter *m, swd_err *err)
+{
+    full_work *f = &full[c->guided];
+    double more = c->full_steps - 1;
+    if (c->full_steps) {
+        SWD_TRY(meter_full(f, c, m, err), err);
+        c->work = (work){f->one.flop + more * f->step.flop, f->one.bytes + more * f->step.bytes,
+                         f->one.denoise_flop + more * f->step.denoise_flop};
+    } else {
+        SWD_TRY(metered(&c->work, c, &c->params, m, err), err);
+    }
+    if (async_has(c->s->p.backend)) // records its graphs
+        SWD_TRY(request_once(c, &c->params, err), err);
+    c->n_runs = 0;
+    return SWD_OK;
+}
+
+static void set_up(contestant *c, session *s, const char *file, int side, int batch)
+{
+    *c = (contestant){.s = s, .pictures = 1};
+    swd_generate_params *a = &c->params;
+    swd_generate_params_default(a);
+    a->prompts = &prompt;
+    a->random_seed = 0;
+    a->seed = 1;
+    a->width = a->height = side;
+    a->max_tokens = s->max_tokens;
+    a->output = file;
+    a->drop_pixels = 1;
+    a->batch = batch;
+    c->pictures = a->count = batch;
+}
+
+static void by_scales(contestant *c, const char *preset)
+{
+    const swd_bench_params *q = c->s->params;
+    c->params.sampler = SWD_SAMPLER_SCALEWISE;
+    c->params.preset = preset;
+    if (preset) return;
+    c->params.scales = q->scales;
+    c->params.n_scales = q->n_scales;
+    c->params.sigmas = q->sigmas;
+    c->params.n_sigmas = q->n_sigmas;
+}
+
+static void by_steps(contestant *c, int steps, double guidance)
+{
+    c->full_steps = steps;
+    c->guided = guidance > 1;
+    c->params.sampler = SWD_SAMPLER_EULER;
+    c->params.steps = steps;
+    c->params.guidance = guidance;
+}
+
+/* ---- which schedules ---- */
+
+// Names of the schedules to measure, NULL for the caller's own; their number.
+static int schedules(const char *out[SWD_BENCH_PRESETS_MAX], const session *s)
+{
+    const swd_bench_params *q = s->params;
+    if (q->n_scales) return out[0] = NULL, 1;
+    for (int i = 0; i < q->n_presets; i++) out[i] = q->presets[i];
+    if (q->n_presets) return q->n_presets;
+    out[0] = s->p.family->preset(&s->p.transformer_config);
+    if (!out[0]) out[0] = "sd3.5-medium-6";
+    return 1;
+}
+
+/* ---- pictures ---- */
+
+static int make_contestants(contestant *c, session *s, const char *file, int side)
+{
+    static const int steps_default[] = {2, 4, 6, 28};
+    const swd_bench_params *q = s->params;
+    const int *steps = q->n_steps ? q->steps : steps_default;
+    int n_steps = q->n_steps ? q->n_steps : 4, n = 0;
+    const char *presets[SWD_BENCH_PRESETS_MAX];
+    int n_presets = schedules(presets, s);
+    bool pairs = q->guidance > 1 && !s->p.family->guidance_is_input; // two evaluations a step
+    for (int i = 0; i < n_presets; i++, n++) {
+        set_up(&c[n], s, file, side, s->batches[0]);
+        by_scales(&c[n], presets[i]);
+        snprintf(c[n].name, sizeof c[n].name, "%d px: %s", side,
+                 presets[i] ? presets[i] : "own scales");
+    }
+    for (int i = 0; i < n_steps; i++)
+        for (int g = 0; g < (pairs ? 2 : 1) && n < BENCH_GROUP_MAX; g++, n++) {
+            set_up(&c[n], s, file, side, s->batches[0]);
+            by_steps(&c[n], steps[i], g ? q->guidance : 1);
+            snprintf(c[n].name, sizeof c[n].name, "%d px: %d full step%s%s", side, steps[i],
+                     steps[i] > 1 ? "s" : "", g ? ", guided" : "");
+        }
+    return n;
+}
+
+// The samples of run 0 to runs - 1 of a part, in a list that may be sorted.
+static double part_median(const contestant *c, int part, int runs)
+{
+    double x[BENCH_RUNS_MAX];
+    memcpy(x, c->part_s[part] + c->n_runs - runs, (size_t)runs * sizeof *x);
+    return bench_statistics(x, runs).median;
+}
+
+// Of the denoiser, round by round; warm-up rounds come first in both.
+static double denoise_ratio(const contestant *c, const contestant *first, int runs, int first_runs)
+{
+    double x[BENCH_RUNS_MAX];
+    for (int r = 0; r < runs; r++)
+        x[r] = c->part_s[DENOISE][c->n_runs - runs + r] /
+               first->part_s[DENOISE][first->n_runs - first_runs + r];
+    return bench_statistics(x, runs).median;
+}
+
+static void report(bench *b, int at, const contestant *c, int n)
+{
+    int first_runs = bench_at(b, at)->wall.runs;
+    for (int i = 0; i < n; i++) {
+        int runs = bench_at(b, at + i)->wall.runs;
+        for (int k = 0; k < PARTS; k++)
+            bench_value(b, at + i, part_keys[k], part_median(&c[i], k, runs) * 1e3);
+        bench_value(b, at + i, "steps", c[i].full_steps);
+        bench_value(b, at + i, "guided", c[i].guided);
+        bench_value(b, at + i, "denoise_flop", c[i].work.denoise_flop);
+        if (i == 0) continue;
+        double ratio = denoise_ratio(&c[i], &c[0], runs, first_runs),
+               by_flop = c[i].work.denoise_flop / c[0].work.denoise_flop;
+        bench_value(b, at + i, "denoise_ratio", ratio);
+        bench_value(b, at + i, "denoise_flop_ratio", by_flop);
+        bench_value(b, at + i, "efficiency", ratio / by_flop);
+    }
+}
+
+static swd_status run_contest(session *s, contestant *c, int n, int *at, swd_err *err)
+{
+    bench_case cases[BENCH_GROUP_MAX];
+    full_work full[2] = {0};
+    meter *m;
+    bool wanted = false;
+    *at = -1;
+    for (int i = 0; i < n; i++) wanted |= bench_wanted(s->b, c[i].name);
+    if (!wanted) return SWD_OK;
+    SWD_TRY(swd_calloc(&m, 1, sizeof *m, "a meter", err), err);
+    swd_status st = SWD_OK;
+    for (int i = 0; i < n && st == SWD_OK; i++) {
+        st = warm_up(&c[i], full, m, err);
+        cases[i] = (bench_case){.name = c[i].name,
+                                .precision = session_precision(s),
+                                .run = run,
+                                .own_s = total_s,
+                                .arg = &c[i],
+                                .flop = c[i].work.flop,
+                                .bytes = c[i].work.bytes,
+                                .peak_flop_s = s->peak_flop_s,
+                                .peak_byte_s = s->peak_byte_s};
+    }
+    free(m);
+    bench_set_limits(s->b, (bench_limits){0, 3, BENCH_RUNS_MAX, 2, session_patience_s(s)});
+    if (st == SWD_OK) st = bench_run(at, s->b, cases, n, err);
+    for (int i = 0; st == SWD_OK && *at >= 0 && i < n && s->peak_flop_s > 0; i++)
+        bench_peak(s->b, *at + i, s->peak_flop_s, s->peak_byte_s, "nominal");
+    return st == SWD_OK ? st : swd_err_frame(err, st, __FILE__, __LINE__, __func__);
+}
+
+swd_status measure_e2e(session *s, swd_err *err)
+{
+    contestant *c;
+    char folder[SCRATCH_PATH_MAX], file[SCRATCH_PATH_MAX + 16];
+    SWD_TRY(swd_calloc(&c, BENCH_GROUP_MAX, sizeof *c, "contestants", err), err);
+    swd_status st = scratch_make(folder, err);
+    snprintf(file, sizeof file, "%s/%%d.jpg", folder);
+    for (int i = 0; i < s->n_sides && st == SWD_OK; i++) {
+        int at, n = make_contestants(c, s, file, s->sides[i]);
+        st = run_contest(s, c, n, &at, err);
+        if (st == SWD_OK && at >= 0) report(s->b, at, c, n);
+    }
+    scratch_remove(folder);
+    free(c);
+    return st == SWD_OK ? st : swd_err_frame(err, st, __FILE__, __LINE__, __func__);
+}
+
+/* ---- pictures a second ---- */
+
+swd_status measure_throughput(session *s, swd_err *err)
+{
+    contestant *c;
+    char folder[SCRATCH_PATH_MAX], file[SCRATCH_PATH_MAX + 16];
+    int n = 1 + s->n_batches;
+    const char *presets[SWD_BENCH_PRESETS_MAX];
+    schedules(presets, s);
+    SWD_TRY(swd_calloc(&c, (size_t)n, sizeof *c, "contestants", err), err);
+    swd_status st = scratch_make(folder, err);
+    snprintf(file, sizeof file, "%s/%%d.jpg", folder);
+    for (int k = 0; k < s->n_sides && st == SWD_OK; k++) {
+        int at;
+        for (int i = 0; i < n; i++) {
+            int batch = i ? s->batches[i - 1] : 1;
+            set_up(&c[i], s, file, s->sides[k], batch);
+            by_scales(&c[i], presets[0]);
+            if (i) c[i].pictures = c[i].params.count = PICTURES_A_BATCH * batch;
+            if (i)
+                snprintf(c[i].name, sizeof c[i].name, "%d px: batches of %d", s->sides[k], batch);
+            else
+                snprintf(c[i].name, sizeof c[i].name, "%d px: single requests", s->sides[k]);
+        }
+        st = run_contest(s, c, n, &at, err);
+        for (int i = 0; i < n && st == SWD_OK && at >= 0; i++) {
+            bench_value(s->b, at + i, "images_per_s", 1 / bench_at(s->b, at + i)->wall.median);
+            bench_value(s->b, at + i, "pictures", c[i].pictures);
+            bench_value(s->b, at + i, "latency_p50_ms", c[i].p50_s * 1e3);
+            bench_value(s->b, at + i, "latency_p90_ms", c[i].p90_s * 1e3);
+        }
+    }
+    scratch_remove(folder);
+    free(c);
+    return st == SWD_OK ? st : swd_err_frame(err, st, __FILE__, __LINE__, __func__);
+}

@@ -1,0 +1,155 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# swd bench on small models: every kind of measurement writes its document, the work that is counted agrees with what is known of the model,
+# other programs are called as they should be, wrong calls are told. $1: random_model, $2: swd, $3: bench_ops
+set -eu
+maker=$1 swd=$2 ops=$3
+out=$(mktemp -d)
+trap 'rm -rf "$out"' EXIT
+fail() {
+    echo "FAILED: $*"
+    exit 1
+}
+run() { # name, arguments of swd bench: a document
+    name=$1
+    shift
+    "$swd" bench "$@" --quick --threads 2 --device cpu --json >"$out/$name.json" 2>"$out/log" || fail "swd bench $*: $(cat "$out/log")"
+}
+expect() { # status, text of the message, arguments of swd bench
+    want=$1 text=$2 status=0
+    shift 2
+    "$swd" bench "$@" >"$out/o" 2>"$out/e" || status=$?
+    [ $status = "$want" ] || fail "swd bench $*: status $status, not $want: $(cat "$out/e")"
+    grep -q "swd: error: .*$text" "$out/e" || fail "swd bench $*: $(cat "$out/e")"
+}
+"$maker" tiny "$out/model" --t5 --tokenizers "$SWD_SOURCE_DIR/tests/data/vocab" 2>"$out/log" || fail "random_model: $(cat "$out/log")"
+
+run step step --arch tiny --size 64,128 --max-tokens 77 --precision f32
+run folder step -m "$out/model" --size 64x64 --max-tokens 77 --precision f32
+run vae vae --arch tiny --size 64
+run text text --arch tiny
+run ops ops --arch tiny --size 64 --max-tokens 77
+run e2e e2e --arch tiny --size 64,128 --steps 2,6 --max-tokens 77 --precision f32 --plot "$out/e2e.svg"
+run own e2e --arch tiny --steps 2 --scales 4,8,16 --sigmas 1,.8,.5 --guidance 1
+run throughput throughput --arch tiny --batch 1,3
+[ -s "$out/e2e.svg" ] && [ -s "$out/e2e-sizes.svg" ] || fail "no pictures"
+
+# programs that look like the others
+cat >"$out/sd-cli" <<'SH'
+#!/bin/sh
+echo "$*" >>"$(dirname "$0")/sd-args"
+echo "sampling completed, taking 0.50s"
+echo "decode_first_stage completed, taking 0.25s"
+SH
+cat >"$out/peer.py" <<'PY'
+import sys
+open(sys.argv[1] + "/../peer-args", "a").write(" ".join(sys.argv[2:]) + "\n")
+if sys.argv[-1] != "--once":
+    print("loading...\nready", flush=True)
+    for _ in sys.stdin:
+        print("seconds 0.125", flush=True)
+PY
+chmod +x "$out/sd-cli"
+run compare compare -m "$out/model" --size 64 --max-tokens 77 --precision f32 --steps 2 --guidance 3 --python python3 --script "$out/peer.py" \
+    --processes --sd-cli "$out/sd-cli" --sd-weights "$out/w.safetensors"
+grep -q -- "--threads 2 --size 64 --steps 2 --guidance 3 --max-tokens 77 --precision f32$" "$out/peer-args" || fail "$(cat "$out/peer-args")"
+grep -q -- "--precision f32 --once$" "$out/peer-args" || fail "no process: $(cat "$out/peer-args")"
+grep -q -- "--diffusion-model $out/w.safetensors .*-W 64 -H 64 --steps 2 .*--type f16 -t 2" "$out/sd-args" || fail "$(cat "$out/sd-args")"
+"$ops" --quick --filter rms_norm >"$out/bench_ops.json" 2>"$out/log" || fail "bench_ops: $(cat "$out/log")"
+
+# for people, and beside an earlier run
+"$swd" bench step --arch tiny --size 64 --max-tokens 77 --precision f32 --quick --markdown --baseline "$out/step.json" -o "$out/again.json" \
+    >"$out/table" 2>"$out/log" || fail "a table: $(cat "$out/log")"
+grep -q '^| step 64 px, batch 1, 154 tokens | f32 | .*(noise ' "$out/table" || fail "$(cat "$out/table")"
+grep -q '"verdict"' "$out/again.json" || fail "no baseline in the document"
+
+expect 2 "what to measure"
+expect 2 "nothing that can be measured" speed
+expect 2 "these are: sd3.5-medium," step --arch sd4
+expect 2 "not both" step --arch tiny -m "$out/model"
+expect 2 "adapters need a model folder" step --arch tiny --lora "$out/model"
+expect 2 "only swd bench e2e has a picture" step --plot x.svg
+expect 2 "no such file" step --baseline "$out/nowhere.json"
+expect 2 "sides of square pictures" step --size 64x32
+expect 2 "no multiple of 16" step --arch tiny --size 40
+expect 2 "presets, or scales" e2e --arch tiny --preset sd3.5-medium-6 --scales 4,8 --sigmas 1,.5
+expect 2 "is not known" e2e --arch tiny --preset sd9 --quick
+expect 2 "compare with what" compare -m "$out/model"
+expect 2 "compare needs a model folder" compare --arch tiny --python python3 --script x.py
+expect 2 "needs its script" compare -m "$out/model" --python python3
+expect 1 "no document of swd bench" step --arch tiny --size 64 --quick --baseline "$out/model/model_index.json"
+expect 1 "failed\|ended too early" compare -m "$out/model" --size 64 --quick --python python3 --script "$out/nowhere.py"
+
+python3 - "$out" <<'PY' || fail "the documents say something else"
+import json, sys
+
+def flop(side, text, d=64, layers=3, dual=1, joint=128, pooled=128, channels=16):
+    n, l = (side // 2) ** 2, text
+    total = n * d * 4 * 2 * channels + l * d * joint + d * (256 + pooled + 2 * d) + 2 * d * d
+    for i in range(layers):
+        last = i == layers - 1
+        total += 12 * n * d * d + (3 if last else 12) * l * d * d + 2 * (n if last else n + l) * (n + l) * d
+        total += ((9 if i < dual else 6) + (2 if last else 6)) * d * d
+        if i < dual:
+            total += 4 * n * d * d + 2 * n * n * d
+    return 2 * total
+
+def near(a, b, tolerance=1e-4):
+    assert abs(a / b - 1) < tolerance, (a, b)
+
+docs = {name: json.load(open(f"{sys.argv[1]}/{name}.json")) for name in
+        "step folder vae text ops e2e own throughput compare bench_ops".split()}
+for name, doc in docs.items():
+    assert doc["schema"] == 1 and doc["quick"] and doc["results"], name
+    assert doc["stopping"]["runs_min"] == 1, name
+    assert all(r["runs"] == 1 and r["median_ms"] > 0 for r in doc["results"]), name
+assert docs["step"]["program"] == "swd bench step" and docs["step"]["machine"]["model"] == "random tiny"
+assert docs["folder"]["machine"]["model"] == "model" and docs["step"]["machine"]["threads"] == 2
+by = {name: {r["name"]: r for r in doc["results"]} for name, doc in docs.items()}
+
+for side in 64, 128:
+    r = by["step"][f"step {side} px, batch 1, 154 tokens"]
+    near(r["flop"], flop(side // 8, 154))
+    v = r["values"]
+    assert v["linear_ms"] + v["attention_ms"] + v["norm_ms"] + v["other_ms"] <= 1.01 * r["median_ms"]
+    assert v["weight_bytes"] > 0 and v["slab_bytes"] > 0 and v["linear_share"] > 0 and r["peak"] == "measured"
+    near(r["share_of_peak"], r["gflop_s"] / r["peak_gflop_s"])
+near(by["folder"]["step 64 px, batch 1, 154 tokens"]["flop"], flop(8, 154))
+assert {"decode 64 px, batch 1", "encode 64 px, batch 1"} <= by["vae"].keys()
+assert {"text CLIP-L, 77 tokens", "text CLIP-G, 77 tokens", "text T5, 256 tokens"} <= by["text"].keys()
+
+calls = {n: r for n, r in by["ops"].items() if n.startswith("step 64 px: ")}
+near(sum(r["flop"] * r["values"]["calls"] for r in calls.values() if "flop" in r), by["ops"]["step 64 px"]["flop"])
+assert calls["step 64 px: linear 16x64x256"]["values"]["calls"] == 3  # an MLP of the image a layer
+assert sum(r["values"]["share_of_whole"] for r in calls.values()) <= 1.01
+
+for side in 64, 128:
+    group = {n.split(": ")[1]: r for n, r in by["e2e"].items() if n.startswith(f"{side} px")}
+    assert list(group) == ["sd3.5-medium-6", "2 full steps", "2 full steps, guided", "6 full steps", "6 full steps, guided"]
+    scales, full = group["sd3.5-medium-6"], group["6 full steps"]
+    sides = [max(2, 2 * int(side / 8 * s / 128 / 2 + .5)) for s in (32, 48, 64, 80, 96, 128)]
+    # text and pooled text are embedded once in a request, not once a step
+    once = 2 * (154 * 64 * 128 + 64 * (128 + 64))
+    near(scales["values"]["denoise_flop"], sum(flop(s, 154) for s in sides) - 5 * once)
+    near(full["values"]["denoise_flop"], 6 * flop(side // 8, 154) - 5 * once)
+    near(group["2 full steps, guided"]["values"]["denoise_flop"], 4 * flop(side // 8, 154) - 2 * once)
+    near(full["values"]["denoise_flop_ratio"], full["values"]["denoise_flop"] / scales["values"]["denoise_flop"])
+    near(full["values"]["efficiency"], full["values"]["denoise_ratio"] / full["values"]["denoise_flop_ratio"])
+    near(full["values"]["denoise_ratio"], full["values"]["denoise_ms"] / scales["values"]["denoise_ms"])
+    near(full["ratio"]["median"], full["median_ms"] / scales["median_ms"])
+    parts = sum(full["values"][k] for k in ("text_ms", "denoise_ms", "decode_ms"))
+    assert parts <= full["median_ms"]
+assert list(by["own"]) == ["128 px: own scales", "128 px: 2 full steps"]
+
+three = by["throughput"]["128 px: batches of 3"]
+assert three["values"]["pictures"] == 6
+near(three["values"]["images_per_s"], 1e3 / three["median_ms"])
+
+c = by["compare"]
+near(c["64 px, 2 steps, warm: diffusers"]["median_ms"], 125)
+assert c["64 px, 2 steps, process: swd"]["ratio"]["to"] == "64 px, 2 steps, process: diffusers"
+near(c["step 64 px: stable-diffusion.cpp"]["median_ms"], 250)  # half a second for two
+near(c["decode 64 px: stable-diffusion.cpp"]["median_ms"], 250)
+assert c["step 64 px: swd"]["precision"] == "f32" and c["step 64 px: stable-diffusion.cpp"]["precision"] == "f16"
+PY
+echo "bench: every kind measured, its work counted"
