@@ -53,7 +53,7 @@ expect 2 "scale" generate x --scales 16,4 --sigmas 1,.6
 expect 2 "--strength" generate x --strength .5
 expect 2 "--text-encoders" generate x --text-encoders clip_x
 expect 2 "preset" generate x --preset none-such
-expect 1 "flux-4" generate x --preset flux-4
+expect 1 "sdxl-4" generate x --preset sdxl-4
 expect 1 "no such folder" generate x -m /nowhere
 expect 1 "no such file" generate x --init /nowhere.png
 expect 1 "no such file" generate x --lora /nowhere
@@ -89,8 +89,8 @@ rmdir lies.png
 [ -z "$(ls -A | grep -v '.txt$')" ] || bad "files are left behind: $(ls -A)"
 
 # another family
-mkdir other && echo '{"_class_name": "FluxPipeline"}' >other/model_index.json
-expect 1 "FluxPipeline" generate x -m other
+mkdir other && echo '{"_class_name": "PixArtAlphaPipeline"}' >other/model_index.json
+expect 1 "PixArtAlphaPipeline" generate x -m other
 
 # files
 expect 0 "" generate "a red apple" "${fast[@]}" --seed 1

@@ -338,7 +338,7 @@ Test(pipeline, wrong_calls_have_messages)
     for (int i = 0; i < 9; i++) c[i].a = request(p, 1, 1);
     c[0].a.width = 100, c[0].s = SWD_ERR_ARGUMENT, c[0].part = "multiples of 16";
     c[1].a.preset = "nothing", c[1].s = SWD_ERR_ARGUMENT, c[1].part = "preset nothing";
-    c[2].a.preset = "flux-4", c[2].s = SWD_ERR_UNSUPPORTED, c[2].part = "flux-4";
+    c[2].a.preset = "sdxl-4", c[2].s = SWD_ERR_UNSUPPORTED, c[2].part = "sdxl-4";
     c[3].a.scales = scales, c[3].a.n_scales = 2, c[3].s = SWD_ERR_ARGUMENT,
     c[3].part = "2 scales and 0 sigmas";
     c[4].a = c[3].a, c[4].a.sigmas = sigmas, c[4].a.n_sigmas = 3,

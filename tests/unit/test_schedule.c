@@ -17,7 +17,7 @@ Test(schedule, presets)
         const schedule_preset *p = schedule_find(names[i]);
         cr_assert_not_null(p, "%s", names[i]);
         cr_assert_eq(p, schedule_at(i));
-        cr_assert_eq(p->refused != NULL, i >= 3, "%s", names[i]);
+        cr_assert_eq(p->refused != NULL, i >= 5, "%s", names[i]);
         swd_err err = {0};
         cr_assert_eq(schedule_check(p->scales, p->n_steps, p->sigmas, p->n_steps, &err), SWD_OK,
                      "%s: %s", names[i], err.message);

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Compares the program with diffusers on random tiny pipelines, prompts, sizes, schedules and adapters, in float32.
 
-    python tools/reference/compare.py build/tools/swd/swd [--seeds 0:50] [--requests 6] [--keep DIR]
+    python tools/reference/compare.py build/tools/swd/swd [--family sd3|flux] [--seeds 0:50] [--requests 6] [--keep DIR]
 
 Each seed draws one model folder (random_models.py) and a few requests to it. A request fails if a latent of any step is more than
 5e-5 (relative L2) from diffusers' or a pixel more than 1 of 255. What float32 itself leaves open is shown beside: diffusers'
@@ -29,6 +29,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import oracle
+from random_flux import RandomFlux
 from random_models import RandomPipeline, adapter
 
 LATENTS_MAX, PIXELS_MAX, CHAOS_MIN = 5e-5, 1, 1e-5
@@ -51,18 +52,31 @@ def draw_prompt(r):
 class Request:
     """One drawn call: its arguments, and diffusers' result."""
 
+    all_encoders = oracle.ALL
+
+    def side_max(self):
+        t = self.pipe.transformer.config
+        return t.pos_embed_max_size * t.patch_size
+
+    def patch_size(self):
+        return self.pipe.transformer.config.patch_size
+
+    def usual_size(self):
+        side = self.pipe.transformer.config.sample_size
+        return (side - side % self.patch,) * 2
+
     def __init__(self, model, folder, seed):
         self.r = r = random.Random(seed)
         self.model, self.pipe, self.folder = model, model.pipe, folder
-        t, v = self.pipe.transformer.config, self.pipe.vae.config
-        self.factor, self.patch = 2 ** (len(v.block_out_channels) - 1), t.patch_size
-        side_max = min(t.pos_embed_max_size * t.patch_size, 24)
+        v = self.pipe.vae.config
+        self.factor, self.patch = 2 ** (len(v.block_out_channels) - 1), self.patch_size()
+        side_max = min(self.side_max(), 24)
         draw_side = lambda: r.randint(max(1, 4 // self.patch), side_max // self.patch) * self.patch
-        self.h, self.w = (t.sample_size,) * 2 if t.sample_size % self.patch == 0 and r.random() < .2 else (draw_side(), draw_side())
+        self.h, self.w = self.usual_size() if r.random() < .2 else (draw_side(), draw_side())
         self.seed = r.choice([0, r.randrange(1000), r.randrange(2**62)])
         self.n_prompts, self.count = r.choice([(1, 1), (1, 1), (1, 2), (2, 1), (2, 2), (3, 1)])
         self.prompts = [draw_prompt(r) for _ in range(self.n_prompts)]
-        self.encoders = oracle.ALL if r.random() < .7 else tuple(r.sample(oracle.ALL, r.randint(1, 2)))
+        self.encoders = self.all_encoders if r.random() < .7 else tuple(r.sample(self.all_encoders, r.randint(1, len(self.all_encoders) - 1)))
         self.tokens = r.choice([None, None, 1, 7, 33])
         self.guidance = self.negative = self.init = self.tiny = None
         self.args = ["--rng", "torch", "--seed", str(self.seed), "-n", str(self.count),
@@ -108,11 +122,11 @@ class Request:
         r = self.r
         if self.guidance is not None:
             self.args += ["--guidance", str(self.guidance)]
-        elif self.sampler == "euler":
-            self.guidance = 4.5
+        else:
+            self.guidance = self.default_guidance()
         if self.tokens:
             self.args += ["--max-tokens", str(self.tokens)]
-        if self.encoders != oracle.ALL:
+        if self.encoders != self.all_encoders:
             self.args += ["--text-encoders", ",".join(self.encoders)]
         if r.random() < .3:
             self.args += ["--batch", str(r.randint(1, 3))]
@@ -121,6 +135,12 @@ class Request:
             self.draw_init()
         self.use_tiny = r.random() < .25
 
+    def default_guidance(self):
+        return 4.5 if self.sampler == "euler" else None
+
+    def scheduler(self):
+        return oracle.sd3_scheduler(self.steps, self.shift)
+
     def draw_init(self):
         r = self.r
         self.strength = round(r.uniform(.3, 1), 2)
@@ -128,9 +148,7 @@ class Request:
         if sigmas and min(sigmas) > self.strength:
             self.strength = 1.0
         if not sigmas:
-            s = oracle.FlowMatchEulerDiscreteScheduler(shift=self.shift)
-            s.set_timesteps(self.steps)
-            self.strength = min(1.0, max(self.strength, round(float(s.sigmas[-2]) + .01, 2)))
+            self.strength = min(1.0, max(self.strength, round(float(self.scheduler().sigmas[-2]) + .01, 2)))
         grow = r.choice([1, 1, 2, 1.3])  # what grows is linear in swd: diffusers has no such rule to compare with
         size = (int(self.w * self.factor * grow), int(self.h * self.factor * grow))
         rgb = np.random.default_rng(r.randrange(1000)).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
@@ -143,7 +161,7 @@ class Request:
         self.deltas = []
         for i, (seed, scale) in enumerate(self.adapters):
             where = self.folder / f"adapter{i}"
-            layout, deltas = adapter(self.pipe.transformer.config, where, seed)
+            layout, deltas = adapter(self.model, where, seed)
             file = {"peft": "", "diffusers": "/pytorch_lora_weights.safetensors", "plain": ""}[layout]
             self.args += ["--lora", f"{where}{file}={scale}" if scale != 1 else f"{where}{file}"]
             self.deltas.append((deltas, scale))
@@ -154,11 +172,17 @@ class Request:
     def default_max_tokens(self):
         return getattr(self, "default_tokens", None) or min(256, self.model.t5_length)
 
+    def velocity(self, prompts):
+        return oracle.Velocity(self.pipe, prompts, self.guidance or 0.0, self.negative or "", self.encoders,
+                               self.tokens or self.default_max_tokens())
+
+    def channels(self):
+        return self.pipe.transformer.config.in_channels
+
     @torch.no_grad()
     def reference(self, dtype=torch.float32):
         """x0 of every step, in dtype."""
-        pipe = self.pipe
-        nets = [pipe.text_encoder, pipe.text_encoder_2, pipe.text_encoder_3, pipe.transformer, pipe.vae]
+        nets = self.model.networks()
         for net in nets:
             net.to(dtype)
         old = torch.get_default_dtype()
@@ -173,9 +197,8 @@ class Request:
 
     def trajectory(self, dtype):
         prompts = [p for p in self.prompts for _ in range(self.count)]
-        velocity = oracle.Velocity(self.pipe, prompts, self.guidance or 0.0, self.negative or "", self.encoders,
-                                   self.tokens or self.default_max_tokens())
-        noise = oracle.Noise(self.seed, len(prompts), self.pipe.transformer.config.in_channels, dtype)
+        velocity = self.velocity(prompts)
+        noise = oracle.Noise(self.seed, len(prompts), self.channels(), dtype)
         first, init = 0, None
         sizes = self.sizes if self.sampler == "scalewise" else [(self.h, self.w)]
         if self.init:
@@ -185,18 +208,57 @@ class Request:
             init = oracle.encode(self.pipe.vae, oracle.picture(self.init, (h * self.factor, w * self.factor))).to(dtype)
         if self.sampler == "scalewise":
             return oracle.scalewise(velocity, noise, sizes[first:], self.sigmas[first:], init)
-        return oracle.euler(velocity, noise, sizes[0], self.steps, self.shift, init, getattr(self, "strength", 1.0))
+        return oracle.euler(velocity, noise, sizes[0], self.scheduler(), init, getattr(self, "strength", 1.0))
+
+
+class FluxRequest(Request):
+    all_encoders = ("clip_l", "t5")
+
+    def side_max(self):
+        return 24
+
+    def patch_size(self):
+        return 2
+
+    def usual_size(self):
+        return (8, 8)
+
+    def draw_scalewise(self):
+        super().draw_scalewise()
+        self.guidance = self.r.choice([None, None, 0.0, 1.0, 7.5])
+
+    def draw_euler(self):
+        r = self.r
+        self.sampler, self.shift, self.steps = "euler", r.choice([None, None, None, 1.0, 2.5]), r.choice([1, 2, 4, 4, 7])
+        self.args += ["--sampler", "euler", "--steps", str(self.steps)] + (["--shift", str(self.shift)] if self.shift else [])
+        self.guidance = r.choice([None, None, 0.0, 1.0, 7.5])
+
+    def default_guidance(self):
+        return 3.5 if self.sampler == "euler" else 4.5
+
+    def scheduler(self):
+        return oracle.flux_scheduler(self.pipe.scheduler.config, self.steps, (self.h, self.w), self.shift)
+
+    def default_max_tokens(self):
+        return 512
+
+    def velocity(self, prompts):
+        return oracle.FluxVelocity(self.pipe, prompts, self.guidance, self.encoders, self.tokens or self.default_max_tokens())
+
+    def channels(self):
+        return self.pipe.transformer.config.in_channels // 4
+
+
+FAMILIES = {"sd3": (RandomPipeline, Request), "flux": (RandomFlux, FluxRequest)}
 
 
 def distance(got, want):
     return float((got.double() - want.double()).norm() / want.double().norm().clamp_min(1e-12))
 
 
-def bf16_tolerance(pipe):
+def bf16_tolerance(model):
     """Of a trajectory: docs/precision.md."""
-    texts = (pipe.text_encoder.config.num_hidden_layers, pipe.text_encoder_2.config.num_hidden_layers,
-             pipe.text_encoder_3.config.num_layers)
-    return 2 * 2**-8 * (pipe.transformer.config.num_layers + max(texts) + 2) ** .5
+    return 2 * 2**-8 * (model.layers() + model.text_layers() + 2) ** .5
 
 
 def run(program, model_dir, request, folder, precision="f32"):
@@ -214,9 +276,9 @@ def run(program, model_dir, request, folder, precision="f32"):
     return load_file(latents), images, said
 
 
-def compare(program, model, model_dir, folder, seed, bf16):
+def compare(program, request_class, model, model_dir, folder, seed, bf16):
     """One request: (failures, worst latent error, worst pixel, float32's own error)."""
-    request = Request(model, folder, seed)
+    request = request_class(model, folder, seed)
     request.prepare()
     got, images, said = run(program, model_dir, request, folder)
     want = request.reference()
@@ -237,7 +299,7 @@ def compare(program, model, model_dir, folder, seed, bf16):
         failures.append(f"a pixel is off by {off}")
     if bf16:
         rough = distance(run(program, model_dir, request, folder, "bf16")[0]["latents"], got["latents"])
-        request.rough = rough / bf16_tolerance(model.pipe)
+        request.rough = rough / bf16_tolerance(model)
         if request.rough > 1:
             failures.append(f"bf16 is off by {rough:.1e}, {request.rough:.2f} of its tolerance")
     chaotic = own > CHAOS_MIN
@@ -247,6 +309,7 @@ def compare(program, model, model_dir, folder, seed, bf16):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("program")
+    parser.add_argument("--family", choices=FAMILIES, default="sd3")
     parser.add_argument("--seeds", default="0:20", help="FIRST:BEYOND")
     parser.add_argument("--requests", type=int, default=6, help="to each model")
     parser.add_argument("--tokenizers", default="weights/emoji", help="folder that holds tokenizer, tokenizer_2, tokenizer_3")
@@ -264,14 +327,14 @@ def main():
         with tempfile.TemporaryDirectory() as t:
             model_dir = Path(t, "model")
             torch.manual_seed(seed)
-            model = RandomPipeline(seed, Path(a.tokenizers))
+            model = FAMILIES[a.family][0](seed, Path(a.tokenizers))
             model.save(model_dir)
             for k in range(a.requests):
                 folder = Path(t, f"request{k}")
                 folder.mkdir()
                 total += 1
                 try:
-                    request, failures, error, off, own = compare(a.program, model, model_dir, folder, seed * 1000 + k, a.bf16)
+                    request, failures, error, off, own = compare(a.program, FAMILIES[a.family][1], model, model_dir, folder, seed * 1000 + k, a.bf16)
                     args = " ".join(repr(c) if " " in c or not c else c for c in request.command[2:])[:600]
                     chaotic += own > CHAOS_MIN
                     rough = max(rough, getattr(request, "rough", 0.0))

@@ -47,8 +47,8 @@ def euler(prompts, seed, steps, guidance, negative="", size=(128, 128)):
 
 def euler_init(prompts, seed, steps, guidance, init, strength):
     latents = oracle.encode(pipe.vae, oracle.picture(init, (128, 128)))
-    return oracle.euler(oracle.Velocity(pipe, prompts, guidance, tokens=16), oracle.Noise(seed, len(prompts), 16), (16, 16), steps, 3.0,
-                        latents, strength)
+    return oracle.euler(oracle.Velocity(pipe, prompts, guidance, tokens=16), oracle.Noise(seed, len(prompts), 16), (16, 16),
+                        oracle.sd3_scheduler(steps, 3.0), latents, strength)
 
 
 def save(name, latents, **more):

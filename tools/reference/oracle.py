@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""What swd must give, computed by diffusers' and transformers' classes: text, scale-wise and Euler trajectories, pictures."""
+"""What swd must give, computed by diffusers' and transformers' classes: text, scale-wise and Euler trajectories, pictures; of SD3's family
+and of FLUX's."""
 import contextlib
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderTiny, FlowMatchEulerDiscreteScheduler
+from diffusers import AutoencoderTiny, FlowMatchEulerDiscreteScheduler, FluxPipeline
+from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from PIL import Image
 
 TABLE = FlowMatchEulerDiscreteScheduler(shift=3.0)
@@ -13,12 +15,15 @@ TABLE.set_timesteps(28)
 ALL = ("clip_l", "clip_g", "t5")
 PRESETS = {"sd3.5-medium-6": ([32, 48, 64, 80, 96, 128], (0, 4, 7, 12, 14, 18)),
            "sd3.5-medium-4": ([64, 80, 96, 128], (0, 7, 14, 18)),
-           "sd3.5-large-4": ([64, 80, 96, 128], (0, 7, 14, 18))}
+           "sd3.5-large-4": ([64, 80, 96, 128], (0, 7, 14, 18)),
+           "flux-4": ([64, 80, 96, 128], (0, 7, 14, 18)),
+           "flux-4-paper": ([32, 64, 96, 128], [1.0, .945, .790, .602])}
 
 
 def preset(name):
-    scales, index = PRESETS[name]
-    return scales, [TABLE.sigmas[i].item() for i in index]
+    """Scales and sigmas; a tuple holds places in the table."""
+    scales, sigmas = PRESETS[name]
+    return scales, [TABLE.sigmas[i].item() for i in sigmas] if isinstance(sigmas, tuple) else sigmas
 
 
 def side(length, s, last):
@@ -68,6 +73,32 @@ class Velocity:
         return u + self.guidance * (c - u)
 
 
+def embed_flux(pipe, prompts, encoders=ALL, tokens=512):
+    """[B, tokens, D] of T5 and [B, P], CLIP-L's pooled state; an encoder left out gives zeros."""
+    def ids(tokenizer, n):
+        return tokenizer(prompts, padding="max_length", max_length=n, truncation=True, return_tensors="pt").input_ids
+
+    pooled = pipe.text_encoder(ids(pipe.tokenizer, pipe.tokenizer.model_max_length)).pooler_output
+    return (pipe.text_encoder_2(ids(pipe.tokenizer_2, tokens))[0] * float("t5" in encoders), pooled * float("clip_l" in encoders))
+
+
+class FluxVelocity:
+    """FLUX's transformer at a noise level, packing and unpacking as its pipeline does."""
+
+    def __init__(self, pipe, prompts, guidance, encoders=ALL, tokens=512):
+        self.pipe, self.guidance = pipe, guidance
+        self.text = embed_flux(pipe, prompts, encoders, tokens)
+
+    def __call__(self, x, sigma):
+        (b, c, h, w), (context, pooled), transformer = x.shape, self.text, self.pipe.transformer
+        t = (torch.tensor(sigma, dtype=torch.float32) * 1000).expand(b).to(x.dtype)
+        v = transformer(hidden_states=FluxPipeline._pack_latents(x, b, c, h, w), timestep=t / 1000, pooled_projections=pooled,
+                        guidance=torch.full([b], self.guidance, dtype=torch.float32) if transformer.config.guidance_embeds else None,
+                        encoder_hidden_states=context, txt_ids=torch.zeros(context.shape[1], 3), return_dict=False,
+                        img_ids=FluxPipeline._prepare_latent_image_ids(b, h // 2, w // 2, "cpu", x.dtype))[0]
+        return FluxPipeline._unpack_latents(v, h, w, 1)
+
+
 @contextlib.contextmanager
 def adapted(transformer, adapters):
     """The transformer with [({weight name: delta}, scale), ...] added to its weights."""
@@ -114,11 +145,24 @@ def scalewise(velocity, noise, sizes, sigmas, init=None):
         x = (1 - sigmas[k + 1]) * x0 + sigmas[k + 1] * noise(sizes[k + 1])
 
 
-def euler(velocity, noise, size, steps, shift, init=None, strength=1.0):
-    """x0 of every step that runs: FlowMatchEulerDiscreteScheduler's steps, its float32 sigmas."""
+def sd3_scheduler(steps, shift):
     scheduler = FlowMatchEulerDiscreteScheduler(shift=shift)
     scheduler.set_timesteps(steps)
-    sigmas = scheduler.sigmas.tolist()
+    return scheduler
+
+
+def flux_scheduler(config, steps, size, shift=None):
+    """As FLUX's pipeline sets it up for latents of (height, width); shift: instead of what the folder says."""
+    scheduler = FlowMatchEulerDiscreteScheduler.from_config(config, **({"shift": shift, "use_dynamic_shifting": False} if shift else {}))
+    c = scheduler.config
+    mu = calculate_shift(size[0] // 2 * (size[1] // 2), c.base_image_seq_len, c.max_image_seq_len, c.base_shift, c.max_shift)
+    scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / steps, steps), mu=mu)
+    return scheduler
+
+
+def euler(velocity, noise, size, scheduler, init=None, strength=1.0):
+    """x0 of every step that runs: the scheduler's steps, its float32 sigmas."""
+    sigmas, steps = scheduler.sigmas.tolist(), len(scheduler.timesteps)
     first = 0 if init is None else first_step(sigmas[:-1], strength)
     scheduler.set_begin_index(first)
     x, out = start(noise, size, sigmas[first], init), []

@@ -46,6 +46,11 @@ def shaken(model, dtype, seed, qk_gain=1.0):
 class RandomPipeline:
     """One drawn pipeline: `pipe` computes in float32, `save` writes its folder."""
 
+    clip_class = CLIPTextModelWithProjection
+    modules = ["attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0", "ff.net.0.proj", "ff.net.2", "proj_out", "context_embedder",
+               "norm_out.linear", "norm1.linear", "norm1_context.linear", "add_k_proj", "add_v_proj", "pos_embed.proj",
+               "time_text_embed.timestep_embedder.linear_1"]
+
     def __init__(self, seed, tokenizers):
         self.rng = r = random.Random(seed)
         self.seed = seed
@@ -78,7 +83,7 @@ class RandomPipeline:
             max_position_embeddings=self.clip_length + r.choice([0, 0, 3]), layer_norm_eps=r.choice([1e-5, 1e-3]),
             bos_token_id=tokenizer.bos_token_id, pad_token_id=tokenizer.pad_token_id,
             eos_token_id=r.choice([2, tokenizer.eos_token_id]))
-        model = CLIPTextModelWithProjection(config)
+        model = self.clip_class(config)
         return tokenizer, shaken(model, self.dtypes["text_encoder_2" if i else "text_encoder"], self.seed * 10 + i)
 
     def t5(self, folder, joint):
@@ -130,6 +135,17 @@ class RandomPipeline:
         for part in folder.glob("tokenizer*/tokenizer.json"):
             part.unlink()
 
+    def networks(self):
+        return [getattr(self.pipe, name) for name in self.dtypes]
+
+    def text_layers(self):
+        """Of the encoder that has most."""
+        p = self.pipe
+        return max(p.text_encoder.config.num_hidden_layers, p.text_encoder_2.config.num_hidden_layers, p.text_encoder_3.config.num_layers)
+
+    def layers(self):
+        return self.pipe.transformer.config.num_layers
+
     def tiny_vae(self, folder):
         """An AutoencoderTiny of the same factor and channels."""
         r, n = self.rng, len(self.pipe.vae.config.block_out_channels)
@@ -158,19 +174,15 @@ def lora_deltas(model):
             for n, m in model.named_modules() if hasattr(m, "lora_A")}
 
 
-MODULES = ["attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0", "ff.net.0.proj", "ff.net.2", "proj_out", "context_embedder",
-           "norm_out.linear", "norm1.linear", "norm1_context.linear", "add_k_proj", "add_v_proj", "pos_embed.proj",
-           "time_text_embed.timestep_embedder.linear_1"]
-
-
-def adapter(transformer_config, folder, seed):
-    """Writes a random adapter in PEFT's or diffusers' layout; returns (layout, {tensor name: float32 delta at scale 1})."""
+def adapter(model, folder, seed):
+    """Writes a random adapter of a RandomPipeline in PEFT's or diffusers' layout; returns (layout, {tensor name: float32 delta at scale 1})."""
     r = random.Random(seed)
     torch.manual_seed(seed)
     layout = r.choice(["peft", "peft", "diffusers", "plain"])
-    model = SD3Transformer2DModel.from_config(transformer_config)
+    pipeline, modules = type(model.pipe), model.modules
+    model = type(model.pipe.transformer).from_config(model.pipe.transformer.config)
     present = {n for n, _ in model.named_modules()}
-    targets = [t for t in r.sample(MODULES, r.randint(1, 6)) if any(n.endswith(t) for n in present)] or ["attn.to_q"]
+    targets = [t for t in r.sample(modules, r.randint(1, 6)) if any(n.endswith(t) for n in present)] or ["attn.to_q"]
     rank = r.randint(1, 9)
     alpha = rank if layout == "plain" else r.choice([rank, 2 * rank, 3])
     patterns = layout != "plain" and r.random() < .5
@@ -193,5 +205,5 @@ def adapter(transformer_config, folder, seed):
             file.write_text(json.dumps(said))
     else:
         metadata = {"transformer_lora_adapter_metadata": model.peft_config["default"].to_dict()} if layout == "diffusers" else {}
-        StableDiffusion3Pipeline.save_lora_weights(folder, get_peft_model_state_dict(model), **metadata)
+        pipeline.save_lora_weights(folder, get_peft_model_state_dict(model), **metadata)
     return layout, deltas

@@ -51,7 +51,7 @@ static swd_status place_encoder(network *n, swd_exec *ex)
         n->out = exec3(ex, SWD_F32, 1, tokens, n->p->t5_config.d_model);
     } else {
         n->out = exec3(ex, SWD_F32, 1, tokens, n->p->clip_config[tower].hidden_size);
-        n->pooled = exec2(ex, SWD_F32, 1, n->p->clip_config[tower].projection_dim);
+        n->pooled = exec2(ex, SWD_F32, 1, prompt_pooled_width(n->p, tower));
     }
     return ex->dry ? SWD_OK : ex->backend->upload(ex->backend, n->in, n->ids, ex->stream, ex->err);
 }

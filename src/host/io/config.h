@@ -86,6 +86,8 @@ typedef struct config_clip_text {
     int pad_token_id, bos_token_id;
     int eos_token_id; /* 2 means: the pooled row is that of the largest id; else of the first eos_token_id */
     bool with_projection;
+    bool
+        unprojected; /* not of the file: who sets it wants the state before the projection, which is not loaded */
 } config_clip_text;
 
 /* T5EncoderModel. */

@@ -26,6 +26,7 @@ static void check_config(loader *l, const config_clip_text *c)
     expect_count(l, "num_hidden_layers", c->num_hidden_layers, "encoder.layers", "mlp.fc1.weight");
     expect_dim(l, "intermediate_size", c->intermediate_size, "encoder.layers.0.mlp.fc1.weight", 0);
     load_leave(l, here);
+    if (c->unprojected) return;
     expect_there(l, "architectures", c->with_projection, "text_projection.weight");
     expect_dim(l, "projection_dim", c->projection_dim, "text_projection.weight", 0);
 }
@@ -47,7 +48,7 @@ static void load_tensors(loader *l, clip_text *m)
     }
     load_norm(l, &m->final, d, "final_layer_norm");
     load_leave(l, here);
-    if (c->with_projection)
+    if (c->with_projection && !c->unprojected)
         load_linear(l, &m->projection, c->projection_dim, d, WITHOUT_BIAS, "text_projection");
 }
 
@@ -55,8 +56,12 @@ swd_status clip_text_create(clip_text **out, const config_clip_text *cfg, weight
                             swd_backend *be, swd_dtype compute, swd_err *err)
 {
     // A file of both towers has the rest, too.
-    static const char *const may_stay[] = {"text_model.embeddings.position_ids", "vision_model.",
-                                           "visual_projection.", "logit_scale", NULL};
+    const char *const may_stay[] = {"text_model.embeddings.position_ids",
+                                    "vision_model.",
+                                    "visual_projection.",
+                                    "logit_scale",
+                                    cfg->unprojected ? "text_projection." : NULL,
+                                    NULL};
     clip_text *m;
     swd_act act;
     *out = NULL;

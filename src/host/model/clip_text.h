@@ -12,7 +12,7 @@ typedef struct clip_text clip_text;
 swd_status clip_text_create(clip_text **out, const config_clip_text *cfg, weights *w,
                             swd_backend *be, swd_dtype compute, swd_err *err);
 /* ids I32 [B, N], N up to max_position_embeddings -> hidden [B, N, D] = hidden_states[-2], without the final norm;
- * pooled F32 [B, P]: the final norm's row at the end of text, projected where the model projects. host_ids: the same ids on the host
+ * pooled F32 [B, P]: the final norm's row at the end of text, projected where the model projects and cfg does not say unprojected. host_ids: the same ids on the host
  * (NULL while a plan is measured). */
 swd_status clip_text_forward(swd_tensor hidden, swd_tensor pooled, swd_tensor ids,
                              const int32_t *host_ids, const clip_text *m, swd_exec *ex);

@@ -24,11 +24,10 @@ typedef struct double_block {
     joint_mlp image_mlp, context_mlp;
 } double_block;
 
-// A row of its scratch: q, k, v, mlp, o. The first product fills all but o, the second reads mlp and o.
+// A row of its scratch is o, mlp, q, k, v: the first product fills all but o, the second reads o and mlp.
 typedef struct single_block {
-    swd_linear *in; // [7D, D]
+    swd_linear *in, *out; // [7D, D], [D, 5D]
     swd_tensor norm_q, norm_k;
-    swd_linear *out; // [D, 5D], attention's columns behind the MLP's
 } single_block;
 
 struct flux {
@@ -62,16 +61,16 @@ static void load_double(loader *l, flux *m, int i)
 
 static void load_single(loader *l, flux *m, int i)
 {
-    static const char *const in[] = {"attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp"};
+    static const char *const in[] = {"proj_mlp", "attn.to_q", "attn.to_k", "attn.to_v"};
     single_block *b = &m->singles[i];
     int64_t d = m->cfg.inner_dim, head = m->cfg.attention_head_dim;
     size_t here = load_enter(l, "single_transformer_blocks.%d.", i);
     load_linear(l, &m->modulations.layer[2 * m->cfg.num_layers + i], 3 * d, d, WITH_BIAS,
                 "norm.linear");
-    load_stacked_of(l, &b->in, 4, in, (int64_t[]){d, d, d, 4 * d}, d, WITH_BIAS);
+    load_stacked_of(l, &b->in, 4, in, (int64_t[]){4 * d, d, d, d}, d, WITH_BIAS);
     load_vector(l, &b->norm_q, head, "attn.norm_q.weight");
     load_vector(l, &b->norm_k, head, "attn.norm_k.weight");
-    load_linear_turned(l, &b->out, d, 5 * d, 4 * d, WITH_BIAS, "proj_out");
+    load_linear(l, &b->out, d, 5 * d, WITH_BIAS, "proj_out");
     load_leave(l, here);
 }
 
@@ -280,17 +279,17 @@ static swd_status run_single(const tokens *t, swd_tensor mod, const single_block
             head = m->cfg.attention_head_dim;
     size_t mark = exec_mark(ex);
     swd_tensor wide = exec3(ex, ex->act, batch, n, 8 * d), normed = exec3(ex, ex->act, batch, n, d),
-               mlp = tensor_slice(wide, 2, 3 * d, 4 * d), part[3];
+               mlp = tensor_slice(wide, 2, d, 4 * d), part[3];
     RUN(op_layernorm_modulate(normed, t->all, modulation_part(mod, 0, d),
                               modulation_part(mod, 1, d), JOINT_NORM_EPS, ex));
-    RUN(op_linear(tensor_slice(wide, 2, 0, 7 * d), normed, b->in, SWD_ACT_NONE, ex));
+    RUN(op_linear(tensor_slice(wide, 2, d, 7 * d), normed, b->in, SWD_ACT_NONE, ex));
     RUN(op_activation(mlp, mlp, SWD_ACT_GELU_TANH, ex));
-    qkv_split(part, tensor_slice(wide, 2, 0, 3 * d), head);
+    qkv_split(part, tensor_slice(wide, 2, 5 * d, 3 * d), head);
     RUN(op_qk_norm_rope(part[0], part[1], b->norm_q, b->norm_k, JOINT_NORM_EPS, t->cos, t->sin,
                         ex));
-    RUN(attend(tensor_slice(wide, 2, 7 * d, d), part[0], part[1], part[2], m, ex));
+    RUN(attend(tensor_slice(wide, 2, 0, d), part[0], part[1], part[2], m, ex));
     RUN(op_linear_residual(t->all, t->all, modulation_part(mod, 2, d),
-                           tensor_slice(wide, 2, 3 * d, 5 * d), b->out, ex));
+                           tensor_slice(wide, 2, 0, 5 * d), b->out, ex));
     exec_rewind(ex, mark);
     return SWD_OK;
 }

@@ -164,7 +164,6 @@ typedef struct layer_source {
     int64_t shape[4];
     int ndim;
     const int64_t *heights; // of each weight, where they differ in shape[0]; else NULL
-    int64_t turn;           // columns at the end that come first
     int patch;              // not 0: rows are patches in (c, p, q) order and become (p, q, c)
     load_bias bias;
     int64_t rows, columns; // of a matrix that is made larger by zeros; 0: as in the file
@@ -258,25 +257,19 @@ static swd_status pad(gathered *g, const layer_source *s, swd_err *err)
     return SWD_OK;
 }
 
-// Rows and columns of a single matrix, and its bias, in another order.
+// The rows of a single matrix, and its bias, in their new order.
 static swd_status rearrange(gathered *g, const layer_source *s, swd_err *err)
 {
-    int64_t n = s->shape[0], area = s->patch ? (int64_t)s->patch * s->patch : 1,
-            channels = n / area;
-    size_t size = dtype_size(g->weight.dtype), row = (size_t)s->shape[1] * size,
-           turn = (size_t)s->turn * size;
+    int64_t n = s->shape[0], area = (int64_t)s->patch * s->patch, channels = n / area;
+    size_t row = (size_t)s->shape[1] * dtype_size(g->weight.dtype);
     char *moved;
-    float *bias = NULL;
+    float *bias;
     SWD_TRY(swd_malloc(&moved, row, (size_t)n, "a rearranged weight", err), err);
-    for (int64_t i = 0; i < n; i++) {
-        char *to = moved + row * (size_t)(i % area * channels + i / area);
-        const char *from = (const char *)g->weight.data + row * (size_t)i;
-        memcpy(to, from + row - turn, turn);
-        memcpy(to + turn, from, row - turn);
-    }
+    for (int64_t i = 0; i < n; i++)
+        memcpy(moved + row * (size_t)(i % area * channels + i / area),
+               (const char *)g->weight.data + row * (size_t)i, row);
     g->own_weight = moved; // the file's was only lent
     g->weight.data = moved;
-    if (s->bias == WITHOUT_BIAS) return SWD_OK;
     SWD_TRY(swd_malloc(&bias, (size_t)n, sizeof *bias, "a rearranged bias", err), err);
     for (int64_t i = 0; i < n; i++) bias[i % area * channels + i / area] = g->own_bias[i];
     free(g->own_bias);
@@ -297,7 +290,7 @@ static void pack_linear(loader *l, swd_linear **out, const layer_source *source)
     gathered g;
     swd_status s = gather(&g, l, source);
     if (s == SWD_OK && source->rows) s = pad(&g, source, l->err);
-    if (s == SWD_OK && (source->turn || source->patch)) s = rearrange(&g, source, l->err);
+    if (s == SWD_OK && source->patch) s = rearrange(&g, source, l->err);
     if (s == SWD_OK) {
         int64_t rows = g.weight.shape[0];
         g.weight = tensor_reshape(g.weight, (int64_t[]){rows, tensor_numel(g.weight) / rows}, 2);
@@ -348,15 +341,6 @@ void load_stacked_of(loader *l, swd_linear **out, int count, const char *const *
                                 .ndim = 2,
                                 .heights = n,
                                 .bias = bias});
-}
-
-void load_linear_turned(loader *l, swd_linear **out, int64_t n, int64_t k, int64_t turn,
-                        load_bias bias, const char *name)
-{
-    pack_linear(
-        l, out,
-        &(layer_source){
-            .count = 1, .names = &name, .shape = {n, k}, .ndim = 2, .turn = turn, .bias = bias});
 }
 
 void load_unpatch_linear(loader *l, swd_linear **out, int64_t c, int patch, int64_t k,

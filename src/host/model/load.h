@@ -65,9 +65,6 @@ void load_stacked(loader *l, swd_linear **out, int count, const char *const *nam
 /* The same of layers [n[i], k]. */
 void load_stacked_of(loader *l, swd_linear **out, int count, const char *const *names,
                      const int64_t *n, int64_t k, load_bias bias);
-/* [n, k] with its last `turn` columns before the others. */
-void load_linear_turned(loader *l, swd_linear **out, int64_t n, int64_t k, int64_t turn,
-                        load_bias bias, const char *name);
 /* [c * p * p, k], whose outputs are patches in (c, p, q) order, so that they are in (p, q, c) order. */
 void load_unpatch_linear(loader *l, swd_linear **out, int64_t c, int patch, int64_t k,
                          const char *name);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "pipeline/family.h"
+#include "base/memory.h"
 #include "sample/schedule.h"
 #include <stdio.h>
 #include <string.h>
@@ -20,6 +21,32 @@ static swd_status sd3_euler(double *sigmas, double *shift, int steps, int64_t to
     return schedule_euler(sigmas, steps, *shift, err);
 }
 
+static const char *flux_preset(const denoiser_config *c)
+{
+    (void)c;
+    return "flux-4";
+}
+
+/* dev shifts by the size of the picture, schnell not at all; --shift says it for both. */
+static swd_status flux_euler(double *sigmas, double *shift, int steps, int64_t tokens,
+                             const config_scheduler *c, swd_err *err)
+{
+    const schedule_dynamic dynamic = {.base_shift = c->base_shift,
+                                      .max_shift = c->max_shift,
+                                      .base_tokens = c->base_image_seq_len,
+                                      .max_tokens = c->max_image_seq_len,
+                                      .linear = c->time_shift_linear};
+    bool given = *shift > 0;
+    if (c->unsupported[0])
+        return SWD_FAIL(err, SWD_ERR_UNSUPPORTED,
+                        "scheduler/scheduler_config.json: field \"%s\" is in use, which the euler "
+                        "sampler does not have",
+                        c->unsupported);
+    if (!given)
+        *shift = c->use_dynamic_shifting ? schedule_dynamic_shift(tokens, &dynamic) : c->shift;
+    return schedule_linear(sigmas, steps, *shift, !given && c->use_dynamic_shifting, err);
+}
+
 static const family families[] = {
     {.pipeline_class = "StableDiffusion3Pipeline",
      .models = "SD3, SD3.5",
@@ -35,6 +62,16 @@ static const family families[] = {
      .shift = 3,
      .preset = sd3_preset,
      .euler = sd3_euler},
+    {.pipeline_class = "FluxPipeline",
+     .models = "FLUX.1",
+     .denoiser = DENOISER_FLUX,
+     .encoder = {{"text_encoder", "tokenizer"}, {0}, {"text_encoder_2", "tokenizer_2"}},
+     .t5_tokens = 512,
+     .guidance_is_input = true,
+     .guidance_scalewise = 4.5,
+     .guidance_euler = 3.5,
+     .preset = flux_preset,
+     .euler = flux_euler},
 };
 enum { N_FAMILIES = sizeof families / sizeof *families };
 
@@ -47,7 +84,12 @@ const family *family_find(const char *pipeline_class)
 
 const family *family_guess(const char *dir)
 {
-    (void)dir;
+    for (int i = 0; i < N_FAMILIES; i++) {
+        char path[4096];
+        snprintf(path, sizeof path, "%s/%s/spiece.model", dir,
+                 families[i].encoder[FAMILY_T5].tokenizer);
+        if (path_exists(path)) return &families[i];
+    }
     return &families[0];
 }
 

@@ -34,7 +34,7 @@ typedef struct family {
 
 /* NULL: none of that class */
 const family *family_find(const char *pipeline_class);
-/* That of a folder without model_index.json, by its tokenizers. */
+/* That of a folder without model_index.json, by where its T5 tokenizer lies. */
 const family *family_guess(const char *dir);
 /* "StableDiffusion3Pipeline (SD3, SD3.5), ...": all of them, into buf; returns buf. */
 char *family_list(char *buf, size_t n);

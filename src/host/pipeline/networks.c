@@ -204,6 +204,7 @@ static swd_status load_clip(pipeline *p, int i, swd_err *err)
     SWD_TRY(s, err);
     if (!wanted || p->clip[i]) return SWD_OK;
     if (!p->bpe[i] && !p->random) return no_tokenizer(p, i, err);
+    p->clip_config[i].unprojected = !p->family->clip_projected;
     if (p->family->clip_projected && !p->clip_config[i].with_projection)
         return SWD_FAIL(err, SWD_ERR_UNSUPPORTED,
                         "%s/%s is a CLIPTextModel; %s needs a CLIPTextModelWithProjection", p->dir,

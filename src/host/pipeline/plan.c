@@ -236,6 +236,10 @@ static swd_status fill_guidance(request_plan *o, const swd_generate_params *a, c
                             "a negative prompt does nothing here: %s takes guidance as an input; "
                             "leave it out",
                             p->family->models);
+        if (!p->facts.guided && a->guidance > 0)
+            snprintf(o->note + strlen(o->note), sizeof o->note - strlen(o->note),
+                     "%sthis model takes no guidance: %g is ignored", o->note[0] ? "; " : "",
+                     a->guidance);
         if (!p->facts.guided) o->guidance = 0;
         return SWD_OK;
     }

@@ -49,7 +49,7 @@ static swd_status upload_ids(swd_tensor *out, const int32_t *ids, int n, const c
     return ex->dry ? SWD_OK : ex->backend->upload(ex->backend, *out, ids, ex->stream, ex->err);
 }
 
-static int pooled_width(const pipeline *p, int i)
+int prompt_pooled_width(const pipeline *p, int i)
 {
     const config_clip_text *c = &p->clip_config[i];
     return p->family->clip_projected ? c->projection_dim : c->hidden_size;
@@ -59,11 +59,18 @@ static int pooled_width(const pipeline *p, int i)
 static swd_status place_clip(int64_t *channel, int64_t *part, swd_tensor context, swd_tensor pooled,
                              int i, const pipeline *p, swd_err *err)
 {
-    int64_t wide = p->clip_config[i].hidden_size, width = pooled_width(p, i);
+    int64_t wide = p->clip_config[i].hidden_size, width = prompt_pooled_width(p, i);
     *channel = i ? p->clip_config[0].hidden_size : 0;
-    *part = i ? pooled_width(p, 0) : 0;
+    *part = i ? prompt_pooled_width(p, 0) : 0;
     if (i && !*channel) /* CLIP-L is not there at all: it would have filled what CLIP-G does not */
         *channel = *part = pooled.shape[1] - width;
+    bool alone = !p->family->encoder[FAMILY_CLIP_G].folder;
+    if (alone && width != pooled.shape[1])
+        return SWD_FAIL(err, SWD_ERR_FILE,
+                        "model %s: the state of %s is %lld wide, the transformer's "
+                        "pooled_projection_dim is %lld",
+                        p->dir, p->family->encoder[i].folder, (long long)width,
+                        (long long)pooled.shape[1]);
     if (*part < 0 || *part + width > pooled.shape[1] ||
         (p->family->clip_rows && *channel + wide > context.shape[2]))
         return SWD_FAIL(err, SWD_ERR_FILE,
@@ -86,7 +93,7 @@ static swd_status encode_clip(swd_tensor context, swd_tensor pooled, int i, cons
     RUN(prompt_tokenize(ids, &n, prompt, i, 0, p, ex->err));
     RUN(upload_ids(&device_ids, ids, n, p->family->encoder[i].folder, c->vocab_size, p, ex));
     swd_tensor hidden = exec3(ex, SWD_F32, 1, n, c->hidden_size),
-               state = exec2(ex, SWD_F32, 1, pooled_width(p, i));
+               state = exec2(ex, SWD_F32, 1, prompt_pooled_width(p, i));
     RUN(clip_text_forward(hidden, state, device_ids, ids, p->clip[i], ex));
     if (p->family->clip_rows)
         RUN(op_copy(tensor_slice(tensor_slice(context, 1, 0, n), 2, channel, c->hidden_size),

@@ -10,6 +10,7 @@
 swd_status prompt_tokenize(int32_t *ids, int *n, const char *prompt, int i, int max_tokens,
                            const pipeline *p, swd_err *err);
 int prompt_clip_tokens(const pipeline *p);
+int prompt_pooled_width(const pipeline *p, int i);    /* of CLIP tower i */
 int prompt_tokens(const pipeline *p, int max_tokens); /* rows of context */
 /* context F32 [1, prompt_tokens, context_width], pooled F32 [1, pooled_width]. Scratch from the slab is returned. */
 swd_status prompt_encode(swd_tensor context, swd_tensor pooled, const char *prompt, int max_tokens,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "sample/schedule.h"
-#include <stdint.h>
+#include <math.h>
 #include <string.h>
 
 // The teacher's table; sigma_min is a float32 in diffusers, the rest is double until the end.
@@ -31,14 +31,12 @@ static const schedule_preset presets[] = {
      .family = "flux",
      .n_steps = 4,
      .max_tokens = 512,
-     .refused = "FLUX models are not supported yet",
      .scales = {64, 80, 96, 128},
      .sigmas = {1, TABLE(7), TABLE(14), TABLE(18)}},
     {.name = "flux-4-paper",
      .family = "flux",
      .n_steps = 4,
      .max_tokens = 512,
-     .refused = "FLUX models are not supported yet",
      .scales = {32, 64, 96, 128},
      .sigmas = {1, .945, .790, .602}},
     {.name = "sdxl-4",
@@ -137,6 +135,39 @@ int schedule_side(int side, int s_k, int s_last)
     return half < 1 ? 2 : (int)(2 * half);
 }
 
+static swd_status check_euler(int steps, double shift, swd_err *err)
+{
+    if (steps < 1 || steps > SCHEDULE_EULER_STEPS_MAX)
+        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "%d steps; give 1 to %d", steps,
+                        SCHEDULE_EULER_STEPS_MAX);
+    if (!(shift >= 1e-6 && shift <= 1e6))
+        return SWD_FAIL(err, SWD_ERR_ARGUMENT,
+                        "a shift of %g; give a number from 0.000001 to 1000000", shift);
+    return SWD_OK;
+}
+
+double schedule_dynamic_shift(int64_t tokens, const schedule_dynamic *d)
+{
+    double m = (d->max_shift - d->base_shift) / (d->max_tokens - d->base_tokens),
+           b = d->base_shift - m * d->base_tokens, mu = (double)tokens * m + b;
+    return d->linear ? mu : exp(mu);
+}
+
+// numpy computes in float32 throughout, its scalars rounded to that; dynamic shifting writes the same curve in another way.
+swd_status schedule_linear(double *sigmas, int steps, double shift, bool dynamic, swd_err *err)
+{
+    SWD_TRY(check_euler(steps, shift, err), err);
+    double last = 1.0 / steps, step = steps > 1 ? (last - 1.0) / (steps - 1) : 0;
+    float k = (float)shift, k1 = (float)(shift - 1);
+    for (int i = 0; i < steps; i++) {
+        float s = (float)(i && i == steps - 1 ? last : i * step + 1.0);
+        float shifted = dynamic ? k / (k + (1.0f / s - 1.0f)) : k * s / (1.0f + k1 * s);
+        sigmas[i] = (double)shifted;
+    }
+    sigmas[steps] = 0;
+    return SWD_OK;
+}
+
 // The constructor's shift, in float32 as torch does it.
 static double shift_float(float s, double shift)
 {
@@ -146,12 +177,7 @@ static double shift_float(float s, double shift)
 
 swd_status schedule_euler(double *sigmas, int steps, double shift, swd_err *err)
 {
-    if (steps < 1 || steps > SCHEDULE_EULER_STEPS_MAX)
-        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "%d steps; give 1 to %d", steps,
-                        SCHEDULE_EULER_STEPS_MAX);
-    if (!(shift >= 1e-6 && shift <= 1e6))
-        return SWD_FAIL(err, SWD_ERR_ARGUMENT,
-                        "a shift of %g; give a number from 0.000001 to 1000000", shift);
+    SWD_TRY(check_euler(steps, shift, err), err);
     double first = shift_float(1.0f, shift) * 1000,
            last = shift_float(1.0f / 1000.0f, shift) * 1000;
     double step = steps > 1 ? (last - first) / (steps - 1) : 0;

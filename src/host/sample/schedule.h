@@ -7,6 +7,8 @@
 #ifndef SWD_SAMPLE_SCHEDULE_H
 #define SWD_SAMPLE_SCHEDULE_H
 #include "base/status.h"
+#include <stdbool.h>
+#include <stdint.h>
 
 enum {
     SCHEDULE_PRESET_STEPS_MAX = 8,
@@ -51,4 +53,16 @@ int schedule_side(int side, int s_k, int s_last);
 /* sigmas[steps + 1]: the float32 table of FlowMatchEulerDiscreteScheduler(shift).set_timesteps(steps), bit for bit, with its final 0.
  * 1 <= steps <= SCHEDULE_EULER_STEPS_MAX, shift positive and finite as a float; else SWD_ERR_ARGUMENT. */
 swd_status schedule_euler(double *sigmas, int steps, double shift, swd_err *err);
+
+/* The shift that FLUX's pipeline makes of the number of image tokens: exp(mu), or mu with time_shift_type linear; mu is base_shift at
+ * base_tokens, max_shift at max_tokens and on the line through both elsewhere. */
+typedef struct schedule_dynamic {
+    double base_shift, max_shift;
+    int base_tokens, max_tokens;
+    bool linear;
+} schedule_dynamic;
+double schedule_dynamic_shift(int64_t tokens, const schedule_dynamic *d);
+/* sigmas[steps + 1]: FLUX's, s = 1 down to 1 / steps in equal steps, bit for bit; then 0. Shifted as the scheduler does it: shift s / (1 + (shift -
+ * 1) s), or where it is dynamic shift / (shift + 1 / s - 1), which differs in rounding alone. Limits as above. */
+swd_status schedule_linear(double *sigmas, int steps, double shift, bool dynamic, swd_err *err);
 #endif
