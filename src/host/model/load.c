@@ -367,17 +367,14 @@ void load_patch_linear(loader *l, swd_linear **out, int64_t n, int64_t c, int pa
 void load_conv(loader *l, swd_conv **out, conv_shape c, const char *name)
 {
     if (l->status != SWD_OK) return;
-    int rows = c.file_out ? c.file_out : c.out;
     layer_source source = {.count = 1,
                            .names = &name,
-                           .shape = {rows, c.in, c.kernel, c.kernel},
+                           .shape = {c.out, c.in, c.kernel, c.kernel},
                            .ndim = 4,
                            .bias = c.bias};
     gathered g;
     swd_status s = gather(&g, l, &source);
     if (s == SWD_OK) {
-        g.weight = tensor_slice(g.weight, 0, 0, c.out);
-        if (c.bias == WITH_BIAS) g.bias = tensor_slice(g.bias, 0, 0, c.out);
         s = l->be->conv_create(l->be, out, g.weight, g.bias, c.stride, c.pad_before, c.pad_after,
                                c.upsample2x, l->compute, l->err);
     }

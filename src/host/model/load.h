@@ -74,7 +74,6 @@ void load_patch_linear(loader *l, swd_linear **out, int64_t n, int64_t c, int pa
 
 typedef struct conv_shape {
     int in, out;
-    int file_out; /* more than out: the file's weight has this many rows, of which the first are kept; 0: out */
     int kernel, stride, pad_before, pad_after;
     bool upsample2x;
     load_bias bias;

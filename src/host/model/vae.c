@@ -145,13 +145,9 @@ static void load_decoder(loader *l, half *h, const config_vae *c)
     load_leave(l, here);
 }
 
-// Only the mean is ever used: the last layer keeps the rows that make it.
 static void load_encoder(loader *l, half *h, const config_vae *c)
 {
-    int latent = c->latent_channels, last = c->block_out_channels[c->n_blocks - 1];
-    conv_shape out = conv3x3(last, c->use_quant_conv ? 2 * latent : latent),
-               quant = conv1x1(2 * latent, latent);
-    out.file_out = quant.file_out = 2 * latent;
+    int moments = 2 * c->latent_channels, last = c->block_out_channels[c->n_blocks - 1];
     h->width = c->block_out_channels[0];
     expect_there(l, "use_quant_conv", c->use_quant_conv, "quant_conv.weight");
     size_t here = load_enter(l, "encoder.");
@@ -160,9 +156,9 @@ static void load_encoder(loader *l, half *h, const config_vae *c)
     load_blocks(l, h, c, false);
     load_mid(l, h, last, c->mid_block_add_attention);
     load_norm(l, &h->norm_out, last, "conv_norm_out");
-    load_conv(l, &h->out, out, "conv_out");
+    load_conv(l, &h->out, conv3x3(last, moments), "conv_out");
     load_leave(l, here);
-    if (c->use_quant_conv) load_conv(l, &h->quant, quant, "quant_conv");
+    if (c->use_quant_conv) load_conv(l, &h->quant, conv1x1(moments, moments), "quant_conv");
 }
 
 swd_status vae_create(vae **out, const config_vae *cfg, weights *w, swd_backend *be,
@@ -330,15 +326,19 @@ static swd_status encode(swd_tensor latents, swd_tensor image, const void *model
     RUN(run_blocks(&y, h, c, false, p));
     RUN(run_mid(&y, h, c, p));
     RUN(run_norm(y, y, &h->norm_out, c, true, ex));
-    int moments = h->quant ? 2 * c->latent_channels : c->latent_channels;
-    x = maps_place(p, 1, SWD_F32, y.shape[0], y.shape[1], y.shape[2], moments);
+    int64_t latent = c->latent_channels;
+    x = maps_place(p, 1, SWD_F32, y.shape[0], y.shape[1], y.shape[2], 2 * latent);
     RUN(op_conv(x, y, h->out, SWD_ACT_NONE, tensor_none(), ex));
     if (h->quant) {
-        y = maps_place(p, 2, SWD_F32, x.shape[0], x.shape[1], x.shape[2], c->latent_channels);
+        y = maps_place(p, 2, SWD_F32, x.shape[0], x.shape[1], x.shape[2], 2 * latent);
         RUN(op_conv(y, x, h->quant, SWD_ACT_NONE, tensor_none(), ex));
         x = y;
     }
-    return op_nhwc_to_nchw(latents, x, (float)c->scaling_factor,
+    if (latents.shape[1] != latent) return op_nhwc_to_nchw(latents, x, 1.0f, 0.0f, ex);
+    swd_tensor mean =
+        maps_place(p, h->quant ? 0 : 2, SWD_F32, x.shape[0], x.shape[1], x.shape[2], latent);
+    RUN(op_copy(mean, tensor_slice(x, 3, 0, latent), ex));
+    return op_nhwc_to_nchw(latents, mean, (float)c->scaling_factor,
                            (float)(-c->shift_factor * c->scaling_factor), ex);
 }
 
@@ -351,11 +351,21 @@ swd_status vae_decode(swd_tensor image, swd_tensor latents, const vae *m, swd_ex
     return maps_run(decode, image, latents, m, ex);
 }
 
-swd_status vae_encode(swd_tensor latents, swd_tensor image, const vae *m, swd_exec *ex)
+static swd_status encode_channels(swd_tensor latents, swd_tensor image, int channels, const vae *m,
+                                  swd_exec *ex)
 {
     if (!m->encoder)
         return SWD_FAIL(ex->err, SWD_ERR_ARGUMENT, "vae_encode: created without the encoder");
-    RUN(maps_check(image, m->cfg.in_channels, latents, m->cfg.latent_channels, m->cfg.n_blocks,
-                   ex));
+    RUN(maps_check(image, m->cfg.in_channels, latents, channels, m->cfg.n_blocks, ex));
     return maps_run(encode, latents, image, m, ex);
+}
+
+swd_status vae_encode(swd_tensor latents, swd_tensor image, const vae *m, swd_exec *ex)
+{
+    return encode_channels(latents, image, m->cfg.latent_channels, m, ex);
+}
+
+swd_status vae_encode_moments(swd_tensor moments, swd_tensor image, const vae *m, swd_exec *ex)
+{
+    return encode_channels(moments, image, 2 * m->cfg.latent_channels, m, ex);
 }

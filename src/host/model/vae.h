@@ -17,5 +17,8 @@ swd_status vae_create(vae **out, const config_vae *cfg, weights *w, swd_backend 
 swd_status vae_decode(swd_tensor image, swd_tensor latents, const vae *m, swd_exec *ex);
 /* image U8 or F32 [B, f h, f w, 3] -> latents F32 [B, C, h, w] = (mean - shift) * scaling. */
 swd_status vae_encode(swd_tensor latents, swd_tensor image, const vae *m, swd_exec *ex);
+/* The posterior as the network gives it: moments F32 [B, 2 C, h, w], mean, then the logarithm of the variance (which diffusers clamps to
+ * [-30, 20]). Latents are (z - shift) * scaling of z = mean, or of a sample. */
+swd_status vae_encode_moments(swd_tensor moments, swd_tensor image, const vae *m, swd_exec *ex);
 void vae_destroy(vae **m);
 #endif
