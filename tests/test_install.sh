@@ -25,7 +25,7 @@ pc=$(find . -name swd.pc)
 [ -n "$pc" ] || fail "no swd.pc"
 lib=$(dirname "$(dirname "$pc")")
 model=$work/moved/$data/weights/emoji
-for f in "$bin" include/swd/swd.h include/swd/status.h include/swd/plot.h include/swd/bench.h include/swd/eval.h "$lib/libswd.so" "$lib/libswd.so.0" "$model/README.md" "$model/model_index.json"; do
+for f in "$bin" include/swd/swd.h include/swd/status.h include/swd/plot.h include/swd/bench.h include/swd/eval.h "$lib/libswd.so" "$lib/libswd.so.0" "$model/README.md" "$model/model_index.json" "${model}-clip/model.safetensors"; do
     [ -e "$f" ] || fail "no $f"
 done
 (cd "$root/weights/emoji" && find . -type f) | sort >"$work/want.txt"
@@ -43,6 +43,8 @@ if command -v strace >/dev/null && strace -o /dev/null true 2>/dev/null; then tr
 # shellcheck disable=SC2086
 $trace env -i "$work/moved/$bin" generate "a red apple" --seed 1 --size 32x32 --json >out.json || fail "swd generate"
 [ -s out.jpg ] || fail "no picture"
+env -i "$work/moved/$bin" eval out.jpg --json >eval.json || fail "swd eval"
+[ "$(json eval.json features)" = "$model-clip" ] || fail "the features are $(json eval.json features)"
 python3 -c 'import json; o = json.load(open("out.json")); assert len(o["milliseconds"]["denoise"]) == 3, o' || fail "another swd.json"
 if [ -n "$trace" ]; then
     grep -q "$model/transformer/" files.txt || fail "the trace does not show the model: $(head files.txt)"

@@ -2,9 +2,13 @@
 /* The public functions around evaluation: check arguments, call plot and eval, keep the message. */
 #include "api_eval.h"
 #include "api.h"
+#include "eval/eval_run.h"
+#include "eval/gallery.h"
 #include "eval/spectrum_run.h"
 #include "eval/spectrum_write.h"
 #include "image/plot.h"
+#include "pipeline/bundled.h"
+#include <stdlib.h>
 
 swd_status swd_plot_write(const char *path, const swd_plot *plot, swd_context *ctx)
 {
@@ -43,4 +47,52 @@ swd_status swd_spectrum_write(const char *path, const swd_spectrum *spectrum, sw
 void swd_spectrum_free(swd_spectrum **spectrum)
 {
     if (spectrum) spectrum_result_free(spectrum);
+}
+
+/* ---- pictures ---- */
+
+swd_status swd_default_features(char *buf, size_t n)
+{
+    char *dir = NULL;
+    swd_status s = bundled_features(&dir, NULL);
+    if (s == SWD_OK && (!buf || strlen(dir) >= n)) s = SWD_ERR_ARGUMENT;
+    if (s == SWD_OK) strcpy(buf, dir);
+    free(dir);
+    return s;
+}
+
+void swd_eval_params_default(swd_eval_params *params)
+{
+    *params = (swd_eval_params){.size = sizeof(*params), .resamples = 1000};
+}
+
+swd_status swd_eval_measure(swd_eval **out, const swd_eval_params *params, swd_context *ctx)
+{
+    if (out) *out = NULL;
+    ENTER(ctx);
+    if (!out) return SWD_FAIL(&ctx->err, SWD_ERR_ARGUMENT, "out is NULL");
+    swd_eval_params local;
+    TAKE_PARAMS(local, params, swd_eval_params_default, ctx);
+    return eval_run(out, &local, &ctx->p, &ctx->err);
+}
+
+void swd_eval_free(swd_eval **eval)
+{
+    if (eval) eval_result_free(eval);
+}
+
+void swd_gallery_params_default(swd_gallery_params *params)
+{
+    *params = (swd_gallery_params){.size = sizeof(*params), .side = 192, .pictures_max = 500};
+}
+
+swd_status swd_eval_write_html(const char *path, const swd_eval *eval,
+                               const swd_gallery_params *params, swd_context *ctx)
+{
+    if (!ctx) return SWD_ERR_ARGUMENT;
+    swd_err_clear(&ctx->err);
+    if (!path || !eval) return SWD_FAIL(&ctx->err, SWD_ERR_ARGUMENT, "path or eval is NULL");
+    swd_gallery_params local;
+    TAKE_PARAMS(local, params, swd_gallery_params_default, ctx);
+    return gallery_write(path, eval, &local, &ctx->err);
 }

@@ -74,5 +74,72 @@ echo '[' >broken.json
 expect 1 "broken.json" spectrum pictures --size 64x64 --write broken.json
 [ "$(cat broken.json)" = '[' ] || bad "a broken swd.json was changed"
 
+# ---- eval ----
+expect 0 "" eval --help
+expect 2 "no pictures and no prompts" eval
+expect 1 "nowhere" eval nowhere
+expect 1 "no picture" eval pictures/notes.txt
+expect 1 "no picture" eval pictures --reference pictures/notes.txt
+expect 1 "config.json" eval pictures --features pictures
+printf 'a dog\na <b>bold</b> & "quoted" cat\n' >list.txt
+printf 'a dog\na cat\na cow\n' >three.txt
+expect 2 "2 pictures for 3 prompts" eval pictures --prompts three.txt
+# made here: two of each prompt, with the guesses of every step for the page
+fast=(--scales 2,4 --sigmas 1,.6 --size 64x64 --text-encoders clip_l --max-tokens 4)
+expect 0 "" eval --prompts list.txt -n 2 "${fast[@]}" -o made --html page.html --title "A & B" --reference pictures --resamples 20 --json
+cp out.txt made.txt
+expect 0 "" eval made --reference pictures --resamples 20 --json # the prompts are in the files
+cp out.txt again.txt
+expect 0 "" eval made/0000{3,2,1,0}.png --reference pictures --resamples 20
+grep -q "^retrieval@1 " out.txt || bad "the table: $(cat out.txt)"
+cp -r made same
+expect 0 "" eval made --images same --reference made --resamples 0 --json
+python3 - <<'PY' || bad "eval --json: $(cat made.txt)"
+import json, html.parser, re
+o, again, self = (json.load(open(f)) for f in ("made.txt", "again.txt", "out.txt"))
+assert o == again, again
+assert o["pictures"] == 4 and o["prompts"] == 2 and o["reference"] == 2 and o["precision"] == "f32"
+assert [i["prompt"] for i in o["images"]] == ["a dog"] * 2 + ['a <b>bold</b> & "quoted" cat'] * 2
+m = o["metrics"]
+assert set(m) == {"frechet", "mmd", "clip_score", "retrieval@1", "retrieval@5", "diversity", "reference_diversity"}, m
+assert m["retrieval@1"]["value"] == sum(i["rank"] == 0 for i in o["images"]) / 4 and m["retrieval@5"]["value"] == 1
+assert abs(m["clip_score"]["value"] - sum(i["score"] for i in o["images"]) / 4) < 1e-12
+assert all(v["interval"][0] <= v["value"] <= v["interval"][1] for v in m.values()) and m["frechet"]["interval"][1] > m["frechet"]["value"]
+assert self["pictures"] == 8 and all(i["psnr"] == 100 and i["ssim"] == 1 for i in self["images"])
+assert all(v["interval"] == [v["value"]] * 2 for v in self["metrics"].values())
+
+class Page(html.parser.HTMLParser):
+    def __init__(self):
+        super().__init__(); self.images, self.text, self.open = [], "", []
+    def handle_starttag(self, tag, attrs):
+        assert tag not in ("script", "link", "iframe", "b"), tag
+        a = dict(attrs)
+        assert "href" not in a and not any(k.startswith("on") for k in a)
+        if tag == "img": self.images.append(a["src"])
+        elif tag != "meta": self.open.append(tag)
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+    def handle_data(self, data): self.text += data
+p = Page()
+source = open("page.html").read()
+p.feed(source); p.close()
+assert p.open == [] and len(p.images) == 4 * (1 + 2) and all(i.startswith("data:image/jpeg;base64,") for i in p.images)
+assert "A & B" in p.text and p.text.count('a <b>bold</b> & "quoted" cat') == 2 and "retrieval@1" in p.text and "2x2@1 4x4@0.6" not in p.text.split("settings")[0]
+assert not re.search(r"https?:|url\(|@import", source) and "viewport" in source
+PY
+# in a browser, as wide as a phone: everything is there and nothing is wider than the screen
+if command -v chromium >/dev/null; then
+    sed 's|</body>|<script>document.title = [innerWidth, document.documentElement.scrollWidth, [...document.images].filter(i => i.complete \&\& i.naturalWidth).length].join(" ")</script></body>|' page.html >probe.html
+    sed -i 's| loading="lazy"||' probe.html
+    timeout 120 chromium --headless --no-sandbox --disable-gpu --window-size=390,800 --virtual-time-budget=5000 --dump-dom "file://$dir/probe.html" >dom.txt 2>/dev/null || bad "chromium does not run"
+    python3 - <<'PY' || bad "in chromium: $(grep -o '<title>[^<]*' dom.txt)"
+import re
+width, scroll, images = map(int, re.search(r"<title>(\d+) (\d+) (\d+)<", open("dom.txt").read()).groups())
+assert scroll <= width and images == 12
+PY
+else
+    echo "no chromium: the page was not looked at by a browser"
+fi
+
 [ $failures = 0 ] && echo "eval: all as promised"
 exit $((failures > 0))

@@ -163,13 +163,14 @@ Test(metrics, intervals_have_the_right_width)
 
 Test(metrics, ranks)
 {
-    const float pictures[] = {1, 0, 0, 1, 1, 1}, text[] = {2, 0, 0, 3, 5, 5, 1, 0};
-    const int own[] = {3, 0, 1}, same[] = {0, 1, 2, 0}; // prompt 3 is prompt 0 once more
-    int rank[3];
-    metric_ranks(rank, (feature_set){pictures, 3, 2}, (feature_set){text, 4, 2}, own, same);
+    const float pictures[] = {1, 0, 0, 1, 1, 1, 1, 2}, text[] = {2, 0, 0, 3, 5, 5};
+    const int own[] = {0, 0, 1, -1};
+    int rank[4];
+    metric_ranks(rank, (feature_set){pictures, 4, 2}, (feature_set){text, 3, 2}, own);
     cr_assert_eq(rank[0], 0);
     cr_assert_eq(rank[1], 2); // (0, 1) is closer to (0, 3) and (5, 5) than to (2, 0)
-    cr_assert_eq(rank[2], 1);
+    cr_assert_eq(rank[2], 1); // (1, 1) is as close to (2, 0) as to (0, 3), and closer to (5, 5)
+    cr_assert_eq(rank[3], -1);
     cr_assert_float_eq(metric_cosine(pictures, text + 4, 2), sqrt(0.5), 1e-12);
     cr_assert_eq(metric_cosine(pictures, (float[]){0, 0}, 2), 0);
 }

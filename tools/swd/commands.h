@@ -12,6 +12,7 @@ int command_decode(options *o);
 int command_info(options *o);
 int command_presets(options *o);
 int command_spectrum(options *o);
+int command_eval(options *o);
 int command_bench(options *o);
 
 void help_print(const char *command); /* NULL: of the program */

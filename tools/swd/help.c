@@ -18,6 +18,7 @@ static const char overview[] =
     "  info       what a model folder holds, and the memory it takes\n"
     "  presets    the schedules that are known\n"
     "  spectrum   power spectra of latents, and the schedule that they suggest\n"
+    "  eval       pictures in numbers, against prompts and a reference, and as a page\n"
     "  bench      what a model costs on this machine\n"
     "  help       this, or swd help COMMAND = swd COMMAND --help\n"
     "\n"
@@ -201,14 +202,44 @@ static const char bench_help[] =
     "(bench/peers/sdcpp_weights.py);\n"
     "                                         --sd-type T (f16)\n";
 
+static const char eval_help[] =
+    "  swd eval --prompts list.txt --html page.html           makes the pictures, in eval/, and a "
+    "page of them\n"
+    "  swd eval pictures/ --reference real/                   Frechet distance, MMD, prompt "
+    "agreement, diversity\n"
+    "  swd eval pictures/ --prompts list.txt --features ~/clip-vit-large-patch14 --json\n"
+    "  swd eval --prompts list.txt --scales 4,8,16 --sigmas 1,.8,.6 -n 4 -o tried/ --reference "
+    "real/\n"
+    "\n"
+    "usage: swd eval [FOLDER|FILE...] [--prompts FILE] [--reference FOLDER] [--features DIR] "
+    "[--html FILE] [--json]\n"
+    "Without pictures they are made from the prompts, with any option of swd generate that says "
+    "how (-m, --preset, --steps,\n"
+    "-n, --lora, ...; --seed is 0 unless given). Prompts of pictures that swd wrote are in the "
+    "files; --prompts FILE names\n"
+    "others, one a line, for pictures sorted by name (as many, or so many each).\n"
+    "\n"
+    "      --reference FOLDER   pictures to compare with as a set; one of the same name and size "
+    "is "
+    "compared pixel by pixel, too\n"
+    "      --features DIR       CLIP folder of transformers (default: the bundled one, which knows "
+    "emoji only)\n"
+    "      --html FILE          a page without scripts, in one file: metrics, pictures, prompts, "
+    "scores; --title TEXT\n"
+    "  -o, --output FOLDER      for pictures that are made (default eval)\n"
+    "      --resamples N        bootstrap samples of the intervals (default 1000; 0: none)\n"
+    "      --device auto|cpu|cuda[:K]   --threads N   --precision f32|bf16 (features: f32 unless "
+    "given)\n"
+    "docs/evaluation.md says what each number is, and what it is comparable with.\n";
+
 void help_print(const char *command)
 {
     static const struct {
         const char *name, *text;
-    } pages[] = {{"generate", generate_help}, {"tokenize", tokenize_help},
-                 {"encode", encode_help},     {"decode", decode_help},
-                 {"info", info_help},         {"presets", presets_help},
-                 {"spectrum", spectrum_help}, {"bench", bench_help}};
+    } pages[] = {
+        {"generate", generate_help}, {"tokenize", tokenize_help}, {"encode", encode_help},
+        {"decode", decode_help},     {"info", info_help},         {"presets", presets_help},
+        {"spectrum", spectrum_help}, {"eval", eval_help},         {"bench", bench_help}};
     const char *text = overview;
     for (size_t i = 0; command && i < sizeof(pages) / sizeof(pages[0]); i++)
         if (strcmp(command, pages[i].name) == 0) text = pages[i].text;

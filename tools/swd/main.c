@@ -18,6 +18,7 @@ static const struct {
                 {"info", CMD_INFO, command_info},
                 {"presets", CMD_PRESETS, command_presets},
                 {"spectrum", CMD_SPECTRUM, command_spectrum},
+                {"eval", CMD_EVAL, command_eval},
                 {"bench", CMD_BENCH, command_bench}};
 enum { N_COMMANDS = sizeof(commands) / sizeof(commands[0]) };
 
@@ -30,7 +31,7 @@ static int find_command(const char *name)
 
 static int unknown(const char *name)
 {
-    static const char *const later[] = {"train", "eval"};
+    static const char *const later[] = {"train"};
     for (size_t i = 0; i < sizeof later / sizeof *later; i++)
         if (strcmp(name, later[i]) == 0) {
             print_error("%s is not there yet in swd %s; swd help lists what is", name,

@@ -224,6 +224,12 @@ enum option_id {
     O_MULTIPLE,
     O_SCALE_MIN,
     O_WRITE,
+    O_IMAGES,
+    O_REFERENCE,
+    O_FEATURES,
+    O_HTML,
+    O_TITLE,
+    O_RESAMPLES,
     O_BENCH, /* those of bench alone: bench_options.c */
     O_JSON,
     O_HELP
@@ -237,44 +243,51 @@ static const struct option_entry {
     int commands;
 } table[] = {
     {"--model", 'm', O_MODEL, true,
-     CMD_GENERATE | CMD_TOKENIZE | CMD_ENCODE | CMD_DECODE | CMD_INFO | CMD_PRESETS | CMD_SPECTRUM |
-         CMD_BENCH},
-    {"--prompts", 0, O_PROMPTS, true, CMD_GENERATE | CMD_TOKENIZE},
+     CMD_GENERATE | CMD_EVAL | CMD_TOKENIZE | CMD_ENCODE | CMD_DECODE | CMD_INFO | CMD_PRESETS |
+         CMD_SPECTRUM | CMD_BENCH},
+    {"--prompts", 0, O_PROMPTS, true, CMD_GENERATE | CMD_EVAL | CMD_TOKENIZE},
     {"--output", 'o', O_OUTPUT, true,
-     CMD_GENERATE | CMD_ENCODE | CMD_DECODE | CMD_SPECTRUM | CMD_BENCH},
-    {"--count", 'n', O_COUNT, true, CMD_GENERATE},
-    {"--seed", 0, O_SEED, true, CMD_GENERATE},
-    {"--size", 0, O_SIZE, true, CMD_GENERATE | CMD_SPECTRUM},
-    {"--sampler", 0, O_SAMPLER, true, CMD_GENERATE},
-    {"--preset", 0, O_PRESET, true, CMD_GENERATE},
-    {"--scales", 0, O_SCALES, true, CMD_GENERATE | CMD_SPECTRUM | CMD_BENCH},
-    {"--sigmas", 0, O_SIGMAS, true, CMD_GENERATE | CMD_SPECTRUM | CMD_BENCH},
-    {"--steps", 0, O_STEPS, true, CMD_GENERATE},
-    {"--guidance", 0, O_GUIDANCE, true, CMD_GENERATE},
-    {"--negative", 0, O_NEGATIVE, true, CMD_GENERATE},
-    {"--shift", 0, O_SHIFT, true, CMD_GENERATE},
+     CMD_GENERATE | CMD_EVAL | CMD_ENCODE | CMD_DECODE | CMD_SPECTRUM | CMD_BENCH},
+    {"--count", 'n', O_COUNT, true, CMD_GENERATE | CMD_EVAL},
+    {"--seed", 0, O_SEED, true, CMD_GENERATE | CMD_EVAL},
+    {"--size", 0, O_SIZE, true, CMD_GENERATE | CMD_EVAL | CMD_SPECTRUM},
+    {"--sampler", 0, O_SAMPLER, true, CMD_GENERATE | CMD_EVAL},
+    {"--preset", 0, O_PRESET, true, CMD_GENERATE | CMD_EVAL},
+    {"--scales", 0, O_SCALES, true, CMD_GENERATE | CMD_EVAL | CMD_SPECTRUM | CMD_BENCH},
+    {"--sigmas", 0, O_SIGMAS, true, CMD_GENERATE | CMD_EVAL | CMD_SPECTRUM | CMD_BENCH},
+    {"--steps", 0, O_STEPS, true, CMD_GENERATE | CMD_EVAL},
+    {"--guidance", 0, O_GUIDANCE, true, CMD_GENERATE | CMD_EVAL},
+    {"--negative", 0, O_NEGATIVE, true, CMD_GENERATE | CMD_EVAL},
+    {"--shift", 0, O_SHIFT, true, CMD_GENERATE | CMD_EVAL},
     {"--init", 0, O_INIT, true, CMD_GENERATE},
     {"--strength", 0, O_STRENGTH, true, CMD_GENERATE},
-    {"--lora", 0, O_LORA, true, CMD_GENERATE | CMD_TOKENIZE | CMD_INFO | CMD_PRESETS | CMD_BENCH},
-    {"--text-encoders", 0, O_ENCODERS, true, CMD_GENERATE | CMD_BENCH},
-    {"--max-tokens", 0, O_MAX_TOKENS, true, CMD_GENERATE | CMD_TOKENIZE | CMD_BENCH},
+    {"--lora", 0, O_LORA, true,
+     CMD_GENERATE | CMD_EVAL | CMD_TOKENIZE | CMD_INFO | CMD_PRESETS | CMD_BENCH},
+    {"--text-encoders", 0, O_ENCODERS, true, CMD_GENERATE | CMD_EVAL | CMD_BENCH},
+    {"--max-tokens", 0, O_MAX_TOKENS, true, CMD_GENERATE | CMD_EVAL | CMD_TOKENIZE | CMD_BENCH},
     {"--precision", 0, O_PRECISION, true,
-     CMD_GENERATE | CMD_ENCODE | CMD_DECODE | CMD_INFO | CMD_SPECTRUM | CMD_BENCH},
+     CMD_GENERATE | CMD_EVAL | CMD_ENCODE | CMD_DECODE | CMD_INFO | CMD_SPECTRUM | CMD_BENCH},
     {"--device", 0, O_DEVICE, true,
-     CMD_GENERATE | CMD_ENCODE | CMD_DECODE | CMD_INFO | CMD_SPECTRUM | CMD_BENCH},
+     CMD_GENERATE | CMD_EVAL | CMD_ENCODE | CMD_DECODE | CMD_INFO | CMD_SPECTRUM | CMD_BENCH},
     {"--threads", 0, O_THREADS, true,
-     CMD_GENERATE | CMD_ENCODE | CMD_DECODE | CMD_INFO | CMD_SPECTRUM | CMD_BENCH},
-    {"--no-graphs", 0, O_NO_GRAPHS, false, CMD_GENERATE | CMD_BENCH},
-    {"--rng", 0, O_RNG, true, CMD_GENERATE},
-    {"--vae-tiny", 0, O_TINY, true, CMD_GENERATE | CMD_DECODE | CMD_BENCH},
+     CMD_GENERATE | CMD_EVAL | CMD_ENCODE | CMD_DECODE | CMD_INFO | CMD_SPECTRUM | CMD_BENCH},
+    {"--no-graphs", 0, O_NO_GRAPHS, false, CMD_GENERATE | CMD_EVAL | CMD_BENCH},
+    {"--rng", 0, O_RNG, true, CMD_GENERATE | CMD_EVAL},
+    {"--vae-tiny", 0, O_TINY, true, CMD_GENERATE | CMD_EVAL | CMD_DECODE | CMD_BENCH},
     {"--save-latents", 0, O_SAVE_LATENTS, true, CMD_GENERATE},
     {"--save-scales", 0, O_SAVE_SCALES, true, CMD_GENERATE},
-    {"--batch", 0, O_BATCH, true, CMD_GENERATE},
+    {"--batch", 0, O_BATCH, true, CMD_GENERATE | CMD_EVAL},
     {"--resume", 0, O_RESUME, false, CMD_GENERATE},
     {"--embeds-cache", 0, O_EMBEDS_CACHE, true, CMD_GENERATE},
     {"--scale-multiple", 0, O_MULTIPLE, true, CMD_SPECTRUM},
     {"--scale-min", 0, O_SCALE_MIN, true, CMD_SPECTRUM},
     {"--write", 0, O_WRITE, true, CMD_SPECTRUM},
+    {"--images", 0, O_IMAGES, true, CMD_EVAL},
+    {"--reference", 0, O_REFERENCE, true, CMD_EVAL},
+    {"--features", 0, O_FEATURES, true, CMD_EVAL},
+    {"--html", 0, O_HTML, true, CMD_EVAL},
+    {"--title", 0, O_TITLE, true, CMD_EVAL},
+    {"--resamples", 0, O_RESAMPLES, true, CMD_EVAL},
     {"--arch", 0, O_BENCH, true, CMD_BENCH},
     {"--size", 0, O_BENCH, true, CMD_BENCH},
     {"--batch", 0, O_BENCH, true, CMD_BENCH},
@@ -295,8 +308,8 @@ static const struct option_entry {
     {"--script", 0, O_BENCH, true, CMD_BENCH},
     {"--processes", 0, O_BENCH, false, CMD_BENCH},
     {"--json", 0, O_JSON, false,
-     CMD_GENERATE | CMD_TOKENIZE | CMD_INFO | CMD_PRESETS | CMD_ENCODE | CMD_DECODE | CMD_SPECTRUM |
-         CMD_BENCH},
+     CMD_GENERATE | CMD_EVAL | CMD_TOKENIZE | CMD_INFO | CMD_PRESETS | CMD_ENCODE | CMD_DECODE |
+         CMD_SPECTRUM | CMD_BENCH},
     {"--help", 'h', O_HELP, false, ~0},
 };
 enum { N_OPTIONS = sizeof(table) / sizeof(table[0]) };
@@ -334,6 +347,38 @@ static bool apply_model(options *o, enum option_id id, const char *name, const c
         return true;
     default:
         return true;
+    }
+}
+
+static bool apply_eval(options *o, enum option_id id, const char *name, const char *v)
+{
+    switch (id) {
+    case O_IMAGES:
+        o->images = v;
+        return true;
+    case O_REFERENCE:
+        o->reference = v;
+        return true;
+    case O_FEATURES:
+        o->features = v;
+        return true;
+    case O_HTML:
+        o->html = v;
+        return true;
+    case O_TITLE:
+        o->title = v;
+        return true;
+    case O_MULTIPLE:
+        return option_to_int(&o->scale_multiple, name, v, 2, 4096);
+    case O_SCALE_MIN:
+        return option_to_int(&o->scale_min, name, v, 2, 4096);
+    case O_WRITE:
+        o->write = v;
+        return true;
+    case O_RESAMPLES:
+        return option_to_int(&o->resamples, name, v, 0, 1000000);
+    default:
+        return apply_model(o, id, name, v);
     }
 }
 
@@ -401,13 +446,6 @@ static bool apply_request(options *o, enum option_id id, const char *name, const
     case O_OUTPUT:
         o->output = v;
         return true;
-    case O_MULTIPLE:
-        return option_to_int(&o->scale_multiple, name, v, 2, 4096);
-    case O_SCALE_MIN:
-        return option_to_int(&o->scale_min, name, v, 2, 4096);
-    case O_WRITE:
-        o->write = v;
-        return true;
     case O_BENCH:
         return bench_options_take(&o->bench, name, v);
     case O_JSON:
@@ -417,7 +455,7 @@ static bool apply_request(options *o, enum option_id id, const char *name, const
         o->help = true;
         return true;
     default:
-        return apply_model(o, id, name, v);
+        return apply_eval(o, id, name, v);
     }
 }
 
@@ -443,6 +481,7 @@ int options_parse(options *o, int command, const char *command_name, int argc, c
     swd_generate_params_default(&o->generate);
     bench_options_default(&o->bench);
     o->open.loras = o->loras;
+    o->resamples = -1;
     o->storage = calloc((size_t)argc + 1, sizeof(*o->storage));
     if (!o->storage) {
         print_error("out of memory");

@@ -17,7 +17,8 @@ enum {
     CMD_INFO = 16,
     CMD_PRESETS = 32,
     CMD_BENCH = 64,
-    CMD_SPECTRUM = 128
+    CMD_SPECTRUM = 128,
+    CMD_EVAL = 256
 };
 
 typedef struct options {
@@ -29,9 +30,11 @@ typedef struct options {
     double sigmas[SWD_STEPS_MAX + 1];
     bench_options bench;
     const char *prompts_file;
-    const char *output;            /* -o as given; NULL: not given */
-    const char *write;             /* spectrum: a swd.json */
-    int scale_multiple, scale_min; /* spectrum; 0: not given */
+    const char *output;                                       /* -o as given; NULL: not given */
+    const char *write;                                        /* spectrum: a swd.json */
+    int scale_multiple, scale_min;                            /* spectrum; 0: not given */
+    const char *images, *reference, *features, *html, *title; /* eval */
+    int resamples;                                            /* eval; -1: not given */
     bool json, help, strength_given, device_given;
     const char *const *arguments; /* what is no option */
     int n_arguments;

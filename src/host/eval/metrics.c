@@ -178,6 +178,7 @@ swd_status metric_frechet(estimate *out, feature_set x, feature_set y, bootstrap
         }
     }
     set_interval(out, value, sum, squares, n);
+    out->low = fmax(out->low, fmin(0, value)); // a distance; rounding may leave it under 0
 done:
     gaussian_free(&g);
     gaussian_free(&h);
@@ -270,18 +271,17 @@ swd_status metric_diversity(estimate *out, feature_set x, bootstrap b, swd_err *
     return SWD_OK;
 }
 
-void metric_ranks(int *rank, feature_set pictures, feature_set text, const int *own,
-                  const int *same)
+void metric_ranks(int *rank, feature_set pictures, feature_set text, const int *own)
 {
     size_t d = (size_t)pictures.d;
 #pragma omp parallel for schedule(static)
     for (int i = 0; i < pictures.n; i++) {
         const float *row = pictures.rows + (size_t)i * d;
+        rank[i] = own[i] < 0 ? -1 : 0;
+        if (own[i] < 0) continue;
         double mine = metric_cosine(row, text.rows + (size_t)own[i] * d, pictures.d);
-        rank[i] = 0;
-        for (int j = 0; j < text.n; j++) {
-            bool counts = same[j] == j && j != same[own[i]];
-            rank[i] += counts && metric_cosine(row, text.rows + (size_t)j * d, pictures.d) > mine;
-        }
+        for (int k = 0; k < text.n; k++)
+            rank[i] +=
+                k != own[i] && metric_cosine(row, text.rows + (size_t)k * d, pictures.d) > mine;
     }
 }

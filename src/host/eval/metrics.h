@@ -37,8 +37,7 @@ swd_status metric_mean(estimate *out, const double *scores, int n, bootstrap b, 
 
 /* Of two rows; 0 where one is all zero. */
 double metric_cosine(const float *x, const float *y, int d);
-/* own[i]: the prompt (row of text) of picture i; same[j]: the first row whose text equals that of row j, so that equal prompts are one. rank[i] =
- * how many other prompts picture i is closer to than to its own. */
-void metric_ranks(int *rank, feature_set pictures, feature_set text, const int *own,
-                  const int *same);
+/* own[i]: the prompt (row of text, all of them different) of picture i, -1: none. rank[i] = how many other prompts picture i is closer to than
+ * to its own; -1. */
+void metric_ranks(int *rank, feature_set pictures, feature_set text, const int *own);
 #endif

@@ -6,8 +6,10 @@
 #include "base/status.h"
 #include <stdint.h>
 
+enum { SSIM_SIDE_MIN = 11 };
+
 double metric_psnr(const uint8_t *a, const uint8_t *b, int width, int height);
-/* Sides of at least 11, else SWD_ERR_ARGUMENT. */
+/* Sides of at least SSIM_SIDE_MIN, else SWD_ERR_ARGUMENT. */
 swd_status metric_ssim(double *out, const uint8_t *a, const uint8_t *b, int width, int height,
                        swd_err *err);
 #endif

@@ -5,22 +5,28 @@
 #include <string.h>
 
 /* The build says where things are installed (SWD_DATADIR, absolute), how to get there from the folder of the library (SWD_DATA_FROM_LIB,
- * "" if it does not move with it), and where the bundle is in the source tree (SWD_SOURCE_WEIGHTS). */
+ * "" if it does not move with it), and where the bundles are in the source tree (SWD_SOURCE_WEIGHTS). */
 
-/* *out becomes the real path of root/below if a model is there. */
-static swd_status take_if_model(char **out, const char *root, const char *below, swd_err *err)
+/* A folder of weights/, and a file that tells it is there. */
+typedef struct bundle {
+    const char *name, *file;
+} bundle;
+
+/* *out becomes the real path of root/below/name if the bundle is there. */
+static swd_status take_if_there(char **out, const char *root, const char *below, bundle b,
+                                swd_err *err)
 {
-    char *dir = NULL, *index = NULL;
-    swd_status s = swd_asprintf(&dir, err, "%s/%s", root, below);
-    if (s == SWD_OK) s = swd_asprintf(&index, err, "%s/model_index.json", dir);
-    if (s == SWD_OK && path_exists(index)) *out = realpath(dir, NULL);
+    char *dir = NULL, *file = NULL;
+    swd_status s = swd_asprintf(&dir, err, "%s%s/%s", root, below, b.name);
+    if (s == SWD_OK) s = path_join(&file, dir, b.file, err);
+    if (s == SWD_OK && path_exists(file)) *out = realpath(dir, NULL);
     free(dir);
-    free(index);
+    free(file);
     return s;
 }
 
 /* Beside the library that this code is part of, wherever its prefix was moved to. */
-static swd_status take_beside_library(char **out, swd_err *err)
+static swd_status take_beside_library(char **out, bundle b, swd_err *err)
 {
     Dl_info info;
     if (!SWD_DATA_FROM_LIB[0] || !dladdr((void *)(uintptr_t)bundled_model, &info)) return SWD_OK;
@@ -28,21 +34,34 @@ static swd_status take_beside_library(char **out, swd_err *err)
     swd_status s = SWD_OK;
     if (slash) {
         *slash = '\0';
-        s = take_if_model(out, lib, SWD_DATA_FROM_LIB "/swd/weights/emoji", err);
+        s = take_if_there(out, lib, "/" SWD_DATA_FROM_LIB "/swd/weights", b, err);
     }
     free(lib);
     return s;
 }
 
-swd_status bundled_model(char **out, swd_err *err)
+static swd_status find(char **out, bundle b, const char *what, const char *hint, swd_err *err)
 {
     *out = NULL;
-    SWD_TRY(take_beside_library(out, err), err);
-    if (!*out) SWD_TRY(take_if_model(out, SWD_SOURCE_WEIGHTS, "", err), err);
-    if (!*out) SWD_TRY(take_if_model(out, SWD_DATADIR, "swd/weights/emoji", err), err);
+    SWD_TRY(take_beside_library(out, b, err), err);
+    if (!*out) SWD_TRY(take_if_there(out, SWD_SOURCE_WEIGHTS, "", b, err), err);
+    if (!*out) SWD_TRY(take_if_there(out, SWD_DATADIR, "/swd/weights", b, err), err);
     if (!*out)
         return SWD_FAIL(err, SWD_ERR_FILE,
-                        "the bundled model is neither beside the library nor in " SWD_DATADIR
-                        "/swd nor in " SWD_SOURCE_WEIGHTS "; name a model folder (-m DIR)");
+                        "%s is neither beside the library nor in " SWD_DATADIR
+                        "/swd nor in " SWD_SOURCE_WEIGHTS "; %s",
+                        what, hint);
     return SWD_OK;
+}
+
+swd_status bundled_model(char **out, swd_err *err)
+{
+    return find(out, (bundle){"emoji", "model_index.json"}, "the bundled model",
+                "name a model folder (-m DIR)", err);
+}
+
+swd_status bundled_features(char **out, swd_err *err)
+{
+    return find(out, (bundle){"emoji-clip", "config.json"}, "the bundled CLIP",
+                "name a CLIP folder (--features DIR)", err);
 }

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* Where the bundled model lies: in share/swd/weights of the prefix that the library is in, or in the source tree, or where it was meant
+/* Where the bundled models lie: in share/swd/weights of the prefix that the library is in, or in the source tree, or where it was meant
  * to be installed. */
 #ifndef SWD_PIPELINE_BUNDLED_H
 #define SWD_PIPELINE_BUNDLED_H
 #include "base/status.h"
 
-swd_status bundled_model(char **out, swd_err *err); /* freed by the caller */
+swd_status bundled_model(char **out, swd_err *err);    /* freed by the caller */
+swd_status bundled_features(char **out, swd_err *err); /* so is this; a CLIP folder */
 #endif

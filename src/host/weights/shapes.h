@@ -6,11 +6,10 @@
 
 typedef struct model_shape {
     const char *name, *about;
-    config_denoiser transformer;
+    config_sd3 transformer;
     config_vae vae;
-    config_clip_text clip[2]; /* the second all zeros: there is none */
+    config_clip_text clip[2];
     config_t5 t5;
-    config_scheduler scheduler;
 } model_shape;
 
 const model_shape *shape_find(const char *name); /* NULL: there is none */
