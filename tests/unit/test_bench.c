@@ -465,6 +465,7 @@ Test(bench, the_same_beside_itself_differs_within_the_stated_noise)
     bench_stats ratio = bench_at(b, 1)->ratio;
     cr_assert(ratio.p10 <= 1 && 1 <= ratio.p90, "%g to %g", ratio.p10, ratio.p90);
     bench_destroy(&b);
+    network_release(&n);
     pipeline_close(&p);
 }
 
@@ -500,6 +501,7 @@ Test(bench, the_meter_counts_what_the_ops_do)
     cr_assert_gt(m.bytes, 1024 * 3);
     network_forward(&n, &error); // a detached meter counts nothing
     cr_assert_float_eq(meter_flop(&m), 2 * (flop + middle), 1);
+    network_release(&n);
     pipeline_close(&p);
 }
 

@@ -306,9 +306,11 @@ static swd_status compare_network(session *s, outputs *files, network_kind kind,
         {name[1], session_precision(s), run_network, .arg = n}};
     swd_status st = network_prepare(n, err);
     if (st == SWD_OK) st = network_forward(n, err); // warm-up; theirs has none
+    if (st == SWD_OK) st = network_record(n, err);
     bench_set_limits(s->b, (bench_limits){0, 3, 20, 1, session_patience_s(s)});
     if (st == SWD_OK) st = bench_run(&at, s->b, cases, 2, err);
     if (st == SWD_OK && at >= 0) bench_value(s->b, at, "peak_memory_bytes", t.peak_bytes);
+    network_release(n);
     free(n);
     return st == SWD_OK ? st : swd_err_frame(err, st, __FILE__, __LINE__, __func__);
 }

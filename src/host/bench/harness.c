@@ -272,6 +272,7 @@ static swd_status run_rounds(samples *s, const bench *b, const bench_case *cases
 static swd_status keep_group(bench *b, samples *s, const bench_case *cases, int n, swd_err *err)
 {
     for (int i = 0; i < n; i++) {
+        if (cases[i].unlisted) continue;
         bench_entry e = entry_of(&cases[i], bench_statistics(row(s->wall, i), s->runs[i]));
         e.cpu_s = bench_statistics(row(s->cpu, i), s->runs[i]).median;
         e.ratio = bench_statistics(row(s->ratio, i), s->runs[i]);
@@ -288,7 +289,7 @@ swd_status bench_run(int *first, bench *b, const bench_case *cases, int n, swd_e
     if (n < 1 || n > BENCH_GROUP_MAX)
         return SWD_FAIL(err, SWD_ERR_ARGUMENT, "a group of %d cases; 1 to %d are measured together",
                         n, BENCH_GROUP_MAX);
-    for (int i = 0; i < n; i++) wanted |= bench_wanted(b, cases[i].name);
+    for (int i = 0; i < n; i++) wanted |= !cases[i].unlisted && bench_wanted(b, cases[i].name);
     if (!wanted) return SWD_OK;
     size_t block = (size_t)n * BENCH_RUNS_MAX;
     int at = bench_count(b);

@@ -58,6 +58,7 @@ typedef struct bench_case {
     void *arg;
     double flop, bytes;              /* work of one run; 0: no rate */
     double peak_flop_s, peak_byte_s; /* for the share; 0: none */
+    bool unlisted; /* a yardstick that takes its turns but is no result; not the first of a group */
 } bench_case;
 
 typedef enum bench_verdict { BENCH_NEW, BENCH_SAME, BENCH_FASTER, BENCH_SLOWER } bench_verdict;

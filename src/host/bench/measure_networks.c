@@ -12,10 +12,11 @@
 
 enum { VENDOR_REPEATS = 3, PRODUCTS_MAX = 128, SHORT_GFLOP = 500 };
 
-// A network being measured. kept: the meter's account of each run, [runs][...].
+// A network being measured, with the meter's account of each run that it saw.
 typedef struct contest {
     network network;
     meter meter;
+    bool metered; // it looks on; on a device that makes each op wait
     double class_s[METER_CLASSES][BENCH_RUNS_MAX];
     double (*call_s)[BENCH_RUNS_MAX]; // [METER_CALLS_MAX], where each op counts; else NULL
     int n_kept;
@@ -24,9 +25,9 @@ typedef struct contest {
 static swd_status run_network(void *arg, swd_err *err)
 {
     contest *c = arg;
-    meter_reset(&c->meter);
+    if (c->metered) meter_reset(&c->meter);
     SWD_TRY(network_forward(&c->network, err), err);
-    if (c->n_kept == BENCH_RUNS_MAX) return SWD_OK;
+    if (!c->metered || c->n_kept == BENCH_RUNS_MAX) return SWD_OK;
     for (int i = 0; i < METER_CLASSES; i++) c->class_s[i][c->n_kept] = c->meter.seconds[i];
     for (int i = 0; c->call_s && i < c->meter.n_calls; i++)
         c->call_s[i][c->n_kept] = c->meter.calls[i].seconds;
@@ -34,10 +35,11 @@ static swd_status run_network(void *arg, swd_err *err)
     return SWD_OK;
 }
 
-// The median of the last runs of a list of samples, which stays in order.
+// The median of the last runs (as many as there are) of a list of samples, which stays in order.
 static double last_median(const double *all, int n, int runs)
 {
     double x[BENCH_RUNS_MAX];
+    if (runs > n) runs = n;
     memcpy(x, all + n - runs, (size_t)runs * sizeof *x);
     return bench_statistics(x, runs).median;
 }
@@ -124,12 +126,10 @@ static void report_split(bench *b, int at, const contest *c, const vendor_set *v
 static swd_status run_group(session *s, contest *c, const char *name, const vendor_set *v,
                             swd_err *err)
 {
-    char beside[BENCH_NAME_MAX];
     int at;
     double slab = (double)c->network.slab_bytes,
            held = (double)s->p.backend->weight_bytes(s->p.backend), peak = machine_peak_bytes(0),
            flop = meter_flop(&c->meter);
-    snprintf(beside, sizeof beside, "%s: oneDNN's products", name);
     bench_case cases[2] = {{.name = name,
                             .precision = session_precision(s),
                             .run = run_network,
@@ -138,10 +138,10 @@ static swd_status run_group(session *s, contest *c, const char *name, const vend
                             .bytes = c->meter.bytes,
                             .peak_flop_s = s->peak_flop_s,
                             .peak_byte_s = s->peak_byte_s},
-                           {.name = beside,
-                            .precision = session_precision(s),
+                           {.name = "oneDNN's products",
                             .run = vendor_run,
-                            .arg = (void *)(uintptr_t)v}};
+                            .arg = (void *)(uintptr_t)v,
+                            .unlisted = true}};
     bench_set_limits(s->b, (bench_limits){.warmup = 1,
                                           .runs_min = flop < SHORT_GFLOP * 1e9 ? 5 : 3,
                                           .runs_max = BENCH_RUNS_MAX,
@@ -159,6 +159,12 @@ static swd_status run_group(session *s, contest *c, const char *name, const vend
 
 typedef swd_status (*load_fn)(pipeline *p, swd_err *err);
 
+static void look_away(contest *c, session *s)
+{
+    if (c->metered) meter_detach(s->p.backend);
+    c->metered = false;
+}
+
 // Loads what the network needs, prepares it and lets it run once, which counts its work.
 static swd_status set_up(contest *c, session *s, load_fn load, swd_err *err)
 {
@@ -166,10 +172,10 @@ static swd_status set_up(contest *c, session *s, load_fn load, swd_err *err)
     c->network.p = &s->p;
     machine_peak_reset();
     SWD_TRY(network_prepare(&c->network, err), err);
-    c->meter.timed = true;
+    c->meter.timed = c->metered = true;
     SWD_TRY(meter_attach(&c->meter, s->p.backend, err), err);
     swd_status st = run_network(c, err);
-    if (st != SWD_OK) meter_detach(s->p.backend);
+    if (st != SWD_OK) look_away(c, s);
     return st;
 }
 
@@ -178,6 +184,15 @@ static swd_status contest_make(contest **out, network n, swd_err *err)
     SWD_TRY(swd_calloc(out, 1, sizeof **out, "a measurement", err), err);
     (*out)->network = n;
     return SWD_OK;
+}
+
+static void contest_free(contest **c, session *s)
+{
+    if ((*c)->network.p) network_release(&(*c)->network);
+    look_away(*c, s);
+    free((*c)->call_s);
+    free(*c);
+    *c = NULL;
 }
 
 static swd_status measure(session *s, network n, const char *name, load_fn load, swd_err *err)
@@ -191,11 +206,12 @@ static swd_status measure(session *s, network n, const char *name, load_fn load,
         bool cpu = strcmp(s->p.backend->name, "cpu") == 0;
         if (cpu && c->meter.flop[METER_LINEAR] > c->meter.flop[METER_CONV])
             st = vendor_make(&v, &c->meter, err);
+        if (!cpu) look_away(c, s); // its account is of this one run
+        if (!cpu && st == SWD_OK) st = network_record(&c->network, err);
         if (st == SWD_OK) st = run_group(s, c, name, v, err);
-        meter_detach(s->p.backend);
     }
     vendor_free(&v);
-    free(c);
+    contest_free(&c, s);
     return st == SWD_OK ? st : swd_err_frame(err, st, __FILE__, __LINE__, __func__);
 }
 
@@ -314,10 +330,8 @@ static swd_status measure_calls(session *s, network n, const char *name, load_fn
         int at = bench_count(s->b);
         st = run_group(s, c, name, NULL, err);
         if (st == SWD_OK && bench_count(s->b) > at) st = report_calls(s, c, name, at, err);
-        meter_detach(s->p.backend);
     }
-    free(c->call_s);
-    free(c);
+    contest_free(&c, s);
     return st == SWD_OK ? st : swd_err_frame(err, st, __FILE__, __LINE__, __func__);
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "bench/networks.h"
+#include "backend/async.h"
 #include "base/memory.h"
 #include "base/rng.h"
 #include "pipeline/prompt.h"
@@ -107,13 +108,34 @@ swd_status network_prepare(network *n, swd_err *err)
     SWD_TRY(forward(n, &dry), err);
     n->slab_bytes = dry.peak;
     SWD_TRY(pipeline_reserve(n->p, dry.peak, err), err);
+    SWD_TRY(stream_create(&n->stream, n->p->backend, err), err);
     n->ex = pipeline_exec(n->p, false, err);
+    n->ex.stream = n->stream;
     return place(n, &n->ex);
+}
+
+void network_release(network *n)
+{
+    graph_destroy(&n->graph, n->p->backend);
+    stream_destroy(&n->stream, n->p->backend);
 }
 
 swd_status network_forward(network *n, swd_err *err)
 {
+    swd_backend *b = n->p->backend;
     n->ex.err = err;
-    SWD_TRY(forward(n, &n->ex), err);
-    return n->ex.backend->synchronize(n->ex.backend, n->ex.stream, err);
+    SWD_TRY(n->graph ? graph_launch(n->graph, n->stream, b, err) : forward(n, &n->ex), err);
+    return b->synchronize(b, n->stream, err);
+}
+
+swd_status network_record(network *n, swd_err *err)
+{
+    swd_backend *b = n->p->backend;
+    if (!async_has(b) || n->p->no_graphs) return SWD_OK;
+    n->ex.err = err;
+    SWD_TRY(graph_capture(n->stream, b, err), err);
+    swd_status s = forward(n, &n->ex);
+    if (s == SWD_OK) return graph_capture_end(&n->graph, n->stream, b, err);
+    graph_capture_drop(n->stream, b);
+    return swd_err_frame(err, s, __FILE__, __LINE__, __func__);
 }

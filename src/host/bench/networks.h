@@ -20,13 +20,19 @@ typedef struct network {
         text; /* images; latent side; tokens of text, CLIP's and T5's together for a step */
     size_t slab_bytes; /* set by network_prepare, like all below */
     swd_exec ex;
+    swd_stream *stream; /* of a device; else NULL */
+    swd_graph *graph;   /* set by network_record */
     swd_tensor in, out, t, context, pooled;
     int32_t ids[SWD_TOKENS_MAX];
 } network;
 
 /* Sizes the slab of p, places inputs and outputs in it and fills the inputs with random numbers. Another network that is prepared on
- * the same pipeline afterwards takes the slab over. */
+ * the same pipeline afterwards takes the slab over. Release it either way. */
 swd_status network_prepare(network *n, swd_err *err);
+void network_release(network *n);
 /* Once; it is over when the call returns. */
 swd_status network_forward(network *n, swd_err *err);
+/* From now on a forward pass is the launch of a graph, as a request's steps are. Nothing where the backend has none, or the pipeline
+ * shall use none. */
+swd_status network_record(network *n, swd_err *err);
 #endif
