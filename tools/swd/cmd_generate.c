@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "commands.h"
 #include "live.h"
+#include "make_dataset.h"
 #include <stdio.h>
 
 /* Loading left out. */
@@ -53,13 +54,18 @@ static int report(const options *o, const swd_result *r)
     return EXIT_DONE;
 }
 
-static int run(options *o)
+/* data: NULL, or the data set that is made. */
+static int run(options *o, make_dataset *data)
 {
     swd_context *ctx = NULL;
     swd_result *r = NULL;
     live l;
     swd_status s = swd_open(&ctx, &o->open);
     live_begin(&l, ctx);
+    if (data) {
+        l.tick = make_dataset_tick;
+        l.user = data;
+    }
     if (s == SWD_OK) s = swd_generate(&r, &o->generate, ctx);
     live_end(&l);
     int status = s == SWD_OK ? report(o, r) : fail_with(s, ctx);
@@ -89,6 +95,20 @@ static int check(const options *o)
     return EXIT_DONE;
 }
 
+/* With --dataset: a fixed seed unless one is given, so that what is left out now can be made later. */
+static int run_dataset(options *o)
+{
+    make_dataset m;
+    if (o->generate.random_seed) {
+        o->generate.random_seed = 0;
+        o->generate.seed = 0;
+    }
+    bool ok = make_dataset_begin(&m, o->dataset, o->output, &o->generate);
+    int status = ok ? run(o, &m) : EXIT_USAGE;
+    if (!make_dataset_end(&m) && status == EXIT_DONE) status = EXIT_FAILED;
+    return status;
+}
+
 int command_generate(options *o)
 {
     prompt_list list = {0};
@@ -114,7 +134,7 @@ int command_generate(options *o)
     g->output = o->output ? o->output : "out.jpg";
     g->drop_pixels = 1;
     int status = check(o);
-    if (status == EXIT_DONE) status = run(o);
+    if (status == EXIT_DONE) status = o->dataset ? run_dataset(o) : run(o, NULL);
     prompts_free(&list);
     return status;
 }

@@ -4,6 +4,7 @@
 #define TOOLS_SWD_COMMANDS_H
 #include "options.h"
 #include <jansson.h>
+#include <stdio.h>
 
 int command_generate(options *o);
 int command_tokenize(options *o);
@@ -26,6 +27,8 @@ typedef struct prompt_list {
 /* Prints an error and returns false on failure; free it either way. */
 bool prompts_read(prompt_list *out, const char *path);
 void prompts_free(prompt_list *p);
+/* The whole of f into *text (NULL before), ended by 0, to be freed either way; false: errno says why. */
+bool read_all(char **text, size_t *n, FILE *f);
 
 /* Prints and releases it, in one line if compact. */
 int json_print(json_t *j, bool compact);

@@ -24,6 +24,7 @@ static double now_s(void)
 static int on_progress(void *user, const swd_progress *p)
 {
     live *l = user;
+    if (l->tick) l->tick(l->user);
     if (l->terminal && !p->x0) {
         char scale[64] = "", left[48] = "";
         bool steady = p->stage == SWD_STAGE_DENOISE || p->stage == SWD_STAGE_MEASURE;
@@ -55,4 +56,14 @@ void live_end(live *l)
 {
     if (l->shown) fprintf(stderr, "\r\033[K");
     l->shown = false;
+}
+
+int live_show(live *l, const char *line)
+{
+    if (l->terminal) {
+        fprintf(stderr, "\r\033[K%s", line);
+        fflush(stderr);
+        l->shown = true;
+    }
+    return interrupted;
 }

@@ -220,6 +220,7 @@ enum option_id {
     O_SAVE_SCALES,
     O_BATCH,
     O_RESUME,
+    O_DATASET,
     O_EMBEDS_CACHE,
     O_MULTIPLE,
     O_SCALE_MIN,
@@ -278,6 +279,7 @@ static const struct option_entry {
     {"--save-scales", 0, O_SAVE_SCALES, true, CMD_GENERATE},
     {"--batch", 0, O_BATCH, true, CMD_GENERATE | CMD_EVAL},
     {"--resume", 0, O_RESUME, false, CMD_GENERATE},
+    {"--dataset", 0, O_DATASET, true, CMD_GENERATE},
     {"--embeds-cache", 0, O_EMBEDS_CACHE, true, CMD_GENERATE},
     {"--scale-multiple", 0, O_MULTIPLE, true, CMD_SPECTRUM},
     {"--scale-min", 0, O_SCALE_MIN, true, CMD_SPECTRUM},
@@ -439,6 +441,9 @@ static bool apply_request(options *o, enum option_id id, const char *name, const
         return option_to_int(&g->batch, name, v, 1, 1024);
     case O_RESUME:
         g->resume = 1;
+        return true;
+    case O_DATASET:
+        o->dataset = v;
         return true;
     case O_PROMPTS:
         o->prompts_file = v;

@@ -30,9 +30,10 @@ typedef struct options {
     double sigmas[SWD_STEPS_MAX + 1];
     bench_options bench;
     const char *prompts_file;
-    const char *output;                                       /* -o as given; NULL: not given */
-    const char *write;                                        /* spectrum: a swd.json */
-    int scale_multiple, scale_min;                            /* spectrum; 0: not given */
+    const char *dataset;           /* generate: a folder; NULL: not given */
+    const char *output;            /* -o as given; NULL: not given */
+    const char *write;             /* spectrum: a swd.json */
+    int scale_multiple, scale_min; /* spectrum; 0: not given */
     const char *images, *reference, *features, *html, *title; /* eval */
     int resamples;                                            /* eval; -1: not given */
     bool json, help, strength_given, device_given;

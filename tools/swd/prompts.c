@@ -7,8 +7,7 @@
 
 enum { TEXT_BYTES_MAX = 1 << 30 };
 
-/* The whole of f into *text, ended by 0. */
-static bool read_all(char **text, size_t *n, FILE *f)
+bool read_all(char **text, size_t *n, FILE *f)
 {
     size_t capacity = 0;
     for (;;) {
