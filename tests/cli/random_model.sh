@@ -34,6 +34,11 @@ cmp -s "$out/a.latents" "$out/c.latents" && fail "other weights give the same la
 grep -q '"text_encoder_3"' "$out/c/model_index.json" && [ ! -e "$out/c/text_encoder_3" ] || fail "T5 was not asked for"
 "$swd" info -m "$out/a" --json | grep -q '"parameters": 498112' || fail "the tiny transformer has other parameters"
 
+"$maker" tiny-flux "$out/f" --tokenizers "$SWD_SOURCE_DIR/tests/data/vocab" --t5 2>"$out/log" || fail "making f: $(cat "$out/log")"
+"$swd" generate -m "$out/f" "a red apple" --seed 3 --preset flux-4 --size 64x48 --max-tokens 16 -o "$out/f.png" >/dev/null 2>"$out/log" ||
+    fail "running f: $(cat "$out/log")"
+"$swd" info -m "$out/f" | grep -q "2 double and 2 single blocks" || fail "the tiny FLUX is not told as such"
+
 status=0
 "$maker" sd4 "$out/d" --tokenizers x 2>/dev/null || status=$?
 [ $status = 2 ] || fail "an unknown shape is status $status"

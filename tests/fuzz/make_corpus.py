@@ -132,3 +132,10 @@ put("dataset", "texts", tar(tarfile.USTAR_FORMAT, {"a.png": picture, "a.txt": b"
 put("dataset", "csv", tar(tarfile.USTAR_FORMAT, {"a.png": picture, "metainfo.csv": b",f,c\n0,a.png,x\n1,b.png,y\n2,\n"}))
 put("dataset", "gnu", tar(tarfile.GNU_FORMAT, {"x" * 150 + ".png": picture, "x" * 150 + ".txt": b"long"}))
 put("dataset", "pax", tar(tarfile.PAX_FORMAT, {"é" * 150 + ".png": picture, "é" * 150 + ".txt": b"long"}))
+
+put("train_config", "plain", json.dumps({
+    "data": ["a", "b"], "output": "o", "mode": "full", "scales": [4, 8], "sigmas": [1, 0.5], "steps": 10, "batch": 4,
+    "micro_batch": 2, "resume": True, "lora_rank": 8, "precision": "bf16", "ema": 0.99, "guidance": -1}).encode())
+put("train_config", "unknown", b'{"lerning_rate": 1e-5}')
+put("checkpoint", "plain", json.dumps({"version": 1, "step": 250, "sum": "0123456789abcdef",
+                                       "counters": {"samples": 1000, "ema": -5}, "config": "{\"a\": 1}"}).encode())

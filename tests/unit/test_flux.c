@@ -8,6 +8,8 @@
 #include "base/memory.h"
 #include "io/safetensors.h"
 #include "model/denoiser.h"
+#include "weights/shapes.h"
+#include "weights/tensor_list.h"
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdio.h>
@@ -21,7 +23,7 @@ static const char *const FILES = "diffusion_pytorch_model";
 
 typedef struct net {
     char dir[1024];
-    denoiser_config cfg;
+    config_denoiser cfg;
     denoiser *d;
     swd_backend *be;
     swd_err err;
@@ -329,6 +331,22 @@ Test(flux, flops)
         cr_expect_float_eq(got, want, 0.5, "%s: %.0f is not %.0f", names[i], got, want);
         safetensors_close(&files);
         net_close(&n);
+    }
+}
+
+// Those of diffusers' classes.
+Test(flux, parameters_of_the_published_shapes)
+{
+    static const struct {
+        const char *name;
+        int64_t n;
+    } shapes[] = {{"flux-dev", 11901408320}, {"flux-schnell", 11891178560}};
+    for (int i = 0; i < 2; i++) {
+        tensor_list l = {0};
+        cr_assert_eq(tensors_transformer(&l, &shape_find(shapes[i].name)->transformer, NULL),
+                     SWD_OK);
+        cr_expect_eq(tensor_list_parameters(&l), shapes[i].n, "%s", shapes[i].name);
+        free(l.at);
     }
 }
 

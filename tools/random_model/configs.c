@@ -1,9 +1,22 @@
 // SPDX-License-Identifier: MIT
 #include "configs.h"
+#include "pipeline/family.h"
 
-json_t *config_of_transformer(const model_shape *s)
+static json_t *config_of_flux(const config_flux *c)
 {
-    const config_sd3 *c = &s->transformer;
+    return json_pack("{s:s, s:s, s:i, s:[iii], s:b, s:i, s:i, s:i, s:i, s:i, s:n, s:i, s:i}",
+                     "_class_name", "FluxTransformer2DModel", "_diffusers_version", "0.31.0",
+                     "attention_head_dim", c->attention_head_dim, "axes_dims_rope",
+                     c->axes_dims_rope[0], c->axes_dims_rope[1], c->axes_dims_rope[2],
+                     "guidance_embeds", c->guidance_embeds, "in_channels", c->in_channels,
+                     "joint_attention_dim", c->joint_attention_dim, "num_attention_heads",
+                     c->num_attention_heads, "num_layers", c->num_layers, "num_single_layers",
+                     c->num_single_layers, "out_channels", "patch_size", 1, "pooled_projection_dim",
+                     c->pooled_projection_dim);
+}
+
+static json_t *config_of_sd3(const config_sd3 *c)
+{
     json_t *dual = json_array();
     for (int i = 0; i < c->num_layers; i++)
         if (c->dual_attention[i]) json_array_append_new(dual, json_integer(i));
@@ -17,6 +30,12 @@ json_t *config_of_transformer(const model_shape *s)
                      "pooled_projection_dim", c->pooled_projection_dim, "pos_embed_max_size",
                      c->pos_embed_max_size, "qk_norm", c->qk_norm_rms ? "rms_norm" : NULL,
                      "sample_size", c->sample_size);
+}
+
+json_t *config_of_transformer(const model_shape *s)
+{
+    return s->transformer.kind == DENOISER_FLUX ? config_of_flux(&s->transformer.flux)
+                                                : config_of_sd3(&s->transformer.sd3);
 }
 
 json_t *config_of_vae(const model_shape *s)
@@ -47,9 +66,9 @@ json_t *config_of_clip(const model_shape *s, int i, const char *dtype)
     return json_pack(
         "{s:[s], s:f, s:i, s:i, s:s, s:i, s:f, s:f, s:i, s:f, s:i, s:s, s:i, s:i, s:i, "
         "s:i, s:s, s:i}",
-        "architectures", "CLIPTextModelWithProjection", "attention_dropout", 0.0, "bos_token_id",
-        c->bos_token_id, "eos_token_id", c->eos_token_id, "hidden_act",
-        c->hidden_act == CONFIG_ACT_QUICK_GELU ? "quick_gelu" : "gelu", "hidden_size",
+        "architectures", c->with_projection ? "CLIPTextModelWithProjection" : "CLIPTextModel",
+        "attention_dropout", 0.0, "bos_token_id", c->bos_token_id, "eos_token_id", c->eos_token_id,
+        "hidden_act", c->hidden_act == CONFIG_ACT_QUICK_GELU ? "quick_gelu" : "gelu", "hidden_size",
         c->hidden_size, "initializer_factor", 1.0, "initializer_range", 0.02, "intermediate_size",
         c->intermediate_size, "layer_norm_eps", c->layer_norm_eps, "max_position_embeddings",
         c->max_position_embeddings, "model_type", "clip_text_model", "num_attention_heads",
@@ -75,28 +94,41 @@ json_t *config_of_t5(const model_shape *s, const char *dtype)
         "vocab_size", c->vocab_size);
 }
 
-json_t *config_of_scheduler(void)
+json_t *config_of_scheduler(const model_shape *s)
 {
-    return json_pack("{s:s, s:s, s:i, s:f}", "_class_name", "FlowMatchEulerDiscreteScheduler",
-                     "_diffusers_version", "0.31.0", "num_train_timesteps", 1000, "shift", 3.0);
+    const config_scheduler *c = &s->scheduler;
+    return json_pack("{s:s, s:s, s:i, s:f, s:b, s:f, s:f, s:i, s:i}", "_class_name",
+                     "FlowMatchEulerDiscreteScheduler", "_diffusers_version", "0.31.0",
+                     "num_train_timesteps", c->num_train_timesteps, "shift", c->shift,
+                     "use_dynamic_shifting", c->use_dynamic_shifting, "base_shift", c->base_shift,
+                     "max_shift", c->max_shift, "base_image_seq_len", c->base_image_seq_len,
+                     "max_image_seq_len", c->max_image_seq_len);
 }
 
-json_t *config_of_pipeline(bool with_t5)
+static json_t *component(bool there, const char *library, const char *class_name)
 {
+    return there ? json_pack("[ss]", library, class_name) : json_pack("[nn]");
+}
+
+json_t *config_of_pipeline(const model_shape *s, bool with_t5)
+{
+    const family *f = family_of(s->transformer.kind);
     json_t *o =
-        json_pack("{s:s, s:s, s:[ss], s:[ss], s:[ss], s:[ss], s:[ss], s:[ss], s:[ss]}",
-                  "_class_name", "StableDiffusion3Pipeline", "_diffusers_version", "0.31.0",
-                  "scheduler", "diffusers", "FlowMatchEulerDiscreteScheduler", "text_encoder",
-                  "transformers", "CLIPTextModelWithProjection", "text_encoder_2", "transformers",
-                  "CLIPTextModelWithProjection", "tokenizer", "transformers", "CLIPTokenizer",
-                  "tokenizer_2", "transformers", "CLIPTokenizer", "transformer", "diffusers",
-                  "SD3Transformer2DModel", "vae", "diffusers", "AutoencoderKL");
-    if (!o) return NULL;
-    json_object_set_new(o, "text_encoder_3",
-                        with_t5 ? json_pack("[ss]", "transformers", "T5EncoderModel")
-                                : json_pack("[nn]"));
-    json_object_set_new(o, "tokenizer_3",
-                        with_t5 ? json_pack("[ss]", "transformers", "T5TokenizerFast")
-                                : json_pack("[nn]"));
+        json_pack("{s:s, s:s, s:[ss], s:[ss], s:[ss]}", "_class_name", f->pipeline_class,
+                  "_diffusers_version", "0.31.0", "scheduler", "diffusers",
+                  "FlowMatchEulerDiscreteScheduler", "transformer", "diffusers",
+                  denoiser_class_name(s->transformer.kind), "vae", "diffusers", "AutoencoderKL");
+    for (int i = 0; o && i < FAMILY_ENCODERS; i++) {
+        bool t5 = i == FAMILY_T5, there = !t5 || with_t5;
+        if (!f->encoder[i].folder) continue;
+        json_object_set_new(o, f->encoder[i].folder,
+                            component(there, "transformers",
+                                      t5                  ? "T5EncoderModel"
+                                      : f->clip_projected ? "CLIPTextModelWithProjection"
+                                                          : "CLIPTextModel"));
+        json_object_set_new(
+            o, f->encoder[i].tokenizer,
+            component(there, "transformers", t5 ? "T5TokenizerFast" : "CLIPTokenizer"));
+    }
     return o;
 }

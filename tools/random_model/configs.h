@@ -9,6 +9,6 @@ json_t *config_of_transformer(const model_shape *s);
 json_t *config_of_vae(const model_shape *s);
 json_t *config_of_clip(const model_shape *s, int i, const char *dtype); /* dtype: "bfloat16", ... */
 json_t *config_of_t5(const model_shape *s, const char *dtype);
-json_t *config_of_scheduler(void);
-json_t *config_of_pipeline(bool with_t5);
+json_t *config_of_scheduler(const model_shape *s);
+json_t *config_of_pipeline(const model_shape *s, bool with_t5);
 #endif

@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "base/rng.h"
 #include "io/safetensors.h"
+#include "pipeline/family.h"
 #include "weights/tensor_list.h"
 #include <dirent.h>
 #include <errno.h>
@@ -150,10 +151,15 @@ done:
 // A tokenizer_2 that holds only its configuration shares the vocabulary of tokenizer, as the published ones do.
 static swd_status copy_tokenizers(const options *o, swd_err *err)
 {
-    SWD_TRY(copy_folder(o, "tokenizer", "tokenizer", err), err);
-    SWD_TRY(copy_folder(o, "tokenizer_2", "tokenizer_2", err), err);
-    SWD_TRY(copy_folder(o, "tokenizer", "tokenizer_2", err), err);
-    if (o->t5) SWD_TRY(copy_folder(o, "tokenizer_3", "tokenizer_3", err), err);
+    static const char *const of_encoder[FAMILY_ENCODERS] = {"tokenizer", "tokenizer_2",
+                                                            "tokenizer_3"};
+    const family *f = family_of(o->shape->transformer.kind);
+    for (int i = 0; i < FAMILY_ENCODERS; i++) {
+        const char *as = f->encoder[i].tokenizer;
+        if (!as || (i == FAMILY_T5 && !o->t5)) continue;
+        SWD_TRY(copy_folder(o, of_encoder[i], as, err), err);
+        if (i == FAMILY_CLIP_G) SWD_TRY(copy_folder(o, of_encoder[FAMILY_CLIP_L], as, err), err);
+    }
     return SWD_OK;
 }
 
@@ -183,6 +189,7 @@ static swd_status write_model(const options *o, swd_err *err)
 {
     static const char *const diffusers = "diffusion_pytorch_model", *const transformers = "model";
     const model_shape *m = o->shape;
+    const family *f = family_of(m->transformer.kind);
     const char *dtype = torch_name(o->dtype);
     tensor_list l = {0};
     swd_status s;
@@ -193,22 +200,19 @@ static swd_status write_model(const options *o, swd_err *err)
     l = (tensor_list){0};
     s = tensors_vae(&l, &m->vae, err);
     SWD_TRY(write_part(o, 1, "vae", diffusers, config_of_vae(m), &l, s, err), err);
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < FAMILY_ENCODERS; i++) {
+        const char *folder = f->encoder[i].folder;
+        bool t5 = i == FAMILY_T5;
+        if (!folder || (t5 && !o->t5)) continue;
         l = (tensor_list){0};
-        s = tensors_clip(&l, &m->clip[i], err);
-        SWD_TRY(write_part(o, 2 + i, i ? "text_encoder_2" : "text_encoder", transformers,
-                           config_of_clip(m, i, dtype), &l, s, err),
+        s = t5 ? tensors_t5(&l, &m->t5, err) : tensors_clip(&l, &m->clip[i], err);
+        SWD_TRY(write_part(o, 2 + i, folder, transformers,
+                           t5 ? config_of_t5(m, dtype) : config_of_clip(m, i, dtype), &l, s, err),
                 err);
     }
-    if (o->t5) {
-        l = (tensor_list){0};
-        s = tensors_t5(&l, &m->t5, err);
-        SWD_TRY(
-            write_part(o, 4, "text_encoder_3", transformers, config_of_t5(m, dtype), &l, s, err),
+    SWD_TRY(write_config(o, "scheduler", "scheduler_config.json", config_of_scheduler(m), err),
             err);
-    }
-    SWD_TRY(write_config(o, "scheduler", "scheduler_config.json", config_of_scheduler(), err), err);
-    return write_config(o, "", "model_index.json", config_of_pipeline(o->t5),
+    return write_config(o, "", "model_index.json", config_of_pipeline(m, o->t5),
                         err); // last: complete
 }
 
@@ -218,7 +222,8 @@ static int usage(FILE *to)
         to,
         "random_model SHAPE DIR --tokenizers FOLDER [--t5] [--dtype bf16|f16|f32] [--seed N]\n\n"
         "  random_model sd3.5-medium /big/disk/sd35m --tokenizers tests/data/vocab\n\n"
-        "FOLDER holds tokenizer, tokenizer_2 and (for --t5) tokenizer_3. Shapes:\n");
+        "FOLDER holds tokenizer, tokenizer_2 and (for --t5) tokenizer_3, of CLIP-L, CLIP-G and T5. "
+        "Shapes:\n");
     for (int i = 0; shape_at(i); i++)
         fprintf(to, "  %-14s %s\n", shape_at(i)->name, shape_at(i)->about);
     return 2;

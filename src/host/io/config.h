@@ -53,6 +53,16 @@ typedef struct config_flux {
     int axes_dims_rope[3]; /* even; together attention_head_dim */
 } config_flux;
 
+/* Any of them. */
+typedef enum denoiser_kind { DENOISER_SD3, DENOISER_FLUX, DENOISER_KINDS } denoiser_kind;
+typedef struct config_denoiser {
+    denoiser_kind kind;
+    union {
+        config_sd3 sd3;
+        config_flux flux;
+    };
+} config_denoiser;
+
 /* AutoencoderKL with DownEncoderBlock2D and UpDecoderBlock2D throughout, SiLU. */
 typedef struct config_vae {
     int in_channels, out_channels, latent_channels;

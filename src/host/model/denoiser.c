@@ -7,10 +7,11 @@
 #include <stdio.h>
 
 typedef struct denoiser_class {
-    swd_status (*read)(denoiser_config *out, const char *path, swd_err *err);
-    denoiser_facts (*facts)(const denoiser_config *c);
-    void (*describe)(const denoiser_config *c, char *buf, size_t n);
-    swd_status (*create)(denoiser *d, const denoiser_config *c, weights *w, swd_backend *be,
+    const char *name;
+    swd_status (*read)(config_denoiser *out, const char *path, swd_err *err);
+    denoiser_facts (*facts)(const config_denoiser *c);
+    void (*describe)(const config_denoiser *c, char *buf, size_t n);
+    swd_status (*create)(denoiser *d, const config_denoiser *c, weights *w, swd_backend *be,
                          swd_dtype compute, swd_err *err);
     void (*destroy)(denoiser *d);
     conditions (*conditions)(int64_t rows, int64_t batch, int64_t text_tokens, const denoiser *d,
@@ -37,12 +38,12 @@ struct denoiser {
 
 /* ---- SD3Transformer2DModel ---- */
 
-static swd_status sd3_read(denoiser_config *out, const char *path, swd_err *err)
+static swd_status sd3_read(config_denoiser *out, const char *path, swd_err *err)
 {
     return config_sd3_read(&out->sd3, path, err);
 }
 
-static denoiser_facts sd3_facts(const denoiser_config *c)
+static denoiser_facts sd3_facts(const config_denoiser *c)
 {
     const config_sd3 *s = &c->sd3;
     return (denoiser_facts){.channels = s->in_channels,
@@ -53,7 +54,7 @@ static denoiser_facts sd3_facts(const denoiser_config *c)
                             .pooled_width = s->pooled_projection_dim};
 }
 
-static void sd3_describe(const denoiser_config *c, char *buf, size_t n)
+static void sd3_describe(const config_denoiser *c, char *buf, size_t n)
 {
     const config_sd3 *s = &c->sd3;
     snprintf(buf, n, "%d layers, %d heads of %d, dual attention in %d, %s, patch %d, %d channels",
@@ -61,7 +62,7 @@ static void sd3_describe(const denoiser_config *c, char *buf, size_t n)
              s->qk_norm_rms ? "QK RMS norm" : "no QK norm", s->patch_size, s->in_channels);
 }
 
-static swd_status sd3_create(denoiser *d, const denoiser_config *c, weights *w, swd_backend *be,
+static swd_status sd3_create(denoiser *d, const config_denoiser *c, weights *w, swd_backend *be,
                              swd_dtype compute, swd_err *err)
 {
     return mmdit_create(&d->sd3, &c->sd3, w, be, compute, err);
@@ -115,12 +116,12 @@ static double sd3_flops(const denoiser *d, int64_t batch, int64_t h, int64_t w, 
 
 /* ---- FluxTransformer2DModel ---- */
 
-static swd_status flux_read(denoiser_config *out, const char *path, swd_err *err)
+static swd_status flux_read(config_denoiser *out, const char *path, swd_err *err)
 {
     return config_flux_read(&out->flux, path, err);
 }
 
-static denoiser_facts flux_facts(const denoiser_config *c)
+static denoiser_facts flux_facts(const config_denoiser *c)
 {
     const config_flux *f = &c->flux;
     return (denoiser_facts){.channels = f->in_channels / (FLUX_PATCH * FLUX_PATCH),
@@ -132,7 +133,7 @@ static denoiser_facts flux_facts(const denoiser_config *c)
                             .guided = f->guidance_embeds};
 }
 
-static void flux_describe(const denoiser_config *c, char *buf, size_t n)
+static void flux_describe(const config_denoiser *c, char *buf, size_t n)
 {
     const config_flux *f = &c->flux;
     snprintf(buf, n,
@@ -143,7 +144,7 @@ static void flux_describe(const denoiser_config *c, char *buf, size_t n)
              f->in_channels / (FLUX_PATCH * FLUX_PATCH));
 }
 
-static swd_status flux_make(denoiser *d, const denoiser_config *c, weights *w, swd_backend *be,
+static swd_status flux_make(denoiser *d, const config_denoiser *c, weights *w, swd_backend *be,
                             swd_dtype compute, swd_err *err)
 {
     return flux_create(&d->flux, &c->flux, w, be, compute, err);
@@ -193,33 +194,38 @@ static double flux_count(const denoiser *d, int64_t batch, int64_t h, int64_t w,
 /* ---- the table ---- */
 
 static const denoiser_class classes[DENOISER_KINDS] = {
-    [DENOISER_SD3] = {sd3_read, sd3_facts, sd3_describe, sd3_create, sd3_destroy, sd3_conditions,
-                      sd3_embed_context, sd3_modulate, sd3_timestep, sd3_forward, sd3_forward_mixed,
-                      sd3_flops},
-    [DENOISER_FLUX] = {flux_read, flux_facts, flux_describe, flux_make, flux_unmake,
-                       flux_conditions, flux_context, flux_modulations, flux_timestep, flux_run,
-                       NULL, flux_count},
+    [DENOISER_SD3] = {"SD3Transformer2DModel", sd3_read, sd3_facts, sd3_describe, sd3_create,
+                      sd3_destroy, sd3_conditions, sd3_embed_context, sd3_modulate, sd3_timestep,
+                      sd3_forward, sd3_forward_mixed, sd3_flops},
+    [DENOISER_FLUX] = {"FluxTransformer2DModel", flux_read, flux_facts, flux_describe, flux_make,
+                       flux_unmake, flux_conditions, flux_context, flux_modulations, flux_timestep,
+                       flux_run, NULL, flux_count},
 };
 
-swd_status denoiser_config_read(denoiser_config *out, denoiser_kind kind, const char *path,
+swd_status denoiser_config_read(config_denoiser *out, denoiser_kind kind, const char *path,
                                 swd_err *err)
 {
     out->kind = kind;
     return classes[kind].read(out, path, err);
 }
 
-denoiser_facts denoiser_facts_of(const denoiser_config *c)
+denoiser_facts denoiser_facts_of(const config_denoiser *c)
 {
     return classes[c->kind].facts(c);
 }
 
-char *denoiser_describe(const denoiser_config *c, char *buf, size_t n)
+const char *denoiser_class_name(denoiser_kind kind)
+{
+    return classes[kind].name;
+}
+
+char *denoiser_describe(const config_denoiser *c, char *buf, size_t n)
 {
     classes[c->kind].describe(c, buf, n);
     return buf;
 }
 
-swd_status denoiser_create(denoiser **out, const denoiser_config *c, weights *w, swd_backend *be,
+swd_status denoiser_create(denoiser **out, const config_denoiser *c, weights *w, swd_backend *be,
                            swd_dtype compute, swd_err *err)
 {
     denoiser *d;

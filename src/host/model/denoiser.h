@@ -7,17 +7,6 @@
 #include "model/conditions.h"
 #include "model/mixed.h"
 
-typedef enum denoiser_kind { DENOISER_SD3, DENOISER_FLUX, DENOISER_KINDS } denoiser_kind;
-
-/* The file config.json of the network's folder. */
-typedef struct denoiser_config {
-    denoiser_kind kind;
-    union {
-        config_sd3 sd3;
-        config_flux flux;
-    };
-} denoiser_config;
-
 /* What a request is planned by. */
 typedef struct denoiser_facts {
     int channels;    /* of latents */
@@ -30,14 +19,15 @@ typedef struct denoiser_facts {
 
 typedef struct denoiser denoiser;
 
-swd_status denoiser_config_read(denoiser_config *out, denoiser_kind kind, const char *path,
+swd_status denoiser_config_read(config_denoiser *out, denoiser_kind kind, const char *path,
                                 swd_err *err);
-denoiser_facts denoiser_facts_of(const denoiser_config *c);
+denoiser_facts denoiser_facts_of(const config_denoiser *c);
+const char *denoiser_class_name(denoiser_kind kind); /* of diffusers */
 /* Its size in words into buf; returns buf. */
-char *denoiser_describe(const denoiser_config *c, char *buf, size_t n);
+char *denoiser_describe(const config_denoiser *c, char *buf, size_t n);
 
 /* Reads and packs every weight (w can be closed afterwards). compute: of the products, SWD_F32 or SWD_BF16. */
-swd_status denoiser_create(denoiser **out, const denoiser_config *c, weights *w, swd_backend *be,
+swd_status denoiser_create(denoiser **out, const config_denoiser *c, weights *w, swd_backend *be,
                            swd_dtype compute, swd_err *err);
 void denoiser_destroy(denoiser **d); /* writes NULL; accepts it */
 

@@ -61,7 +61,7 @@ typedef struct pipeline {
     config_clip_text clip_config[2];
     config_t5 t5_config;
     bool transformer_read;
-    denoiser_config transformer_config;
+    config_denoiser transformer_config;
     denoiser_facts facts;              /* of the transformer */
     config_scheduler scheduler_config; /* where the family samples by it */
     config_vae vae_config;

@@ -8,7 +8,7 @@
 static const char *const encoder_option[FAMILY_ENCODERS] = {"clip_l", "clip_g", "t5"};
 
 /* SD3.5-M is told by its dual attention, SD3.5-L by QK norm without it. */
-static const char *sd3_preset(const denoiser_config *c)
+static const char *sd3_preset(const config_denoiser *c)
 {
     if (c->sd3.n_dual) return "sd3.5-medium-6";
     return c->sd3.qk_norm_rms ? "sd3.5-large-4" : NULL;
@@ -21,7 +21,7 @@ static swd_status sd3_euler(double *sigmas, double *shift, int steps, int64_t to
     return schedule_euler(sigmas, steps, *shift, err);
 }
 
-static const char *flux_preset(const denoiser_config *c)
+static const char *flux_preset(const config_denoiser *c)
 {
     (void)c;
     return "flux-4";
@@ -80,6 +80,13 @@ const family *family_find(const char *pipeline_class)
     for (int i = 0; i < N_FAMILIES; i++)
         if (strcmp(families[i].pipeline_class, pipeline_class) == 0) return &families[i];
     return NULL;
+}
+
+const family *family_of(denoiser_kind kind)
+{
+    int i = 0;
+    while (families[i].denoiser != kind) i++;
+    return &families[i];
 }
 
 const family *family_guess(const char *dir)

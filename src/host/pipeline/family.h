@@ -26,7 +26,7 @@ typedef struct family {
     double guidance_scalewise;    /* where nobody says */
     double guidance_euler, shift; /* the same; shift 0: by the folder's scheduler */
     const char *(*preset)(
-        const denoiser_config *c); /* of an adapter without a schedule; NULL: none */
+        const config_denoiser *c); /* of an adapter without a schedule; NULL: none */
     /* The noise levels of the Euler sampler: sigmas[steps + 1], the last 0. *shift: as asked, 0: nobody did; set to what it became. */
     swd_status (*euler)(double *sigmas, double *shift, int steps, int64_t tokens,
                         const config_scheduler *scheduler, swd_err *err);
@@ -34,6 +34,8 @@ typedef struct family {
 
 /* NULL: none of that class */
 const family *family_find(const char *pipeline_class);
+/* That of a class of transformers. */
+const family *family_of(denoiser_kind kind);
 /* That of a folder without model_index.json, by where its T5 tokenizer lies. */
 const family *family_guess(const char *dir);
 /* "StableDiffusion3Pipeline (SD3, SD3.5), ...": all of them, into buf; returns buf. */

@@ -24,14 +24,18 @@ swd_status random_open(pipeline *p, swd_err *err)
     if (p->n_adapters)
         return SWD_FAIL(err, SWD_ERR_ARGUMENT, "model %s: adapters need a model folder", p->dir);
     p->has_index = true;
-    snprintf(p->index.class_name, sizeof p->index.class_name, "StableDiffusion3Pipeline");
-    add_component(&p->index, "transformer", "diffusers", "SD3Transformer2DModel");
+    p->family = family_of(m->transformer.kind);
+    snprintf(p->index.class_name, sizeof p->index.class_name, "%s", p->family->pipeline_class);
+    add_component(&p->index, "transformer", "diffusers", denoiser_class_name(m->transformer.kind));
     add_component(&p->index, "vae", "diffusers", "AutoencoderKL");
-    add_component(&p->index, "text_encoder", "transformers", "CLIPTextModelWithProjection");
-    add_component(&p->index, "text_encoder_2", "transformers", "CLIPTextModelWithProjection");
-    add_component(&p->index, "text_encoder_3", "transformers", "T5EncoderModel");
-    p->family = family_find(p->index.class_name);
-    p->transformer_config = (denoiser_config){.kind = p->family->denoiser, .sd3 = m->transformer};
+    for (int i = 0; i < FAMILY_ENCODERS; i++)
+        if (p->family->encoder[i].folder)
+            add_component(&p->index, p->family->encoder[i].folder, "transformers",
+                          i == FAMILY_T5              ? "T5EncoderModel"
+                          : p->family->clip_projected ? "CLIPTextModelWithProjection"
+                                                      : "CLIPTextModel");
+    p->transformer_config = m->transformer;
+    p->scheduler_config = m->scheduler;
     p->facts = denoiser_facts_of(&p->transformer_config);
     p->transformer_read = true;
     p->vae_config = m->vae;
@@ -50,7 +54,7 @@ swd_status random_weights(weights **out, const pipeline *p, const char *folder, 
         s = tensors_transformer(&list, &m->transformer, err);
     else if (strcmp(folder, "vae") == 0)
         s = tensors_vae(&list, &m->vae, err);
-    else if (strcmp(folder, "text_encoder_3") == 0)
+    else if (strcmp(folder, p->family->encoder[FAMILY_T5].folder) == 0)
         s = tensors_t5(&list, &m->t5, err);
     else
         s = tensors_clip(&list, &m->clip[strcmp(folder, "text_encoder") != 0], err);

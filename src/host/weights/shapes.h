@@ -6,10 +6,11 @@
 
 typedef struct model_shape {
     const char *name, *about;
-    config_sd3 transformer;
+    config_denoiser transformer;
     config_vae vae;
-    config_clip_text clip[2];
+    config_clip_text clip[2]; /* the second all zeros: there is none */
     config_t5 t5;
+    config_scheduler scheduler;
 } model_shape;
 
 const model_shape *shape_find(const char *name); /* NULL: there is none */

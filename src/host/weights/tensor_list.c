@@ -72,26 +72,25 @@ static void norm(maker *m, int64_t n, const char *name)
 
 /* ---- transformer ---- */
 
-static void attention(maker *m, const config_sd3 *c, bool joint, bool context_out)
+static void attention(maker *m, int64_t d, int64_t norm_width, bool joint, bool context_out)
 {
     static const char *const image[] = {"to_q", "to_k", "to_v"},
                              *const text[] = {"add_q_proj", "add_k_proj", "add_v_proj"},
                              *const norms[] = {"norm_q", "norm_k", "norm_added_q", "norm_added_k"};
-    int64_t d = c->inner_dim;
     for (int i = 0; i < 3; i++) {
         linear(m, d, d, 1, image[i]);
         if (joint) linear(m, d, d, 1, text[i]);
     }
-    for (int i = 0; c->qk_norm_rms && i < (joint ? 4 : 2); i++)
-        vector(m, c->attention_head_dim, 1, NORM_DEVIATION, norms[i], ".weight");
+    for (int i = 0; norm_width && i < (joint ? 4 : 2); i++)
+        vector(m, norm_width, 1, NORM_DEVIATION, norms[i], ".weight");
     linear(m, d, d, 1, "to_out.0");
     if (context_out) linear(m, d, d, 1, "to_add_out");
 }
 
-static void block(maker *m, const config_sd3 *c, int i)
+static void sd3_block(maker *m, const config_sd3 *c, int i)
 {
     bool last = i == c->num_layers - 1, dual = c->dual_attention[i];
-    int64_t d = c->inner_dim;
+    int64_t d = c->inner_dim, norm_width = c->qk_norm_rms ? c->attention_head_dim : 0;
     within(m, "transformer_blocks.%d.", i);
     linear(m, (dual ? 9 : 6) * d, d, GATE_GAIN, "norm1.linear");
     linear(m, (last ? 2 : 6) * d, d, GATE_GAIN, "norm1_context.linear");
@@ -102,26 +101,83 @@ static void block(maker *m, const config_sd3 *c, int i)
         linear(m, d, 4 * d, 1, "ff_context.net.2");
     }
     within(m, "transformer_blocks.%d.attn.", i);
-    attention(m, c, true, !last);
+    attention(m, d, norm_width, true, !last);
     if (!dual) return;
     within(m, "transformer_blocks.%d.attn2.", i);
-    attention(m, c, false, false);
+    attention(m, d, norm_width, false, false);
 }
 
-swd_status tensors_transformer(tensor_list *out, const config_sd3 *c, swd_err *err)
+static void embedder(maker *m, int64_t d, int64_t pooled, bool guided)
+{
+    static const char *const parts[] = {"timestep_embedder", "guidance_embedder", "text_embedder"};
+    for (int i = 0; i < 3; i++) {
+        if (i == 1 && !guided) continue;
+        within(m, "time_text_embed.%s.", parts[i]);
+        linear(m, d, i == 2 ? pooled : TIME_DIM, 1, "linear_1");
+        linear(m, d, d, 1, "linear_2");
+    }
+    within(m, "%s", "");
+}
+
+static void sd3(maker *m, const config_sd3 *c)
+{
+    int64_t d = c->inner_dim, side = c->pos_embed_max_size;
+    conv(m, d, c->in_channels, c->patch_size, "pos_embed.proj");
+    add(m, 0, 0.5f, 3, (int64_t[]){1, side * side, d}, "pos_embed.pos_embed", "");
+    embedder(m, d, c->pooled_projection_dim, false);
+    linear(m, d, c->joint_attention_dim, 1, "context_embedder");
+    linear(m, 2 * d, d, GATE_GAIN, "norm_out.linear");
+    linear(m, (int64_t)c->patch_size * c->patch_size * c->out_channels, d, 1, "proj_out");
+    for (int i = 0; i < c->num_layers; i++) sd3_block(m, c, i);
+}
+
+static void flux_double(maker *m, const config_flux *c, int i)
+{
+    int64_t d = c->inner_dim;
+    within(m, "transformer_blocks.%d.", i);
+    linear(m, 6 * d, d, GATE_GAIN, "norm1.linear");
+    linear(m, 6 * d, d, GATE_GAIN, "norm1_context.linear");
+    linear(m, 4 * d, d, 1, "ff.net.0.proj");
+    linear(m, d, 4 * d, 1, "ff.net.2");
+    linear(m, 4 * d, d, 1, "ff_context.net.0.proj");
+    linear(m, d, 4 * d, 1, "ff_context.net.2");
+    within(m, "transformer_blocks.%d.attn.", i);
+    attention(m, d, c->attention_head_dim, true, true);
+}
+
+static void flux_single(maker *m, const config_flux *c, int i)
+{
+    static const char *const in[] = {"to_q", "to_k", "to_v"};
+    int64_t d = c->inner_dim;
+    within(m, "single_transformer_blocks.%d.", i);
+    linear(m, 3 * d, d, GATE_GAIN, "norm.linear");
+    linear(m, 4 * d, d, 1, "proj_mlp");
+    linear(m, d, 5 * d, 1, "proj_out");
+    within(m, "single_transformer_blocks.%d.attn.", i);
+    for (int j = 0; j < 3; j++) linear(m, d, d, 1, in[j]);
+    vector(m, c->attention_head_dim, 1, NORM_DEVIATION, "norm_q", ".weight");
+    vector(m, c->attention_head_dim, 1, NORM_DEVIATION, "norm_k", ".weight");
+}
+
+static void flux(maker *m, const config_flux *c)
+{
+    int64_t d = c->inner_dim;
+    linear(m, d, c->in_channels, 1, "x_embedder");
+    linear(m, d, c->joint_attention_dim, 1, "context_embedder");
+    embedder(m, d, c->pooled_projection_dim, c->guidance_embeds);
+    linear(m, 2 * d, d, GATE_GAIN, "norm_out.linear");
+    linear(m, c->in_channels, d, 1, "proj_out");
+    for (int i = 0; i < c->num_layers; i++) flux_double(m, c, i);
+    for (int i = 0; i < c->num_single_layers; i++) flux_single(m, c, i);
+}
+
+swd_status tensors_transformer(tensor_list *out, const config_denoiser *c, swd_err *err)
 {
     maker m = {.list = out, .err = err};
-    int64_t d = c->inner_dim, side = c->pos_embed_max_size;
-    conv(&m, d, c->in_channels, c->patch_size, "pos_embed.proj");
-    add(&m, 0, 0.5f, 3, (int64_t[]){1, side * side, d}, "pos_embed.pos_embed", "");
-    linear(&m, d, TIME_DIM, 1, "time_text_embed.timestep_embedder.linear_1");
-    linear(&m, d, d, 1, "time_text_embed.timestep_embedder.linear_2");
-    linear(&m, d, c->pooled_projection_dim, 1, "time_text_embed.text_embedder.linear_1");
-    linear(&m, d, d, 1, "time_text_embed.text_embedder.linear_2");
-    linear(&m, d, c->joint_attention_dim, 1, "context_embedder");
-    linear(&m, 2 * d, d, GATE_GAIN, "norm_out.linear");
-    linear(&m, (int64_t)c->patch_size * c->patch_size * c->out_channels, d, 1, "proj_out");
-    for (int i = 0; i < c->num_layers; i++) block(&m, c, i);
+    if (c->kind == DENOISER_FLUX)
+        flux(&m, &c->flux);
+    else
+        sd3(&m, &c->sd3);
     return m.status;
 }
 
@@ -198,7 +254,7 @@ swd_status tensors_clip(tensor_list *out, const config_clip_text *c, swd_err *er
     add(&m, 0, 0.1f, 2, (int64_t[]){c->max_position_embeddings, d},
         "text_model.embeddings.position_embedding", ".weight");
     norm(&m, d, "text_model.final_layer_norm");
-    matrix(&m, c->projection_dim, d, 1, "text_projection", ".weight");
+    if (c->with_projection) matrix(&m, c->projection_dim, d, 1, "text_projection", ".weight");
     for (int i = 0; i < c->num_hidden_layers; i++) {
         within(&m, "text_model.encoder.layers.%d.", i);
         norm(&m, d, "layer_norm1");

@@ -20,7 +20,7 @@ typedef struct tensor_list {
     size_t n, capacity;
 } tensor_list;
 
-swd_status tensors_transformer(tensor_list *out, const config_sd3 *c, swd_err *err);
+swd_status tensors_transformer(tensor_list *out, const config_denoiser *c, swd_err *err);
 swd_status tensors_vae(tensor_list *out, const config_vae *c, swd_err *err);
 swd_status tensors_clip(tensor_list *out, const config_clip_text *c, swd_err *err);
 swd_status tensors_t5(tensor_list *out, const config_t5 *c, swd_err *err);
