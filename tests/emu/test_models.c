@@ -9,6 +9,7 @@
 #include "emu/control.h"
 #include "io/safetensors.h"
 #include "model/clip_text.h"
+#include "model/denoiser.h"
 #include "model/mmdit.h"
 #include "model/t5.h"
 #include "model/tiny_vae.h"
@@ -16,8 +17,8 @@
 #include "tap.h"
 #include <math.h>
 
-typedef enum kind { MMDIT, T5, CLIP, DECODER, ENCODER, TINY_DECODER, TINY_ENCODER } kind;
-enum { INPUTS = 4, OUTPUTS = 2 };
+typedef enum kind { MMDIT, FLUX, T5, CLIP, DECODER, ENCODER, TINY_DECODER, TINY_ENCODER } kind;
+enum { INPUTS = 5, OUTPUTS = 2 };
 
 static const double F32_MODEL = 5e-6, BF16_MODEL = 2e-2, F32_VAE = 1e-5, BF16_VAE = 5e-2;
 static swd_err error;
@@ -34,6 +35,7 @@ typedef struct net {
     swd_backend *be;
     swd_dtype compute;
     mmdit *mmdit;
+    denoiser *flux;
     t5 *t5;
     clip_text *clip;
     vae *vae;
@@ -43,6 +45,7 @@ typedef struct net {
 static swd_status create(net *n, weights *w, const char *json)
 {
     config_sd3 sd3;
+    config_denoiser flux;
     config_t5 t;
     config_clip_text c;
     config_vae v;
@@ -52,6 +55,9 @@ static swd_status create(net *n, weights *w, const char *json)
     case MMDIT:
         SWD_TRY(config_sd3_read(&sd3, json, e), e);
         return mmdit_create(&n->mmdit, &sd3, w, n->be, n->compute, e);
+    case FLUX:
+        SWD_TRY(denoiser_config_read(&flux, DENOISER_FLUX, json, e), e);
+        return denoiser_create(&n->flux, &flux, w, n->be, n->compute, e);
     case T5:
         SWD_TRY(config_t5_read(&t, json, e), e);
         return t5_create(&n->t5, &t, w, n->be, n->compute, e);
@@ -87,6 +93,7 @@ static net net_open(kind k, const char *dir, const char *device, swd_dtype compu
 static void net_close(net *n)
 {
     mmdit_destroy(&n->mmdit);
+    denoiser_destroy(&n->flux);
     t5_destroy(&n->t5);
     clip_text_destroy(&n->clip);
     vae_destroy(&n->vae);
@@ -98,6 +105,7 @@ static void net_close(net *n)
 
 static const char *const input_names[][INPUTS] = {
     [MMDIT] = {"latents", "t", "context", "pooled"},
+    [FLUX] = {"latents", "t", "context", "pooled", "guidance"},
     [T5] = {"ids"},
     [CLIP] = {"ids"},
     [DECODER] = {"latents"},
@@ -106,9 +114,9 @@ static const char *const input_names[][INPUTS] = {
     [TINY_ENCODER] = {"image"},
 };
 static const char *const output_names[][OUTPUTS] = {
-    [MMDIT] = {"velocity"},       [T5] = {"hidden"},       [CLIP] = {"hidden", "pooled"},
-    [DECODER] = {"decoded"},      [ENCODER] = {"encoded"}, [TINY_DECODER] = {"decoded"},
-    [TINY_ENCODER] = {"encoded"},
+    [MMDIT] = {"velocity"},        [FLUX] = {"velocity"},        [T5] = {"hidden"},
+    [CLIP] = {"hidden", "pooled"}, [DECODER] = {"decoded"},      [ENCODER] = {"encoded"},
+    [TINY_DECODER] = {"decoded"},  [TINY_ENCODER] = {"encoded"},
 };
 
 typedef struct io { // on the host; absent where the network has fewer
@@ -162,15 +170,38 @@ static io io_sample(const io *o, int b)
     return s;
 }
 
-// The second of two steps whose conditions are made together.
+// The noise levels of two steps, whose conditions are made together; the second one is run.
+static swd_status two_steps(swd_tensor *t, const io *d, swd_exec *ex)
+{
+    int64_t batch = d->in[0].shape[0];
+    *t = exec1(ex, SWD_F32, 2 * batch);
+    for (int i = 0; i < 2; i++)
+        RUN(op_axpby(tensor_slice(*t, 0, i * batch, batch), i ? 1.0f : 0.5f, d->in[1], 0,
+                     tensor_none(), ex));
+    return SWD_OK;
+}
+
+static swd_status run_flux(const net *n, const io *d, const io *host, swd_exec *ex)
+{
+    size_t mark = exec_mark(ex);
+    int64_t batch = d->in[0].shape[0];
+    float guidance = ex->dry ? 0 : *(const float *)host->in[4].data;
+    swd_tensor t;
+    RUN(two_steps(&t, d, ex));
+    conditions c = denoiser_conditions(2 * batch, batch, d->in[2].shape[1], n->flux, ex);
+    RUN(denoiser_embed_context(&c, d->in[2], n->flux, ex));
+    RUN(denoiser_modulate(&c, t, d->in[3], guidance, n->flux, ex));
+    RUN(denoiser_forward(d->out[0], d->in[0], &c, batch, n->flux, ex));
+    exec_rewind(ex, mark);
+    return SWD_OK;
+}
+
 static swd_status run_mmdit(const net *n, const io *d, swd_exec *ex)
 {
     size_t mark = exec_mark(ex);
     int64_t batch = d->in[0].shape[0];
-    swd_tensor t = exec1(ex, SWD_F32, 2 * batch);
-    for (int i = 0; i < 2; i++)
-        RUN(op_axpby(tensor_slice(t, 0, i * batch, batch), i ? 1.0f : 0.5f, d->in[1], 0,
-                     tensor_none(), ex));
+    swd_tensor t;
+    RUN(two_steps(&t, d, ex));
     conditions c = mmdit_conditions_alloc(2 * batch, batch, d->in[2].shape[1], n->mmdit, ex);
     RUN(mmdit_embed_context(&c, d->in[2], n->mmdit, ex));
     RUN(mmdit_modulate(&c, t, d->in[3], n->mmdit, ex));
@@ -184,6 +215,8 @@ static swd_status forward(const net *n, const io *d, const io *host, swd_exec *e
     switch (n->kind) {
     case MMDIT:
         return run_mmdit(n, d, ex);
+    case FLUX:
+        return run_flux(n, d, host, ex);
     case T5:
         return t5_forward(d->out[0], d->in[0], n->t5, ex);
     case CLIP:
@@ -316,6 +349,7 @@ static void compare(kind k, const char *model_dir, const char *golden_file)
 }
 
 #define MODELS "tests/goldens/models/"
+#define FLUXES "tests/goldens/flux/"
 #define VAES "tests/goldens/vae/"
 static void model(kind k, const char *dir)
 {
@@ -344,6 +378,15 @@ static void sd35_medium(void)
 {
     model(MMDIT, MODELS "sd35m");
 }
+static void flux_blocks(void)
+{
+    model(FLUX, FLUXES "double");
+    model(FLUX, FLUXES "single");
+}
+static void flux_dev(void)
+{
+    model(FLUX, FLUXES "dev");
+}
 static void t5_encoders(void)
 {
     model(T5, MODELS "t5_gated");
@@ -371,6 +414,8 @@ int main(int argc, char **argv)
         {"sd3", sd3},
         {"sd35_large", sd35_large},
         {"sd35_medium", sd35_medium},
+        {"flux_blocks", flux_blocks},
+        {"flux_dev", flux_dev},
         {"t5_encoders", t5_encoders},
         {"clip_encoders", clip_encoders},
         {"autoencoders", autoencoders},

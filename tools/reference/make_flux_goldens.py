@@ -48,8 +48,8 @@ def flux(name, dtype, seed, shapes, drop=(), shard=None, **config):
     for k, (b, h, w, n) in enumerate(shapes):
         c = dict(latents=torch.randn(b, 4, h, w, generator=g), t=(1000 * torch.rand(b, generator=g)).round(),
                  context=torch.randn(b, n, 24, generator=g), pooled=torch.randn(b, 20, generator=g),
-                 guidance=torch.tensor([3.5 + k]))
-        c["velocity"] = velocity(model, c["latents"], c["t"], c["context"], c["pooled"], c["guidance"].item())
+                 guidance=torch.full([b], 3.5 + k))
+        c["velocity"] = velocity(model, c["latents"], c["t"], c["context"], c["pooled"], c["guidance"][0].item())
         io |= {f"{k}/{n}": t.contiguous() for n, t in c.items()}
     model.to(dtype).save_pretrained(OUT / name, **({"max_shard_size": shard} if shard else {}))
     save_file(io, OUT / name / "io.safetensors")
