@@ -10,7 +10,12 @@
 #include <math.h>
 
 static const double FLOAT32 = 5e-5, EVALUATION = 0x1p-8;
-enum { TINY_LAYERS = 3 + 2 + 2, EMOJI_LAYERS = 8 + 3 + 2, PIXELS_MAX = 128 * 128 * 3 };
+enum {
+    TINY_LAYERS = 3 + 2 + 2,
+    FLUX_LAYERS = 2 + 2 + 2,
+    EMOJI_LAYERS = 8 + 3 + 2,
+    PIXELS_MAX = 128 * 128 * 3
+};
 
 static const char *const prompts[] = {"a red apple, 3d emoji", "a cat face", "green book", ""};
 
@@ -233,11 +238,60 @@ static void any_batch(void)
     }
 }
 
+// The folder of tests/goldens/flux with the bundled model's tokenizers.
+static void link_flux(const char *folder)
+{
+    static const char *const parts[][2] = {{"model_index.json", "flux/model/model_index.json"},
+                                           {"scheduler", "flux/model/scheduler"},
+                                           {"text_encoder", "flux/model/text_encoder"},
+                                           {"text_encoder_2", "flux/model/text_encoder_2"},
+                                           {"transformer", "flux/model/transformer"},
+                                           {"vae", "flux/model/vae"},
+                                           {"tokenizer", "../../weights/emoji/tokenizer"},
+                                           {"tokenizer_2", "../../weights/emoji/tokenizer_3"}};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        char from[1200], to[1200], target[128];
+        snprintf(target, sizeof target, "tests/goldens/%s", parts[i][1]);
+        snprintf(to, sizeof to, "%s/%s", folder, parts[i][0]);
+        CHECK(realpath(in_source(target), from) && symlink(from, to) == 0, "%s", to);
+    }
+}
+
+// Both samplers; what is recorded as graphs is what runs step by step.
+static void flux(void)
+{
+    char folder[] = "/tmp/swd-emu-flux-XXXXXX", command[64];
+    CHECK(mkdtemp(folder), "no temporary folder");
+    link_flux(folder);
+    swd_generate_params a = request(prompts, 4);
+    swd_open_params o = opening(folder, "cuda", SWD_PRECISION_F32);
+    a.width = 24;
+    a.height = 16;
+    a.batch = 1;
+    scalewise_request(&a);
+    beside_the_cpu("FLUX, scale-wise", &a, o, FLUX_LAYERS);
+    outcome looked_at = run(a, o, true), recorded = run(a, o, false);
+    CHECK(memcmp(recorded.rgb, looked_at.rgb, 4 * 24 * 16 * 3) == 0, "graphs give other bytes");
+    outcome_free(&looked_at);
+    outcome_free(&recorded);
+    a = request(prompts, 1);
+    a.width = 12;
+    a.height = 20;
+    a.steps = 2;
+    beside_the_cpu("FLUX, euler", &a, o, FLUX_LAYERS);
+    snprintf(command, sizeof command, "rm -rf %s", folder);
+    CHECK(system(command) == 0, "%s stays", folder);
+}
+
 int main(int argc, char **argv)
 {
     static const tap_test tests[] = {
-        {"scalewise", scalewise}, {"euler", euler},       {"init_picture", init_picture},
-        {"any_batch", any_batch}, {"adapters", adapters}, // the last two are not small
+        {"scalewise", scalewise},
+        {"euler", euler},
+        {"init_picture", init_picture},
+        {"any_batch", any_batch},
+        {"flux", flux},
+        {"adapters", adapters}, // the last two are not small
         {"golden", golden},
     };
     int n = sizeof tests / sizeof *tests;
