@@ -26,6 +26,7 @@ static swd_status read_one(unsigned kind, swd_err *err)
 {
     static union {
         config_sd3 sd3;
+        config_flux flux;
         config_vae vae;
         config_tiny_vae tiny_vae;
         config_clip_text clip;
@@ -35,7 +36,7 @@ static swd_status read_one(unsigned kind, swd_err *err)
         config_swd swd;
     } c;
     swd_status s;
-    switch (kind % 8) {
+    switch (kind % 9) {
     case 0:
         s = config_sd3_read(&c.sd3, path, err);
         if (s == SWD_OK &&
@@ -64,6 +65,13 @@ static swd_status read_one(unsigned kind, swd_err *err)
     case 6:
         s = config_model_index_read(&c.index, path, err);
         if (s == SWD_OK && c.index.n_components > CONFIG_COMPONENTS_MAX) abort();
+        return s;
+    case 8:
+        s = config_flux_read(&c.flux, path, err);
+        if (s == SWD_OK &&
+            c.flux.axes_dims_rope[0] + c.flux.axes_dims_rope[1] + c.flux.axes_dims_rope[2] !=
+                c.flux.attention_head_dim)
+            abort();
         return s;
     default:
         s = config_swd_read(&c.swd, path, err);

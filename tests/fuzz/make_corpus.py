@@ -48,6 +48,8 @@ configs = [
     {"_class_name": "P", "vae": ["diffusers", "AutoencoderKL"], "text_encoder_3": [None, None], "force_zeros": True},
     {"presets": {"a": {"scales": [4, 8], "sigmas": [1, 0.5, 0]}}, "default": "a", "max_tokens": 16,
      "baseline": {"steps": 28, "guidance": 4.0, "shift": 3.0}},
+    {"_class_name": "FluxTransformer2DModel", "num_layers": 1, "num_single_layers": 2, "attention_head_dim": 16,
+     "axes_dims_rope": [4, 6, 6], "guidance_embeds": True, "out_channels": None},
 ]
 for kind, config in enumerate(configs):
     put("config", str(kind), bytes([kind]) + json.dumps(config).encode())

@@ -3,6 +3,7 @@
 // names the model's folder, no network, and (where ASan is on) nothing leaks.
 #include "base/memory.h"
 #include "model/clip_text.h"
+#include "model/flux.h"
 #include "model/load.h"
 #include "model/mmdit.h"
 #include "model/t5.h"
@@ -42,11 +43,12 @@ void *__wrap_aligned_alloc(size_t alignment, size_t n)
     return fails() ? NULL : __real_aligned_alloc(alignment, n);
 }
 
-typedef enum kind { MMDIT, T5, CLIP, KL, TINY } kind;
+typedef enum kind { MMDIT, FLUX, T5, CLIP, KL, TINY } kind;
 static const struct {
     const char *dir, *basename, *last; // the part that is loaded last
 } places[] = {
     [MMDIT] = {"tests/goldens/models/sd35m", "diffusion_pytorch_model", "proj_out"},
+    [FLUX] = {"tests/goldens/flux/single", "diffusion_pytorch_model", "sines"},
     [T5] = {"tests/goldens/models/t5_gated", "model", "encoder.final_layer_norm.weight"},
     [CLIP] = {"tests/goldens/models/clip_quick", "model", "text_projection"},
     [KL] = {"tests/goldens/vae/quant", "diffusion_pytorch_model", "decoder.conv_out"},
@@ -58,6 +60,7 @@ typedef struct net {
     kind kind;
     union {
         config_sd3 sd3;
+        config_flux flux;
         config_t5 t5;
         config_clip_text clip;
         config_vae kl;
@@ -65,6 +68,7 @@ typedef struct net {
     } cfg;
     union {
         mmdit *mmdit;
+        flux *flux;
         t5 *t5;
         clip_text *clip;
         vae *kl;
@@ -85,6 +89,7 @@ static void net_open(net *n, kind k)
     cr_assert_eq(path_join(&json, n->dir, "config.json", NULL), SWD_OK);
     cr_assert_eq(backend_cpu_create(&n->be, 1, NULL), SWD_OK);
     swd_status s = k == MMDIT  ? config_sd3_read(&n->cfg.sd3, json, &n->err)
+                   : k == FLUX ? config_flux_read(&n->cfg.flux, json, &n->err)
                    : k == T5   ? config_t5_read(&n->cfg.t5, json, &n->err)
                    : k == CLIP ? config_clip_text_read(&n->cfg.clip, json, &n->err)
                    : k == KL   ? config_vae_read(&n->cfg.kl, json, &n->err)
@@ -98,6 +103,8 @@ static swd_status create(net *n, weights *w, swd_dtype compute)
     switch (n->kind) {
     case MMDIT:
         return mmdit_create(&n->m.mmdit, &n->cfg.sd3, w, n->be, compute, &n->err);
+    case FLUX:
+        return flux_create(&n->m.flux, &n->cfg.flux, w, n->be, compute, &n->err);
     case T5:
         return t5_create(&n->m.t5, &n->cfg.t5, w, n->be, compute, &n->err);
     case CLIP:
@@ -115,6 +122,9 @@ static void destroy(net *n)
     switch (n->kind) {
     case MMDIT:
         mmdit_destroy(&n->m.mmdit);
+        break;
+    case FLUX:
+        flux_destroy(&n->m.flux);
         break;
     case T5:
         t5_destroy(&n->m.t5);
@@ -188,6 +198,10 @@ Test(load, mmdit_without_memory)
 Test(load, mmdit_bf16_without_memory)
 {
     without_memory(MMDIT, SWD_BF16);
+}
+Test(load, flux_without_memory)
+{
+    without_memory(FLUX, SWD_F32);
 }
 Test(load, t5_without_memory)
 {
