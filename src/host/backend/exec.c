@@ -11,10 +11,11 @@ swd_tensor exec_alloc(swd_exec *ex, swd_dtype dtype, const int64_t *shape, int n
     size_t bytes = (tensor_bytes(t) + EXEC_ALIGN - 1) / EXEC_ALIGN * EXEC_ALIGN;
     if (!ex->dry) {
         assert(ex->used + bytes <= ex->slab_bytes && "the plan was measured with other shapes");
-        t.data = ex->slab + ex->used;
     }
+    if (!ex->dry || ex->hook) t.data = ex->slab + ex->used;
     ex->used += bytes;
     if (ex->used > ex->peak) ex->peak = ex->used;
+    if (ex->hook) ex->hook->allocated(ex->hook, t);
     return t;
 }
 
@@ -46,5 +47,13 @@ size_t exec_mark(const swd_exec *ex)
 void exec_rewind(swd_exec *ex, size_t mark)
 {
     assert(mark <= ex->used);
+    if (ex->hook && !ex->hook->rewind(ex->hook, ex->slab + mark)) return;
     ex->used = mark;
+}
+
+swd_status exec_segment(swd_exec *ex, swd_segment fn, const void *args, size_t bytes,
+                        const swd_tensor *inout, int n)
+{
+    if (ex->hook) return ex->hook->segment(ex->hook, fn, args, bytes, inout, n, ex);
+    return fn(args, ex);
 }

@@ -44,6 +44,7 @@ swd_status op_layernorm(swd_tensor y, swd_tensor x, swd_tensor weight, swd_tenso
     APART_OR_SAME("op_layernorm", y, x);
     APART("op_layernorm", y, weight);
     APART("op_layernorm", y, bias);
+    RECORDED(.op = OP_LAYERNORM, .norm = {y, x, weight, bias, eps});
     return SLOT(layernorm, &(norm_args){y, x, weight, bias, eps});
 }
 
@@ -61,6 +62,8 @@ swd_status op_layernorm_modulate(swd_tensor y, swd_tensor x, swd_tensor shift, s
     APART_OR_SAME("op_layernorm_modulate", y, x);
     APART("op_layernorm_modulate", y, shift);
     APART("op_layernorm_modulate", y, scale);
+    RECORDED(.op = OP_MODULATE,
+             .modulate = {.y = {y}, .x = x, .shift = {shift}, .scale = {scale}, .eps = eps});
     return SLOT(layernorm_modulate,
                 &(modulate_args){.y = {y}, .x = x, .shift = {shift}, .scale = {scale}, .eps = eps});
 }
@@ -80,6 +83,11 @@ swd_status op_layernorm_modulate2(const swd_tensor y[2], swd_tensor x, const swd
     APART_OR_SAME("op_layernorm_modulate2", y[0], x);
     APART("op_layernorm_modulate2", y[1], x);
     APART("op_layernorm_modulate2", y[0], y[1]);
+    RECORDED(.op = OP_MODULATE, .modulate = {.y = {y[0], y[1]},
+                                             .x = x,
+                                             .shift = {shift[0], shift[1]},
+                                             .scale = {scale[0], scale[1]},
+                                             .eps = eps});
     return SLOT(layernorm_modulate, &(modulate_args){.y = {y[0], y[1]},
                                                      .x = x,
                                                      .shift = {shift[0], shift[1]},
@@ -95,6 +103,7 @@ swd_status op_rms_norm(swd_tensor y, swd_tensor x, swd_tensor weight, float eps,
             "op_rms_norm: the weight is F32 [D]");
     APART_OR_SAME("op_rms_norm", y, x);
     APART("op_rms_norm", y, weight);
+    RECORDED(.op = OP_RMS_NORM, .norm = {y, x, weight, tensor_none(), eps});
     return SLOT(rms_norm, &(norm_args){y, x, weight, tensor_none(), eps});
 }
 
@@ -123,6 +132,7 @@ swd_status op_qk_norm_rope(swd_tensor q, swd_tensor k, swd_tensor weight_q, swd_
         APART("op_qk_norm_rope", k, in[i]);
     }
     APART("op_qk_norm_rope", q, k);
+    RECORDED(.op = OP_QK_NORM, .qk_norm = {q, k, weight_q, weight_k, eps, cos, sin});
     return SLOT(qk_norm_rope, &(qk_norm_args){q, k, weight_q, weight_k, eps, cos, sin});
 }
 
@@ -134,6 +144,7 @@ swd_status op_gate_residual(swd_tensor x, swd_tensor y, swd_tensor gate, swd_exe
             "op_gate_residual: the gate is [B, D]");
     APART_OR_SAME("op_gate_residual", x, y);
     APART("op_gate_residual", x, gate);
+    RECORDED(.op = OP_GATE_RESIDUAL, .plain = {.y = x, .x = y, .z = gate});
     return SLOT(gate_residual, x, y, gate);
 }
 
@@ -142,6 +153,7 @@ swd_status op_activation(swd_tensor y, swd_tensor x, swd_act act, swd_exec *ex)
     REQUIRE(is_act(y) && is_act(x) && tensor_same_shape(y, x),
             "op_activation: result and input differ in shape");
     APART_OR_SAME("op_activation", y, x);
+    RECORDED(.op = OP_ACTIVATION, .plain = {.y = y, .x = x, .act = act});
     return SLOT(activation, y, x, act);
 }
 
@@ -163,6 +175,7 @@ swd_status op_axpby(swd_tensor y, float a, swd_tensor x, float b, swd_tensor z, 
             "op_axpby: z differs in shape");
     APART_OR_SAME("op_axpby", y, x);
     APART_OR_SAME("op_axpby", y, z);
+    RECORDED(.op = OP_AXPBY, .plain = {.y = y, .a = a, .x = x, .b = b, .z = z});
     return SLOT(axpby, y, a, x, b, z);
 }
 
@@ -172,12 +185,14 @@ swd_status op_copy(swd_tensor y, swd_tensor x, swd_exec *ex)
     REQUIRE(is_act(y) && is_act(x) && tensor_same_shape(y, x), "op_copy: %s from %s",
             tensor_describe(y, ty, sizeof ty), tensor_describe(x, tx, sizeof tx));
     APART_OR_SAME("op_copy", y, x);
+    RECORDED(.op = OP_COPY, .plain = {.y = y, .x = x});
     return SLOT(copy, y, x);
 }
 
 swd_status op_fill(swd_tensor y, float value, swd_exec *ex)
 {
     REQUIRE(is_act(y), "op_fill: not an activation");
+    RECORDED(.op = OP_FILL, .plain = {.y = y, .a = value});
     return SLOT(fill, y, value);
 }
 
@@ -208,6 +223,7 @@ swd_status op_timestep_sinusoid(swd_tensor y, swd_tensor t, swd_exec *ex)
     REQUIRE(is_act(y) && y.ndim == 2 && y.shape[1] % 2 == 0 && is_vector(t, y.shape[0]),
             "op_timestep_sinusoid: [B, even] from F32 [B]");
     APART("op_timestep_sinusoid", y, t);
+    RECORDED(.op = OP_TIMESTEP_SINUSOID, .plain = {.y = y, .x = t});
     return SLOT(timestep_sinusoid, y, t);
 }
 
@@ -225,6 +241,7 @@ swd_status op_patchify(swd_tensor y, swd_tensor x, int patch, swd_exec *ex)
     REQUIRE(is_patched(y, x, patch), "op_patchify: %s from %s in patches of %d",
             tensor_describe(y, ty, sizeof ty), tensor_describe(x, tx, sizeof tx), patch);
     APART("op_patchify", y, x);
+    RECORDED(.op = OP_PATCHIFY, .plain = {.y = y, .x = x, .n = patch});
     return SLOT(patchify, y, x, patch);
 }
 
@@ -234,6 +251,7 @@ swd_status op_unpatchify(swd_tensor x, swd_tensor y, int patch, swd_exec *ex)
     REQUIRE(is_patched(y, x, patch), "op_unpatchify: %s from %s in patches of %d",
             tensor_describe(x, tx, sizeof tx), tensor_describe(y, ty, sizeof ty), patch);
     APART("op_unpatchify", x, y);
+    RECORDED(.op = OP_UNPATCHIFY, .plain = {.y = x, .x = y, .n = patch});
     return SLOT(unpatchify, x, y, patch);
 }
 
@@ -248,6 +266,7 @@ swd_status op_add_position(swd_tensor x, swd_tensor table, int grid_h, int grid_
             "op_add_position: a grid of %d x %d in a table of %lld x %lld positions", grid_h,
             grid_w, (long long)max, (long long)max);
     APART("op_add_position", x, table);
+    RECORDED(.op = OP_ADD_POSITION, .plain = {.y = x, .x = table, .n = grid_h, .m = grid_w});
     return SLOT(add_position, x, table, grid_h, grid_w);
 }
 
@@ -259,6 +278,7 @@ swd_status op_guidance_combine(swd_tensor v, swd_tensor cond, swd_tensor uncond,
             "op_guidance_combine: three tensors of one shape");
     APART_OR_SAME("op_guidance_combine", v, cond);
     APART_OR_SAME("op_guidance_combine", v, uncond);
+    RECORDED(.op = OP_GUIDANCE_COMBINE, .plain = {.y = v, .x = cond, .z = uncond, .a = guidance});
     return SLOT(guidance_combine, v, cond, uncond, guidance);
 }
 
@@ -289,6 +309,7 @@ swd_status op_resize_renoise(const resize_renoise_args *a, swd_exec *ex)
     APART("op_resize_renoise", a->x0, a->v);
     APART("op_resize_renoise", a->x0, a->eps);
     APART("op_resize_renoise", a->x0, a->steps);
+    RECORDED(.op = OP_RESIZE_RENOISE, .resize = *a);
     return SLOT(resize_renoise, a);
 }
 
@@ -297,6 +318,7 @@ swd_status op_noise(swd_tensor y, swd_tensor steps, swd_exec *ex)
     REQUIRE(is_act(y) && y.dtype == SWD_F32 && tensor_contiguous(y) && is_steps(steps, y.shape[0]),
             "op_noise: F32 [B, ...] and a renoise_step for each B, aligned to 8 bytes");
     APART("op_noise", y, steps);
+    RECORDED(.op = OP_NOISE, .plain = {.y = y, .x = steps});
     return SLOT(noise, y, steps);
 }
 

@@ -14,7 +14,22 @@
 #define SWD_BACKEND_OPS_H
 #include "backend/backend.h"
 
-typedef struct swd_exec {
+typedef struct swd_exec swd_exec;
+
+/* Somebody who stands between op_*() and the slots: the tape of train/. It gets every checked call instead of the slot, and runs it by
+ * calling op_*() again on an exec without a hook. Ops that it cannot be given fail with SWD_ERR_UNSUPPORTED. */
+typedef struct swd_hook swd_hook;
+typedef swd_status (*swd_segment)(const void *args, swd_exec *ex);
+struct swd_hook {
+    swd_status (*call)(swd_hook *, const op_call *, swd_exec *);
+    void (*allocated)(swd_hook *, swd_tensor);
+    /* What lies from `to` on is given back. False: it stays, somebody still needs it. */
+    bool (*rewind)(swd_hook *, unsigned char *to);
+    swd_status (*segment)(swd_hook *, swd_segment, const void *args, size_t bytes,
+                          const swd_tensor *inout, int n, swd_exec *);
+};
+
+struct swd_exec {
     swd_backend *backend;
     swd_stream *stream;
     swd_err *err;
@@ -23,7 +38,9 @@ typedef struct swd_exec {
     bool dry;
     swd_dtype
         act; /* storage of activations between ops: F32 or BF16; transformers keep their residual stream F32, autoencoders store maps in it */
-} swd_exec;
+    swd_hook *
+        hook; /* NULL: ops go to the slots. A dry exec with a hook has addresses, of memory that is never touched. */
+};
 
 /* return on failure, adding a frame */
 #define RUN(call) SWD_TRY(call, ex->err)
@@ -36,6 +53,10 @@ swd_tensor exec3(swd_exec *ex, swd_dtype dtype, int64_t a, int64_t b, int64_t c)
 swd_tensor exec4(swd_exec *ex, swd_dtype dtype, int64_t a, int64_t b, int64_t c, int64_t d);
 size_t exec_mark(const swd_exec *ex);
 void exec_rewind(swd_exec *ex, size_t mark);
+/* fn(args, ex), which gives back all that it takes from the slab, changes nothing but the n tensors inout and does the same when it is
+ * called again with the same args (bytes of them are copied): under a hook, what it computed may be computed again instead of kept. */
+swd_status exec_segment(swd_exec *ex, swd_segment fn, const void *args, size_t bytes,
+                        const swd_tensor *inout, int n);
 
 /* y = act(x W^T + b); with residual (and gate): y = residual + gate * that. */
 swd_status op_linear(swd_tensor y, swd_tensor x, const swd_linear *w, swd_act act, swd_exec *ex);

@@ -9,12 +9,18 @@
     do {                                                                                           \
         if (!(cond)) return SWD_FAIL(ex->err, SWD_ERR_ARGUMENT, __VA_ARGS__);                      \
     } while (0)
+/* Gives the call to the hook, if there is one: RECORDED(.op = OP_COPY, .plain = {.y = y, .x = x}) */
+#define RECORDED(...)                                                                              \
+    do {                                                                                           \
+        if (ex->hook) return ex->hook->call(ex->hook, &(op_call){__VA_ARGS__}, ex);                \
+    } while (0)
 /* Calls a slot unless only the plan is being measured. */
 #define SLOT(name, ...)                                                                            \
-    (ex->dry ? SWD_OK                                                                              \
-             : (range_begin(ex->backend, RANGE_OP, #name),                                         \
-                range_ended(ex->backend, ex->backend->ops.name(ex->backend, __VA_ARGS__,           \
-                                                               ex->stream, ex->err))))
+    (ex->hook  ? SWD_FAIL(ex->err, SWD_ERR_UNSUPPORTED, "op_" #name " has no gradient")            \
+     : ex->dry ? SWD_OK                                                                            \
+               : (range_begin(ex->backend, RANGE_OP, #name),                                       \
+                  range_ended(ex->backend, ex->backend->ops.name(ex->backend, __VA_ARGS__,         \
+                                                                 ex->stream, ex->err))))
 static inline swd_status range_ended(swd_backend *b, swd_status s)
 {
     range_end(b);

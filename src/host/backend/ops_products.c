@@ -30,6 +30,7 @@ static swd_status linear(const linear_args *a, swd_exec *ex)
     APART("op_linear", a->y, a->x);
     APART_OR_SAME("op_linear", a->y, a->residual);
     APART("op_linear", a->y, a->gate);
+    RECORDED(.op = OP_LINEAR, .linear = *a);
     size_t mark = exec_mark(ex);
     void *ws = scratch(ex, ex->backend->ops.linear_workspace(ex->backend, a));
     swd_status s = SLOT(linear, a, ws);
@@ -155,6 +156,12 @@ swd_status op_attention(const attention_args *a, swd_exec *ex)
                     (a->n_streams == 1 && is_f32(a->bias, 3) && a->bias.shape[0] == q.shape[2] &&
                      a->bias.shape[1] == q.shape[1] && a->bias.shape[2] == k.shape[1]),
                 "op_attention: the bias is F32 [H, Nq, Nk] of one stream");
+        REQUIRE(!tensor_present(a->lse[i]) ||
+                    (is_f32(a->lse[i], 3) && a->lse[i].shape[0] == q.shape[0] &&
+                     a->lse[i].shape[1] == q.shape[2] && a->lse[i].shape[2] == q.shape[1] &&
+                     ex->backend->backward && !a->samples),
+                "op_attention: the sums of stream %d are F32 [B, H, N] on a backend that trains",
+                i);
     }
     for (int i = 0; i < 2 * a->n_streams; i++) {
         swd_tensor o = a->o[i / 2]; // beside the inputs of each stream, its own and the other one's
@@ -165,6 +172,7 @@ swd_status op_attention(const attention_args *a, swd_exec *ex)
     }
     if (a->n_streams == 2) APART("op_attention", a->o[0], a->o[1]);
     if (a->samples) RUN(check_samples(a, ex));
+    RECORDED(.op = OP_ATTENTION, .attention = *a);
     size_t mark = exec_mark(ex);
     void *ws = scratch(ex, ex->backend->ops.attention_workspace(ex->backend, a));
     swd_status s = SLOT(attention, a, ws);

@@ -49,6 +49,8 @@ typedef struct attention_args {
     swd_tensor bias; /* optional, F32 [H, Nq, Nk], added to scale * q.k (one stream) */
     const attention_samples
         *samples; /* NULL: all are of one length. Neither causal nor with a bias */
+    swd_tensor lse
+        [2]; /* optional, F32 [B, H, N_i] where q is: log of the sum of exp of a query's scores, for the backward pass */
 } attention_args;
 
 typedef struct group_norm_args {
@@ -97,4 +99,46 @@ typedef struct resize_renoise_args {
     swd_tensor eps;   /* F32 as y: noise from memory; absent: Philox noise of seed and draw */
     swd_tensor steps; /* of renoise_step, [B] */
 } resize_renoise_args;
+
+/* A checked call of an op_*(), as a hook gets it (ops.h). */
+typedef enum op_kind {
+    OP_LINEAR,
+    OP_ATTENTION,
+    OP_LAYERNORM,
+    OP_MODULATE,
+    OP_RMS_NORM,
+    OP_QK_NORM,
+    OP_GATE_RESIDUAL,     /* x, y, gate */
+    OP_ACTIVATION,        /* y, x, act */
+    OP_AXPBY,             /* y, a, x, b, z */
+    OP_COPY,              /* y, x */
+    OP_FILL,              /* y, a */
+    OP_TIMESTEP_SINUSOID, /* y, x */
+    OP_PATCHIFY,          /* y, x, n */
+    OP_UNPATCHIFY,        /* y (latents), x (tokens), n */
+    OP_ADD_POSITION,      /* y (in place), x (table), n, m */
+    OP_GUIDANCE_COMBINE,  /* y, x (cond), z (uncond), a */
+    OP_RESIZE_RENOISE,
+    OP_NOISE,       /* y, x (steps) */
+    OP_MEAN_TOKENS, /* y, x */
+    OP_KINDS
+} op_kind;
+
+typedef struct op_call {
+    op_kind op;
+    union {
+        linear_args linear;
+        attention_args attention;
+        norm_args norm; /* OP_LAYERNORM, OP_RMS_NORM */
+        modulate_args modulate;
+        qk_norm_args qk_norm;
+        resize_renoise_args resize;
+        struct {
+            swd_tensor y, x, z; /* the result first */
+            float a, b;
+            int n, m;
+            swd_act act;
+        } plain; /* all others, with the members that their lines name */
+    };
+} op_call;
 #endif

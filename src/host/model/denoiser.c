@@ -26,6 +26,11 @@ typedef struct denoiser_class {
     swd_status (*forward_mixed)(const mixed_batch *mix, const conditions *c, const denoiser *d,
                                 swd_exec *ex); /* NULL: it has none */
     double (*flops)(const denoiser *d, int64_t batch, int64_t h, int64_t w, int64_t text_tokens);
+    /* NULL: is not trained */
+    swd_status (*features)(swd_tensor velocity, swd_tensor features, int after, swd_tensor latents,
+                           const conditions *c, int64_t first_row, const denoiser *d, swd_exec *ex);
+    denoiser_size (*features_size)(const denoiser *d, int64_t h, int64_t w);
+    const holdings *(*holdings)(const denoiser *d);
 } denoiser_class;
 
 struct denoiser {
@@ -114,6 +119,24 @@ static double sd3_flops(const denoiser *d, int64_t batch, int64_t h, int64_t w, 
     return mmdit_flops(d->sd3, batch, h, w, text_tokens);
 }
 
+static swd_status sd3_features(swd_tensor velocity, swd_tensor features, int after,
+                               swd_tensor latents, const conditions *c, int64_t first_row,
+                               const denoiser *d, swd_exec *ex)
+{
+    return mmdit_forward_features(velocity, features, after, latents, c, first_row, d->sd3, ex);
+}
+
+static denoiser_size sd3_features_size(const denoiser *d, int64_t h, int64_t w)
+{
+    const config_sd3 *c = mmdit_config(d->sd3);
+    return (denoiser_size){h / c->patch_size * (w / c->patch_size), c->inner_dim};
+}
+
+static const holdings *sd3_holdings(const denoiser *d)
+{
+    return mmdit_holdings(d->sd3);
+}
+
 /* ---- FluxTransformer2DModel ---- */
 
 static swd_status flux_read(config_denoiser *out, const char *path, swd_err *err)
@@ -196,10 +219,11 @@ static double flux_count(const denoiser *d, int64_t batch, int64_t h, int64_t w,
 static const denoiser_class classes[DENOISER_KINDS] = {
     [DENOISER_SD3] = {"SD3Transformer2DModel", sd3_read, sd3_facts, sd3_describe, sd3_create,
                       sd3_destroy, sd3_conditions, sd3_embed_context, sd3_modulate, sd3_timestep,
-                      sd3_forward, sd3_forward_mixed, sd3_flops},
+                      sd3_forward, sd3_forward_mixed, sd3_flops, .features = sd3_features,
+                      .features_size = sd3_features_size, .holdings = sd3_holdings},
     [DENOISER_FLUX] = {"FluxTransformer2DModel", flux_read, flux_facts, flux_describe, flux_make,
                        flux_unmake, flux_conditions, flux_context, flux_modulations, flux_timestep,
-                       flux_run, NULL, flux_count},
+                       flux_run, NULL, flux_count, NULL, NULL, NULL},
 };
 
 swd_status denoiser_config_read(config_denoiser *out, denoiser_kind kind, const char *path,
@@ -289,4 +313,23 @@ swd_status denoiser_forward_mixed(const mixed_batch *mix, const conditions *c, c
 double denoiser_flops(const denoiser *d, int64_t batch, int64_t h, int64_t w, int64_t text_tokens)
 {
     return d->class->flops(d, batch, h, w, text_tokens);
+}
+
+swd_status denoiser_forward_features(swd_tensor velocity, swd_tensor features, int after,
+                                     swd_tensor latents, const conditions *c, int64_t first_row,
+                                     const denoiser *d, swd_exec *ex)
+{
+    if (!d->class->features)
+        return SWD_FAIL(ex->err, SWD_ERR_UNSUPPORTED, "networks of this class are not trained");
+    return d->class->features(velocity, features, after, latents, c, first_row, d, ex);
+}
+
+denoiser_size denoiser_features_size(const denoiser *d, int64_t h, int64_t w)
+{
+    return d->class->features_size ? d->class->features_size(d, h, w) : (denoiser_size){0, 0};
+}
+
+const holdings *denoiser_holdings(const denoiser *d)
+{
+    return d->class->holdings ? d->class->holdings(d) : NULL;
 }

@@ -48,6 +48,17 @@ bool denoiser_mixes(const denoiser *d);
 /* They do: each image of the parts, in their order, has its row of c. */
 swd_status denoiser_forward_mixed(const mixed_batch *mix, const conditions *c, const denoiser *d,
                                   swd_exec *ex);
+/* The same, and the image tokens as they are after block `after` (from 0): features F32 [B, n, D], or absent. velocity absent: the
+ * blocks behind that one are left out. SWD_ERR_UNSUPPORTED for classes that are not trained. */
+swd_status denoiser_forward_features(swd_tensor velocity, swd_tensor features, int after,
+                                     swd_tensor latents, const conditions *c, int64_t first_row,
+                                     const denoiser *d, swd_exec *ex);
+typedef struct denoiser_size {
+    int64_t tokens, width; /* of features */
+} denoiser_size;
+denoiser_size denoiser_features_size(const denoiser *d, int64_t h, int64_t w);
+/* Its layers by name, for training; NULL for classes that are not trained. */
+const holdings *denoiser_holdings(const denoiser *d);
 /* Linear layers and attention, 2 per multiply-add. */
 double denoiser_flops(const denoiser *d, int64_t batch, int64_t h, int64_t w, int64_t text_tokens);
 #endif

@@ -11,12 +11,16 @@
 typedef struct holding {
     enum { HELD_LINEAR, HELD_CONV, HELD_TENSOR, HELD_HOST } kind;
     void *p;
+    char *name
+        [HELD_NAMES_MAX]; // owned, of a layer's parts, or a vector's; NULL: none that the files have as it lies here
+    int64_t rows[HELD_NAMES_MAX];
 } holding;
 
 void holdings_release(holdings *h)
 {
     for (size_t i = 0; i < h->n; i++) {
         void *p = h->list[i].p;
+        for (int k = 0; k < HELD_NAMES_MAX; k++) free(h->list[i].name[k]);
         switch (h->list[i].kind) {
         case HELD_LINEAR:
             h->be->linear_destroy(h->be, &(swd_linear *){p});
@@ -34,6 +38,26 @@ void holdings_release(holdings *h)
     }
     free(h->list);
     *h = (holdings){0};
+}
+
+bool holdings_layer(const holdings *h, size_t i, held_layer *out)
+{
+    const holding *g = &h->list[i];
+    if (g->kind != HELD_LINEAR || !g->name[0]) return false;
+    *out = (held_layer){.w = g->p};
+    for (; out->n < HELD_NAMES_MAX && g->name[out->n]; out->n++) {
+        out->name[out->n] = g->name[out->n];
+        out->rows[out->n] = g->rows[out->n];
+    }
+    return true;
+}
+
+bool holdings_vector(const holdings *h, size_t i, held_vector *out)
+{
+    const holding *g = &h->list[i];
+    if (g->kind != HELD_TENSOR || !g->name[0]) return false;
+    *out = (held_vector){.value = tensor1(g->p, SWD_F32, g->rows[0]), .name = g->name[0]};
+    return true;
 }
 
 // Room for one more, made before the thing itself so that nothing can get lost.
@@ -284,6 +308,24 @@ static void scatter(gathered *g)
     free(g->own_bias);
 }
 
+// What was held last, under the names that its rows have in the files.
+static swd_status name_parts(loader *l, int count, const char *const *names, const int64_t *rows)
+{
+    holding *h = &l->held->list[l->held->n - 1];
+    for (int i = 0; i < count && count <= HELD_NAMES_MAX; i++) {
+        h->rows[i] = rows[i];
+        SWD_TRY(swd_strdup(&h->name[i], full(l, names[i], "").text, l->err), l->err);
+    }
+    return SWD_OK;
+}
+
+static swd_status name_layer(loader *l, const layer_source *s)
+{
+    const int64_t same[HELD_NAMES_MAX] = {s->shape[0], s->shape[0], s->shape[0]};
+    if (s->rows || s->patch) return SWD_OK;
+    return name_parts(l, s->count, s->names, s->heights ? s->heights : same);
+}
+
 static void pack_linear(loader *l, swd_linear **out, const layer_source *source)
 {
     if (l->status != SWD_OK) return;
@@ -297,6 +339,7 @@ static void pack_linear(loader *l, swd_linear **out, const layer_source *source)
         s = l->be->linear_create(l->be, out, g.weight, g.bias, l->compute, l->err);
     }
     if (s == SWD_OK) hold(l, HELD_LINEAR, *out);
+    if (s == SWD_OK) s = name_layer(l, source);
     settle(l, s, source->names[0]);
     scatter(&g);
 }
@@ -421,6 +464,7 @@ void load_matrix(loader *l, swd_tensor *out, const int64_t *shape, int ndim, con
 void load_vector(loader *l, swd_tensor *out, int64_t n, const char *name)
 {
     load_matrix(l, out, &n, 1, name);
+    if (l->status == SWD_OK) settle(l, name_parts(l, 1, &name, &n), name);
 }
 
 void load_table(loader *l, swd_tensor *out, int64_t rows, int64_t d, const char *name)

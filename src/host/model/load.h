@@ -19,6 +19,22 @@ typedef struct holdings {
 
 void holdings_release(holdings *h);
 
+/* What of it can be trained: layers and vectors by the names that they have in the files. */
+enum { HELD_NAMES_MAX = 3 };
+typedef struct held_layer {
+    const swd_linear *w;
+    int n;                            /* parts under each other */
+    const char *name[HELD_NAMES_MAX]; /* without ".weight"; the holdings' */
+    int64_t rows[HELD_NAMES_MAX];
+} held_layer;
+typedef struct held_vector {
+    swd_tensor value; /* F32 [n], backend memory */
+    const char *name; /* the holdings' */
+} held_vector;
+/* False: holding i, of holdings.n, is something else, or its rows are not as in the files. */
+bool holdings_layer(const holdings *h, size_t i, held_layer *out);
+bool holdings_vector(const holdings *h, size_t i, held_vector *out);
+
 enum { LOAD_NAME_MAX = 256 };
 
 typedef struct loader {

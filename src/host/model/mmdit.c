@@ -119,6 +119,16 @@ swd_status mmdit_create(mmdit **out, const config_sd3 *cfg, weights *w, swd_back
     return s;
 }
 
+const holdings *mmdit_holdings(const mmdit *m)
+{
+    return &m->held;
+}
+
+const config_sd3 *mmdit_config(const mmdit *m)
+{
+    return &m->cfg;
+}
+
 void mmdit_destroy(mmdit **m)
 {
     if (!*m) return;
@@ -197,14 +207,22 @@ static swd_status attend(swd_tensor x, swd_tensor c, swd_tensor mod_x, swd_tenso
     return SWD_OK;
 }
 
-static swd_status run_block(swd_tensor x, swd_tensor c, swd_tensor mod_x, swd_tensor mod_c,
-                            const block *b, const mixed_batch *mix, const mmdit *m, swd_exec *ex)
+typedef struct block_call {
+    swd_tensor x, c, mod_x, mod_c;
+    const block *b;
+    const mixed_batch *mix;
+    const mmdit *m;
+} block_call;
+
+static swd_status run_block(const void *args, swd_exec *ex)
 {
+    const block_call *a = args;
+    const block *b = a->b;
     size_t mark = exec_mark(ex);
-    RUN(attend(x, c, mod_x, mod_c, b, mix, m, ex));
+    RUN(attend(a->x, a->c, a->mod_x, a->mod_c, b, a->mix, a->m, ex));
     exec_rewind(ex, mark);
-    RUN(joint_feed_forward(x, &b->image.mlp, mod_x, ex));
-    if (!b->context_pre_only) RUN(joint_feed_forward(c, &b->context.mlp, mod_c, ex));
+    RUN(joint_feed_forward(a->x, &b->image.mlp, a->mod_x, ex));
+    if (!b->context_pre_only) RUN(joint_feed_forward(a->c, &b->context.mlp, a->mod_c, ex));
     return SWD_OK;
 }
 
@@ -237,9 +255,16 @@ static swd_status add_places(swd_tensor x, swd_tensor latents, const mmdit *m, s
                            (int)latents.shape[3] / patch, ex);
 }
 
+// The image tokens as they are after a block, copied; where only they are wanted the blocks behind it are left out.
+typedef struct block_tap {
+    swd_tensor to; // absent: there is none
+    int after;
+    bool only;
+} block_tap;
+
 // x [B, n, D] through all blocks, and the output layer's row for each token: y [B, n, patch^2 channels], whose order unpatchify knows.
 static swd_status run_blocks(swd_tensor y, swd_tensor x, const conditions *cond, int64_t first_row,
-                             const mixed_batch *mix, const mmdit *m, swd_exec *ex)
+                             const mixed_batch *mix, block_tap tap, const mmdit *m, swd_exec *ex)
 {
     int64_t d = m->cfg.inner_dim, samples = mix ? mix->samples.n : x.shape[0];
     size_t start = exec_mark(ex);
@@ -249,8 +274,14 @@ static swd_status run_blocks(swd_tensor y, swd_tensor x, const conditions *cond,
     for (int i = 0; i < m->cfg.num_layers; i++) {
         size_t mark = exec_mark(ex);
         RUN(mixed_spread(&mod_x, modulation_next(&walk), mix, ex));
-        RUN(run_block(x, c, mod_x, modulation_next(&walk), &m->blocks[i], mix, m, ex));
+        block_call call = {x, c, mod_x, modulation_next(&walk), &m->blocks[i], mix, m};
+        RUN(exec_segment(ex, run_block, &call, sizeof call, (swd_tensor[]){x, c}, 2));
         exec_rewind(ex, mark);
+        if (i == tap.after && tensor_present(tap.to)) RUN(op_copy(tap.to, x, ex));
+        if (i == tap.after && tap.only) {
+            exec_rewind(ex, start);
+            return SWD_OK;
+        }
     }
     swd_tensor normed = exec_alloc(ex, ex->act, x.shape, 3);
     RUN(mixed_spread(&mod_x, modulation_next(&walk), mix, ex));
@@ -264,6 +295,14 @@ static swd_status run_blocks(swd_tensor y, swd_tensor x, const conditions *cond,
 swd_status mmdit_forward(swd_tensor velocity, swd_tensor latents, const conditions *cond,
                          int64_t first_row, const mmdit *m, swd_exec *ex)
 {
+    return mmdit_forward_features(velocity, tensor_none(), 0, latents, cond, first_row, m, ex);
+}
+
+swd_status mmdit_forward_features(swd_tensor velocity, swd_tensor features, int after,
+                                  swd_tensor latents, const conditions *cond, int64_t first_row,
+                                  const mmdit *m, swd_exec *ex)
+{
+    const block_tap tap = {features, after, !tensor_present(velocity)};
     int64_t batch = latents.shape[0], patch = m->cfg.patch_size, square = patch * patch,
             tokens = latents.shape[2] / patch * (latents.shape[3] / patch);
     size_t start = exec_mark(ex);
@@ -275,8 +314,8 @@ swd_status mmdit_forward(swd_tensor velocity, swd_tensor latents, const conditio
     RUN(add_places(x, latents, m, ex));
     exec_rewind(ex, mark);
     swd_tensor y = exec3(ex, SWD_F32, batch, tokens, square * m->cfg.out_channels);
-    RUN(run_blocks(y, x, cond, first_row, NULL, m, ex));
-    RUN(op_unpatchify(velocity, y, (int)patch, ex));
+    RUN(run_blocks(y, x, cond, first_row, NULL, tap, m, ex));
+    if (!tap.only) RUN(op_unpatchify(velocity, y, (int)patch, ex));
     exec_rewind(ex, start);
     return SWD_OK;
 }
@@ -296,7 +335,8 @@ swd_status mmdit_forward_mixed(const mixed_batch *mix, const conditions *cond, c
         RUN(add_places(mixed_part_of(x, i, patch, mix), mix->part[i].latents, m, ex));
     exec_rewind(ex, mark);
     swd_tensor y = exec3(ex, SWD_F32, 1, mix->rows, square * m->cfg.out_channels);
-    RUN(run_blocks(mixed_chunks(y, mix), mixed_chunks(x, mix), cond, 0, mix, m, ex));
+    RUN(run_blocks(mixed_chunks(y, mix), mixed_chunks(x, mix), cond, 0, mix,
+                   (block_tap){.after = -1}, m, ex));
     for (int i = 0; i < mix->n_parts; i++)
         RUN(op_unpatchify(mix->part[i].velocity, mixed_part_of(y, i, patch, mix), patch, ex));
     exec_rewind(ex, start);

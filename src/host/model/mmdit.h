@@ -5,6 +5,7 @@
 #include "backend/ops.h"
 #include "io/config.h"
 #include "model/conditions.h"
+#include "model/load.h"
 #include "model/mixed.h"
 
 typedef struct mmdit mmdit;
@@ -30,7 +31,14 @@ swd_status mmdit_forward(swd_tensor velocity, swd_tensor latents, const conditio
  * of sums. */
 swd_status mmdit_forward_mixed(const mixed_batch *mix, const conditions *c, const mmdit *m,
                                swd_exec *ex);
+/* The same, and the image tokens as they are after block `after` (from 0): features F32 [B, n, inner_dim], or absent. velocity absent:
+ * the blocks behind that one are left out. Each block is a segment (exec_segment). */
+swd_status mmdit_forward_features(swd_tensor velocity, swd_tensor features, int after,
+                                  swd_tensor latents, const conditions *c, int64_t first_row,
+                                  const mmdit *m, swd_exec *ex);
 /* Linear layers and attention, 2 per multiply-add. */
 double mmdit_flops(const mmdit *m, int64_t batch, int64_t h, int64_t w, int64_t text_tokens);
+const holdings *mmdit_holdings(const mmdit *m); /* the model's */
+const config_sd3 *mmdit_config(const mmdit *m);
 void mmdit_destroy(mmdit **m);
 #endif

@@ -101,6 +101,15 @@ static void load_queries(char *w, swd_tensor q, const task *t, const plan *p)
     memset(w + p->o, 0, (size_t)(p->group * p->padded_d) * 4);
 }
 
+// The maxima of a bf16 engine are in units of log2.
+static void store_sums(const char *w, swd_tensor lse, const task *t, const plan *p)
+{
+    const float *m = (const float *)(const void *)(w + p->state), *l = m + p->group;
+    float *to = (float *)lse.data + (t->b * lse.shape[1] + t->h) * lse.shape[2] + t->first;
+    float unit = p->simd->bf16 ? 0.693147181f : 1.0f;
+    for (int64_t i = 0; i < t->n; i++) to[i] = m[i] * unit + logf(l[i]);
+}
+
 static void store_outputs(const char *w, swd_tensor o, const task *t, const plan *p)
 {
     int64_t width = p->simd->queries;
@@ -170,6 +179,7 @@ static void attend(const attention_args *a, const task *t, char *w, const plan *
         }
     }
     store_outputs(w, a->o[t->stream], t, p);
+    if (tensor_present(a->lse[t->stream])) store_sums(w, a->lse[t->stream], t, p);
     if (simd->end) simd->end();
 }
 

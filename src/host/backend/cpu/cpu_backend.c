@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The CPU as a backend: its memory is the host's, its only stream is the calling thread, its slots are filled by the other files.
 #include "backend/cpu/cpu.h"
+#include "backend/cpu/cpu_backward.h"
 #include "backend/cpu/dnn.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -154,6 +155,7 @@ swd_status backend_cpu_create(swd_backend **out, int threads, swd_err *err)
     cpu_resize_slots(&b->ops);
     cpu_linear_slots(b);
     cpu_conv_slots(b);
+    cpu_backward_slots(b);
     *out = b;
     return SWD_OK;
 }

@@ -305,8 +305,26 @@ static swd_status linear(swd_backend *b, const linear_args *a, void *ws, swd_str
     return SWD_OK;
 }
 
+static swd_status linear_plain(swd_backend *b, swd_tensor out, const swd_linear *w, swd_err *err)
+{
+    (void)b;
+    int64_t n = w->facts.n, k = w->facts.k;
+    if (out.ndim != 2 || !tensor_contiguous(out) || out.dtype != w->facts.compute ||
+        out.shape[0] != n || out.shape[1] != k)
+        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "a plain weight is [%lld, %lld] in %s", (long long)n,
+                        (long long)k, dtype_name(w->facts.compute));
+    for (int64_t i = 0; i < w->n_pieces; i++)
+        SWD_TRY(dnn_weight_plain(
+                    w->pieces[i],
+                    (char *)out.data + (size_t)(i * w->piece_k) * dtype_size(out.dtype), k, err),
+                err);
+    if (!w->n_pieces) cpu_row_load(out.data, w->plain, SWD_BF16, 0, n * k);
+    return SWD_OK;
+}
+
 void cpu_linear_slots(swd_backend *b)
 {
+    b->linear_plain = linear_plain;
     b->linear_create = linear_create;
     b->linear_destroy = linear_destroy;
     b->ops.linear_workspace = linear_workspace;

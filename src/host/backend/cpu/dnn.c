@@ -1,31 +1,9 @@
 // SPDX-License-Identifier: MIT
 // oneDNN behind a seam: the descriptors of versions 2 and 3 differ, nothing else in the project knows.
 #include "backend/cpu/dnn.h"
-#include <oneapi/dnnl/dnnl.h>
+#include "backend/cpu/dnn_versions.h"
 #include <stdlib.h>
 #include <string.h>
-
-#if DNNL_VERSION_MAJOR >= 3
-#define MD(x) (x)
-typedef const_dnnl_memory_desc_t md_ref;
-#else
-#define MD(x) (&(x))
-typedef const dnnl_memory_desc_t *md_ref;
-#endif
-
-#define DNN_TRY(call, what)                                                                        \
-    do {                                                                                           \
-        dnnl_status_t dnn_status_ = (call);                                                        \
-        if (dnn_status_ != dnnl_success)                                                           \
-            return SWD_FAIL(err,                                                                   \
-                            dnn_status_ == dnnl_out_of_memory ? SWD_ERR_MEMORY : SWD_ERR_DEVICE,   \
-                            "oneDNN: %s failed with status %d", what, (int)dnn_status_);           \
-    } while (0)
-
-struct dnn_engine {
-    dnnl_engine_t engine;
-    dnnl_stream_t stream;
-};
 
 typedef struct dnn_key {
     dnn_conv_shape shape; // a product: batch = m, w = x_stride, wo = y_stride
@@ -60,37 +38,12 @@ struct dnn_weight {
     dnn_plan *plans;
 };
 
-static dnnl_data_type_t type_of(swd_dtype t)
-{
-    return t == SWD_BF16 ? dnnl_bf16 : dnnl_f32;
-}
-
-static dnnl_status_t md_strided(dnnl_memory_desc_t *md, int n, const int64_t *dims,
-                                const int64_t *strides, swd_dtype t)
-{
-#if DNNL_VERSION_MAJOR >= 3
-    return dnnl_memory_desc_create_with_strides(md, n, dims, type_of(t), strides);
-#else
-    return dnnl_memory_desc_init_by_strides(md, n, dims, type_of(t), strides);
-#endif
-}
-
 static dnnl_status_t md_any(dnnl_memory_desc_t *md, int n, const int64_t *dims, swd_dtype t)
 {
 #if DNNL_VERSION_MAJOR >= 3
     return dnnl_memory_desc_create_with_tag(md, n, dims, type_of(t), dnnl_format_tag_any);
 #else
     return dnnl_memory_desc_init_by_tag(md, n, dims, type_of(t), dnnl_format_tag_any);
-#endif
-}
-
-static void md_free(dnnl_memory_desc_t *md)
-{
-#if DNNL_VERSION_MAJOR >= 3
-    if (*md) dnnl_memory_desc_destroy(*md);
-    *md = NULL;
-#else
-    (void)md;
 #endif
 }
 
@@ -121,6 +74,7 @@ swd_status dnn_engine_create(dnn_engine **out, swd_err *err)
 void dnn_engine_destroy(dnn_engine **e)
 {
     if (!*e) return;
+    dnn_gemm_forget(*e);
     if ((*e)->stream) dnnl_stream_destroy((*e)->stream);
     if ((*e)->engine) dnnl_engine_destroy((*e)->engine);
     free(*e);
@@ -540,4 +494,15 @@ swd_status dnn_convolve(dnn_weight *w, const dnn_conv_shape *s, void *y, swd_dty
 {
     dnn_key key = {.shape = *s, .y_dtype = y_dtype, .act = act, .bias = bias != NULL};
     return run(w, &key, y, x, NULL, bias, err);
+}
+
+swd_status dnn_weight_plain(dnn_weight *w, void *to, int64_t stride, swd_err *err)
+{
+    dnnl_dims_t dims = {w->shape.in, w->shape.out}, strides = {1, stride};
+    dnn_layout plain = {.data = to};
+    DNN_TRY(md_strided(&plain.md, 2, dims, strides, w->compute), "a plain weight");
+    dnnl_status_t st = reorder(w->e, MD(w->layouts->md), w->layouts->data, &plain);
+    md_free(&plain.md);
+    DNN_TRY(st, "unpacking");
+    return SWD_OK;
 }

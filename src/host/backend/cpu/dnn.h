@@ -42,6 +42,19 @@ size_t dnn_weight_bytes(const dnn_weight *w);
 swd_status dnn_matmul(dnn_weight *w, const float *plain, int64_t m, void *y, int64_t y_stride,
                       swd_dtype y_dtype, const void *x, int64_t x_stride, const float *bias,
                       bool add, swd_act act, swd_err *err);
+/* The packed weight as it was, [n, k] of the compute type, rows `stride` elements apart. */
+swd_status dnn_weight_plain(dnn_weight *w, void *to, int64_t stride, swd_err *err);
+
+/* c[m, n] = a[m, k] b[k, n] (+ bias[n]), or c += a b where add is set: a and b of one type, F32 or BF16, at any strides one of which is
+ * 1; c F32 or of that type. Primitives are kept in the engine, by shape. */
+typedef struct dnn_gemm_shape {
+    int64_t m, n, k, a_stride[2], b_stride[2], c_stride;
+    swd_dtype dtype, c_dtype;
+    bool bias, add;
+} dnn_gemm_shape;
+swd_status dnn_gemm(dnn_engine *e, const dnn_gemm_shape *s, void *c, const void *a, const void *b,
+                    const float *bias, swd_err *err);
+void dnn_gemm_forget(dnn_engine *e); /* gives the primitives back */
 /* y = act(conv(x) + bias), both contiguous NHWC of shape s. */
 swd_status dnn_convolve(dnn_weight *w, const dnn_conv_shape *s, void *y, swd_dtype y_dtype,
                         const void *x, const float *bias, swd_act act, swd_err *err);

@@ -31,6 +31,10 @@ typedef struct simd_attention {
     /* o[d][Q] = o * factor + v^T p */
     void (*accumulate)(float *o, const void *p, const void *v, int64_t n, int64_t d,
                        const float *factor);
+    /* Backward, of scores s and of dp = v do^T, [n][Q] both: p = exp(scale s - lse), ds = p (dp - delta), zero up to the next multiple of
+     * key_step, as accumulate reads them. lse and delta are of columns [Q], or by_row of rows [n]. p may be NULL. */
+    void (*weigh)(void *p, void *ds, const float *s, const float *dp, int64_t n, float scale,
+                  const float *lse, const float *delta, bool by_row);
 } simd_attention;
 
 /* Rows of n floats, or `rows` rows of c channels; they may be any of the same memory. */
@@ -42,6 +46,11 @@ typedef struct simd_table {
     void (*widen_bf16)(float *to, const uint16_t *from, int64_t n);
     void (*narrow_bf16)(uint16_t *to, const float *from, int64_t n); /* to nearest even */
     void (*activate)(float *y, int64_t n, swd_act act);              /* in place */
+    /* dx = dy act'(x) */
+    void (*activate_backward)(float *dx, const float *x, const float *dy, int64_t n, swd_act act);
+    /* dx = r (g - sum(g) / n - xhat sum(g xhat) / n), xhat = (x - mean) r; centred false: without the first sum */
+    void (*norm_backward)(float *dx, const float *x, const float *g, int64_t n, float mean, float r,
+                          bool centred);
     void (*moments)(const float *x, int64_t n, double *mean, double *var);
     double (*sum_squares)(const float *x, int64_t n);
     /* y = (x - mean) k (one + scale) + shift; absent scale: k alone, absent shift: none */

@@ -160,7 +160,8 @@ const simd_attention simd_amx_bf16 = {.name = "amx_bf16",
                                       .pack_v = pack_v,
                                       .scores = scores,
                                       .softmax = bf16_softmax,
-                                      .accumulate = accumulate};
+                                      .accumulate = accumulate,
+                                      .weigh = bf16_weigh};
 
 #if defined(__clang__)
 #pragma clang attribute pop

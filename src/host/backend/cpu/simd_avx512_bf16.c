@@ -99,7 +99,8 @@ const simd_attention simd_avx512_bf16 = {.name = "avx512_bf16",
                                          .pack_v = pack_v,
                                          .scores = scores,
                                          .softmax = bf16_softmax,
-                                         .accumulate = accumulate};
+                                         .accumulate = accumulate,
+                                         .weigh = bf16_weigh};
 
 #if defined(__clang__)
 #pragma clang attribute pop

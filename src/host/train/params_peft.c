@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: MIT
+// Adapters in PEFT's layout.
+#include "base/memory.h"
+#include "io/safetensors.h"
+#include "train/params_parts.h"
+#include "weights/lora.h"
+#include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static const char PREFIX[] = "base_model.model.";
+
+static json_t *make_config(const lora_config *c, const char *base)
+{
+    json_t *targets = json_array();
+    for (int i = 0; i < c->n_targets; i++)
+        json_array_append_new(targets, json_string(c->targets[i]));
+    json_t *alpha =
+        c->alpha == (double)(int)c->alpha ? json_integer((int)c->alpha) : json_real(c->alpha);
+    return json_pack("{s:s, s:i, s:o, s:o, s:f, s:s, s:b, s:b, s:b, s:b, s:b, s:o, s:o, s:o?}",
+                     "peft_type", "LORA", "r", c->rank, "lora_alpha", alpha, "target_modules",
+                     targets, "lora_dropout", 0.0, "bias", "none", "fan_in_fan_out", 0,
+                     "inference_mode", 1, "init_lora_weights", 1, "use_rslora", 0, "use_dora", 0,
+                     "rank_pattern", json_object(), "alpha_pattern", json_object(),
+                     "base_model_name_or_path", base ? json_string(base) : json_null());
+}
+
+// To a temporary name, then renamed.
+static swd_status write_config(const char *path, const lora_config *c, const char *base,
+                               swd_err *err)
+{
+    char *temporary;
+    SWD_TRY(swd_asprintf(&temporary, err, "%s.tmp%ld", path, (long)getpid()), err);
+    json_t *config = make_config(c, base);
+    bool ok = config && json_dump_file(config, temporary, JSON_INDENT(2)) == 0 &&
+              rename(temporary, path) == 0;
+    swd_status s =
+        ok ? SWD_OK
+           : SWD_FAIL(err, SWD_ERR_FILE, "%s: cannot be written: %s", path, strerror(errno));
+    if (!ok) unlink(temporary);
+    json_decref(config);
+    free(temporary);
+    return s;
+}
+
+static swd_status list_tensors(st_write_tensor *t, const params *p, const float *values,
+                               swd_err *err)
+{
+    for (int i = 0; i < p->n; i++) {
+        char *name;
+        SWD_TRY(swd_asprintf(&name, err, "%s%s", PREFIX, p->at[i].name), err);
+        t[i] = (st_write_tensor){
+            .name = name, .dtype = SWD_F32, .ndim = p->at[i].ndim, .data = values + p->offset[i]};
+        memcpy(t[i].shape, p->at[i].shape, sizeof p->at[i].shape);
+    }
+    return SWD_OK;
+}
+
+static swd_status write_tensors(const char *path, const params *p, const float *values,
+                                swd_err *err)
+{
+    st_write_tensor *t;
+    float *own = NULL;
+    SWD_TRY(swd_calloc(&t, (size_t)p->n, sizeof *t, "a list of tensors", err), err);
+    swd_status s = SWD_OK;
+    if (!values) {
+        s = swd_malloc(&own, (size_t)p->total, sizeof *own, "an adapter", err);
+        if (s == SWD_OK) s = p->be->download(p->be, own, p->value, NULL, err);
+        if (s == SWD_OK) s = p->be->synchronize(p->be, NULL, err);
+    }
+    if (s == SWD_OK) s = list_tensors(t, p, values ? values : own, err);
+    if (s == SWD_OK) s = safetensors_write(path, t, p->n, &(st_metadata){"format", "pt"}, 1, err);
+    for (int i = 0; i < p->n; i++) free((char *)(uintptr_t)t[i].name);
+    free(t);
+    free(own);
+    return s;
+}
+
+swd_status params_write_peft(const params *p, const char *folder, const lora_config *c,
+                             const char *base, const float *values, swd_err *err)
+{
+    char *tensors, *config = NULL;
+    SWD_TRY(path_join(&tensors, folder, "adapter_model.safetensors", err), err);
+    swd_status s = path_join(&config, folder, "adapter_config.json", err);
+    if (s == SWD_OK) s = write_tensors(tensors, p, values, err);
+    if (s == SWD_OK) s = write_config(config, c, base, err);
+    free(tensors);
+    free(config);
+    return s;
+}
+
+swd_status params_read_peft(params *p, const char *folder, swd_err *err)
+{
+    lora *l;
+    SWD_TRY(lora_open(&l, folder, err), err);
+    swd_status s = 2 * lora_count(l) == p->n
+                       ? SWD_OK
+                       : SWD_FAIL(err, SWD_ERR_FILE, "%s has %d modules, the adapter %d", folder,
+                                  lora_count(l), p->n / 2);
+    for (int i = 0; i < p->n && s == SWD_OK; i++) {
+        char module[LOAD_NAME_MAX];
+        const param *t = &p->at[i];
+        const char *end = strstr(t->name, ".lora_");
+        snprintf(module, sizeof module, "%.*s", (int)(end - t->name), t->name);
+        const lora_module *m = lora_find(l, module);
+        const st_tensor *from = !m ? NULL : end[6] == 'A' ? m->a : m->b;
+        if (!from || from->numel != tensor_numel(t->value) || from->shape[0] != t->shape[0]) {
+            s = SWD_FAIL(err, SWD_ERR_FILE, "%s does not fit module %s", folder, module);
+            break;
+        }
+        float *x;
+        s = swd_malloc(&x, (size_t)from->numel, sizeof *x, "an adapter", err);
+        if (s != SWD_OK) break;
+        s = end[6] == 'A' ? lora_read_a(x, l, m, err) : lora_read_b(x, l, m, err);
+        if (s == SWD_OK) s = params_set(p, i, x, err);
+        if (s == SWD_OK) s = p->be->synchronize(p->be, NULL, err);
+        free(x);
+    }
+    lora_close(&l);
+    return s == SWD_OK ? params_publish(p, err) : s;
+}
