@@ -22,11 +22,15 @@ enum {
     WAITS
 }; // in the order of a batch: its denoising, its decoding, its collection
 static int left_out = -1, n_stream_waits;
+static bool mix; // batches one behind the other, a step apart
 static const swd_async *whole;
 
 static swd_status faulty_stream_wait(swd_backend *b, swd_stream *s, swd_event *e, swd_err *err)
 {
-    return n_stream_waits++ % 2 == left_out ? SWD_OK : whole->stream_wait(b, s, e, err);
+    int i = n_stream_waits++, kind = i % 2;
+    // mixed, of three batches at two steps: embeddings, e. denoised, e. d. (in another order), d.
+    if (mix) kind = i == 0 || i == 5 ? i / 5 : 1 - i % 2;
+    return kind == left_out ? SWD_OK : whole->stream_wait(b, s, e, err);
 }
 
 static swd_status faulty_host_wait(swd_backend *b, swd_event *e, swd_err *err)
@@ -78,6 +82,7 @@ static swd_generate_params two_scales(int n, int batch)
     a.n_scales = a.n_sigmas = 2;
     a.batch = batch;
     a.width = a.height = 32;
+    a.mix = mix;
     return a;
 }
 
@@ -146,6 +151,36 @@ static void same_bytes(void)
     close_tiny(p);
 }
 
+// One pass for all steps changes no bit.
+static void mixed(void)
+{
+    pipeline *p = open_tiny();
+    mix = true;
+    uint64_t three = pictures(
+        p, 3, 1); // two ticks with a batch at both steps, no decoding of a batch's place twice
+    CHECK(graph_cache_recorded(&p->graphs) == 1, "%d graphs, not that of a tick",
+          graph_cache_recorded(&p->graphs));
+    mix = false;
+    uint64_t want = pictures(p, N, 1), one = pictures(p, 1, 1);
+    CHECK(pictures(p, 3, 1) == three, "other pictures of three, mixed");
+    mix = true;
+    for (int batch = 1; batch <= (only_small() ? 1 : 3); batch++) {
+        seen s = {0};
+        p->progress = watch;
+        p->progress_user = &s;
+        CHECK(pictures(p, N, batch) == want, "other pictures, mixed in batches of %d", batch);
+        int batches = (N + batch - 1) / batch;
+        CHECK(s.texts == batches && s.steps == 2 * batches && s.decodes == batches,
+              "%d mixed batches: %d %d %d calls", batches, s.texts, s.steps, s.decodes);
+    }
+    p->progress = NULL;
+    CHECK(pictures(p, 1, 1) == one, "another picture of one alone");
+    p->no_graphs = true;
+    CHECK(pictures(p, N, 2) == want, "other pictures without graphs");
+    close_tiny(p);
+    mix = false;
+}
+
 // A graph is replayed for the work it was recorded of and for no other: sizes that need as much memory, schedules that begin alike.
 static void other_shapes(void)
 {
@@ -194,11 +229,11 @@ static void cancelled(void)
 }
 
 // What the child printed; -1 where the emulator stopped it.
-static int child(char *out, size_t size, const char *program, int wait, int seed)
+static int child(char *out, size_t size, const char *program, int wait, int seed, bool mixed)
 {
     char command[4096];
-    snprintf(command, sizeof command, "EMU_SEED=%d '%s' --leave-out %d 2>/dev/null", seed, program,
-             wait);
+    snprintf(command, sizeof command, "EMU_SEED=%d '%s' --leave-out%s %d 2>/dev/null", seed,
+             program, mixed ? "-mixed" : "", wait);
     FILE *f = popen(command, "r");
     CHECK(f, "%s", command);
     out[0] = 0;
@@ -214,23 +249,30 @@ static void waits_matter(void)
     char want[64], got[64];
     if (only_small())
         return; // a dozen programs; it is the order that counts here, not the sanitizer
-    CHECK(child(want, sizeof want, program, WAITS, 1) == 0 && want[0], "the whole request fails");
-    for (int wait = 0; wait < WAITS; wait++) {
-        bool caught = false;
+    for (int i = 0; i < 2 * WAITS; i++) {
+        int wait = i % WAITS;
+        bool caught = false, mixed = i >= WAITS;
+        if (wait == 0)
+            CHECK(child(want, sizeof want, program, WAITS, 1, mixed) == 0 && want[0],
+                  "the whole request fails");
         for (int seed = 1; seed <= 4 && !caught; seed++)
-            caught = child(got, sizeof got, program, wait, seed) != 0 || strcmp(got, want) != 0;
-        CHECK(caught, "nobody notices that the wait for %s is left out", names[wait]);
+            caught =
+                child(got, sizeof got, program, wait, seed, mixed) != 0 || strcmp(got, want) != 0;
+        CHECK(caught, "nobody notices that the wait for %s is left out%s", names[wait],
+              mixed ? " of mixed batches" : "");
     }
 }
 
 int main(int argc, char **argv)
 {
     static const tap_test tests[] = {{"same bytes", same_bytes},
+                                     {"mixed", mixed},
                                      {"other shapes", other_shapes},
                                      {"cancelled", cancelled},
                                      {"waits matter", waits_matter}};
     program = argv[0];
-    if (argc == 3 && strcmp(argv[1], "--leave-out") == 0) {
+    if (argc == 3 && strncmp(argv[1], "--leave-out", 11) == 0) {
+        mix = strcmp(argv[1], "--leave-out-mixed") == 0;
         left_out = atoi(argv[2]);
         pipeline *p = open_tiny();
         printf("%016llx\n", (unsigned long long)pictures(p, 3, 1));

@@ -69,6 +69,8 @@ static const char generate_help[] =
     "      --precision f32|bf16 arithmetic (default: the fastest that the device does natively)\n"
     "      --device auto|cpu|cuda[:K]   --threads N   --batch N   --no-graphs (CUDA: kernels one "
     "by one)\n"
+    "      --mix                one picture at every step of the schedule, all in one pass: for "
+    "long lists\n"
     "      --resume             leave out pictures whose file is there already\n"
     "      --dataset DIR        data for swd train: pictures in DIR with metainfo.csv; the same "
     "call "

@@ -221,6 +221,7 @@ enum option_id {
     O_BATCH,
     O_RESUME,
     O_DATASET,
+    O_MIX,
     O_EMBEDS_CACHE,
     O_MULTIPLE,
     O_SCALE_MIN,
@@ -280,6 +281,7 @@ static const struct option_entry {
     {"--batch", 0, O_BATCH, true, CMD_GENERATE | CMD_EVAL},
     {"--resume", 0, O_RESUME, false, CMD_GENERATE},
     {"--dataset", 0, O_DATASET, true, CMD_GENERATE},
+    {"--mix", 0, O_MIX, false, CMD_GENERATE},
     {"--embeds-cache", 0, O_EMBEDS_CACHE, true, CMD_GENERATE},
     {"--scale-multiple", 0, O_MULTIPLE, true, CMD_SPECTRUM},
     {"--scale-min", 0, O_SCALE_MIN, true, CMD_SPECTRUM},
@@ -444,6 +446,8 @@ static bool apply_request(options *o, enum option_id id, const char *name, const
         return true;
     case O_DATASET:
         o->dataset = v;
+    case O_MIX:
+        g->mix = 1;
         return true;
     case O_PROMPTS:
         o->prompts_file = v;

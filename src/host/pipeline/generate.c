@@ -3,6 +3,7 @@
 #include "backend/trace.h"
 #include "base/clock.h"
 #include "base/memory.h"
+#include "pipeline/mixed_batches.h"
 #include "pipeline/networks.h"
 #include "pipeline/prompt.h"
 #include "pipeline/request.h"
@@ -64,14 +65,21 @@ static swd_status stage(const char *name, swd_status (*work)(request *, swd_exec
     return s;
 }
 
-/* The story of a batch, from image `first` on; while measuring nothing is computed. */
-static swd_status run_batch(request *r, batch *b, int first, swd_err *err)
+/* A batch begins, with image `first`. */
+static swd_status begin_batch(request *r, batch *b, int first, swd_err *err)
 {
     r->at = b;
     b->first = first;
     b->n = r->end - first < r->plan.batch ? r->end - first : r->plan.batch;
     b->started_s = clock_now_s();
     SWD_TRY(stage("text", stage_encode_prompts, REQUEST_TEXT, r), err);
+    return SWD_OK;
+}
+
+/* The story of a batch; while measuring nothing is computed. */
+static swd_status run_batch(request *r, batch *b, int first, swd_err *err)
+{
+    SWD_TRY(begin_batch(r, b, first, err), err);
     if (r->plan.with_init && first == r->first)
         SWD_TRY(stage("init", stage_encode_init, REQUEST_DENOISE, r), err);
     SWD_TRY(stage("denoise", stage_denoise, REQUEST_DENOISE, r), err);
@@ -91,9 +99,34 @@ static swd_status run_batches(request *r, swd_err *err)
     return SWD_OK;
 }
 
+/* Where steps are mixed a batch enters at every tick, and the one at the last step leaves it. */
+static swd_status run_ticks(request *r, swd_err *err)
+{
+    int size = r->plan.batch, n = (r->end - r->first + size - 1) / size, last = r->plan.n_steps - 1;
+    for (int tick = 0; tick <= n + last; tick++) {
+        if (tick < n)
+            SWD_TRY(begin_batch(r, mixed_batch_at(r, tick, 0), r->first + tick * size, err), err);
+        r->mixed.tick = tick;
+        r->mixed.n_batches = n;
+        if (tick < n + last) SWD_TRY(stage("denoise", mixed_tick, REQUEST_DENOISE, r), err);
+        if (tick >= last && tick < n + last) {
+            r->at = mixed_batch_at(r, tick, last);
+            SWD_TRY(stage("decode", stage_decode, REQUEST_DECODE, r), err);
+        }
+        if (tick > last) SWD_TRY(request_collect(r, mixed_batch_at(r, tick, last + 1), err), err);
+    }
+    return SWD_OK;
+}
+
 static swd_status measure(request *r, swd_err *err)
 {
     request_measure(r, err);
+    if (r->is_mixed) {
+        SWD_TRY(begin_batch(r, &r->batch[0], r->first, err), err);
+        SWD_TRY(stage("denoise", mixed_tick, REQUEST_DENOISE, r), err);
+        SWD_TRY(stage("decode", stage_decode, REQUEST_DECODE, r), err);
+        return SWD_OK;
+    }
     return run_batch(r, &r->batch[0], r->first, err);
 }
 
@@ -103,7 +136,7 @@ static swd_status run_part(request *r, swd_err *err)
     SWD_TRY(load(r, err), err);
     SWD_TRY(measure(r, err), err);
     swd_status s = request_place(r, err);
-    if (s == SWD_OK) s = run_batches(r, err);
+    if (s == SWD_OK) s = r->is_mixed ? run_ticks(r, err) : run_batches(r, err);
     request_release(r);
     return s;
 }
@@ -195,6 +228,7 @@ static void finish_result(request *r)
 {
     result *o = r->result;
     note_device(o, r->p);
+    add_note(o, r->not_mixed);
     if (r->p->embeds) {
         char text[EMBEDS_NOTE_MAX];
         embeds_take_note(r->p->embeds, text);

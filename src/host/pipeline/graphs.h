@@ -6,7 +6,7 @@
 #include "backend/ops.h"
 #include "sample/scalewise.h"
 
-enum { GRAPH_SIGMAS = 8 };
+enum { GRAPH_SIGMAS = 8, GRAPH_MIXED = -1000000 /* a key's k: all steps at once */ };
 
 /* All that the work is made of but the contents of device memory. Zeroed first: compared byte by byte. */
 typedef struct graph_key {

@@ -2,6 +2,7 @@
 #include "pipeline/request.h"
 #include "base/clock.h"
 #include "base/memory.h"
+#include "pipeline/mixed_batches.h"
 #include "pipeline/prompt.h"
 #include "pipeline/stages.h"
 #include <stdio.h>
@@ -64,6 +65,8 @@ void request_measure(request *r, swd_err *err)
     r->live = !async_has(p->backend) || r->x0_host || r->params->save_scales ||
               (p->progress && p->want_x0);
     r->n_batches = r->live || r->end - r->first <= r->plan.batch ? 1 : 2;
+    r->is_mixed = mixed_possible(r, r->not_mixed);
+    if (r->is_mixed) r->n_batches = r->plan.n_steps + 1;
     swd_exec kept = pipeline_exec(p, true, err);
     place(r, &kept);
     for (int i = 0; i < REQUEST_STAGES; i++) r->ex[i] = pipeline_exec(p, true, err);
@@ -82,7 +85,7 @@ static size_t divide_slab(size_t at[REQUEST_STAGES], size_t bytes[REQUEST_STAGES
     size_t kept = round256(r->kept_bytes), end = kept;
     for (int i = 0; i < REQUEST_STAGES; i++) {
         bytes[i] = round256(r->ex[i].peak);
-        at[i] = r->live ? kept : end;
+        at[i] = r->live && !r->is_mixed ? kept : end; // mixed: batches stay while others begin and end
         if (at[i] + bytes[i] > end) end = at[i] + bytes[i];
     }
     return end;
@@ -188,6 +191,7 @@ static swd_status report_batch(request *r, batch *b, swd_err *err)
         SWD_TRY(event_wait(b->stepped[k], be, err), err);
         swd_event *before = k ? b->stepped[k - 1] : b->denoising;
         SWD_TRY(event_elapsed(&ms, before, b->stepped[k], be, err), err);
+        if (r->is_mixed) ms *= b->share[k];
         r->result->steps[k].ms += ms;
         pub->denoise_ms += ms;
     }

@@ -6,8 +6,12 @@
 #include "pipeline/output.h"
 #include "pipeline/plan.h"
 #include "pipeline/writer.h"
+#include "sample/wave.h"
 
-/* Images at work, from their prompts to their pictures. Two batches take turns where streams overlap. */
+enum { REQUEST_BATCHES_MAX = WAVE_STEPS_MAX + 1 };
+
+/* Images at work, from their prompts to their pictures. Two batches take turns where streams overlap; mixed, there is one at every step and one
+ * behind them. */
 typedef struct batch {
     int first, n; /* of request.todo */
     double started_s;
@@ -19,10 +23,21 @@ typedef struct batch {
     int n_fresh;
     /* between stages, and to measure them; stepped [n_steps]; NULL where the request is live */
     swd_event *began, *encoded, *denoising, **stepped, *decoding, *decoded;
+    double share[WAVE_STEPS_MAX]; /* of the time of a tick that was its step's */
 } batch;
 
 /* Where a stage's work goes: its part of the slab, its stream. */
 enum { REQUEST_TEXT, REQUEST_DENOISE, REQUEST_DECODE, REQUEST_STAGES };
+
+/* What lasts from tick to tick where steps are mixed (pipeline/mixed_batches.h); of all steps: a row of images for each. */
+typedef struct mixed_state {
+    wave wave;
+    mixed_batch all;                  /* a batch at every step */
+    swd_tensor context_in, pooled_in; /* of the batch that enters */
+    swd_tensor pooled, t;             /* [steps x B, P], [steps x B] */
+    swd_tensor x0;                    /* of the batch that leaves */
+    int tick, n_batches;              /* batch i of n_batches enters at tick i */
+} mixed_state;
 
 typedef struct request {
     pipeline *p;
@@ -50,8 +65,11 @@ typedef struct request {
      * their events have passed. */
     bool live;
     swd_exec ex[REQUEST_STAGES];
-    batch batch[2], *at; /* at: the one that is being given its work */
-    int n_batches;       /* of the two in use */
+    batch batch[REQUEST_BATCHES_MAX], *at; /* at: the one that is being given its work */
+    int n_batches;                         /* of them in use */
+    bool is_mixed;
+    char not_mixed[128]; /* why, where it was asked for */
+    mixed_state mixed;
 
     /* device memory that lasts the whole request, at the bottom of the slab */
     size_t kept_bytes;
