@@ -446,6 +446,7 @@ static bool apply_request(options *o, enum option_id id, const char *name, const
         return true;
     case O_DATASET:
         o->dataset = v;
+        return true;
     case O_MIX:
         g->mix = 1;
         return true;
