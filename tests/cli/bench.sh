@@ -66,6 +66,7 @@ grep -q '"verdict"' "$out/again.json" || fail "no baseline in the document"
 expect 2 "what to measure"
 expect 2 "nothing that can be measured" speed
 expect 2 "these are: sd3.5-medium," step --arch sd4
+expect 2 "nothing was measured" step --arch tiny --size 64 --filter nowhere
 expect 2 "not both" step --arch tiny -m "$out/model"
 expect 2 "adapters need a model folder" step --arch tiny --lora "$out/model"
 expect 2 "only swd bench e2e has a picture" step --plot x.svg

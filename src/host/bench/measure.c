@@ -128,6 +128,9 @@ static void describe(session *s)
     snprintf(text, sizeof text, "%s, %d tokens of text", session_precision(s),
              prompt_tokens(p, s->max_tokens));
     bench_fact(b, "text", text);
+    if (p->device_note[0]) bench_fact(b, "note", p->device_note);
+    if (p->precision == SWD_PRECISION_BF16 && p->compute != SWD_BF16)
+        bench_fact(b, "note", "bf16 was asked for, but this processor has none");
     if (strcmp(p->backend->name, "cuda") != 0) return;
     const char *colon = strchr(p->device, ':');
     gpu_facts(b, colon ? atoi(colon + 1) : 0);
@@ -177,6 +180,9 @@ swd_status measure_run(bench **out, const swd_bench_params *params, const bench_
         describe(s);
         st = kinds[params->what].measure(s, err);
     }
+    if (st == SWD_OK && bench_count(s->b) == 0)
+        st = SWD_FAIL(err, SWD_ERR_ARGUMENT,
+                      "nothing was measured: the filter, or a choice of parts, left all out");
     pipeline_close(&s->p);
     if (st == SWD_OK)
         *out = s->b;

@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: MIT
 #include "bench/measure_networks.h"
-#include "base/clock.h"
 #include "base/memory.h"
 #include "bench/machine.h"
 #include "bench/meter.h"
 #include "bench/networks.h"
-#include "bench/vendor.h"
+#include "bench/yardstick.h"
 #include "pipeline/prompt.h"
 #include <stdio.h>
 #include <string.h>
 
-enum { VENDOR_REPEATS = 3, PRODUCTS_MAX = 128, SHORT_GFLOP = 500 };
+enum { SHORT_GFLOP = 500 };
 
 // A network being measured, with the meter's account of each run that it saw.
 typedef struct contest {
@@ -44,66 +43,15 @@ static double last_median(const double *all, int n, int runs)
     return bench_statistics(x, runs).median;
 }
 
-/* ---- oneDNN's products of the same shapes ---- */
-
-typedef struct vendor_set {
-    vendor_product *product[PRODUCTS_MAX];
-    int count[PRODUCTS_MAX], n;
-    double samples[PRODUCTS_MAX][BENCH_RUNS_MAX];
-    int rounds;
-} vendor_set;
-
-static void vendor_free(vendor_set **v)
-{
-    for (int i = 0; *v && i < (*v)->n; i++) vendor_product_destroy(&(*v)->product[i]);
-    free(*v);
-    *v = NULL;
-}
-
-static swd_status vendor_make(vendor_set **out, const meter *m, swd_err *err)
-{
-    vendor_set *v;
-    SWD_TRY(swd_calloc(&v, 1, sizeof *v, "oneDNN's products", err), err);
-    swd_status s = SWD_OK;
-    for (int i = 0; i < m->n_calls && v->n < PRODUCTS_MAX && s == SWD_OK; i++) {
-        const meter_call *c = &m->calls[i];
-        if (c->class != METER_LINEAR) continue;
-        v->count[v->n] = c->count;
-        s = vendor_product_create(&v->product[v->n++], c->dims[0], c->dims[1], c->dims[2], c->dtype,
-                                  err);
-        if (s == SWD_OK) s = vendor_product_run(v->product[v->n - 1], err);
-    }
-    if (s != SWD_OK) vendor_free(&v);
-    *out = v;
-    return s;
-}
-
-// Each shape a few times in a row, as fits beside one step.
-static swd_status vendor_run(void *arg, swd_err *err)
-{
-    vendor_set *v = arg;
-    for (int i = 0; i < v->n; i++) {
-        double start = clock_now_s();
-        for (int r = 0; r < VENDOR_REPEATS; r++)
-            SWD_TRY(vendor_product_run(v->product[i], err), err);
-        if (v->rounds < BENCH_RUNS_MAX)
-            v->samples[i][v->rounds] = (clock_now_s() - start) / VENDOR_REPEATS;
-    }
-    if (v->rounds < BENCH_RUNS_MAX) v->rounds++;
-    return SWD_OK;
-}
-
-// Seconds that oneDNN would take for all linear layers.
-static double vendor_seconds(const vendor_set *v, int runs)
-{
-    double sum = 0;
-    for (int i = 0; i < v->n; i++) sum += v->count[i] * last_median(v->samples[i], v->rounds, runs);
-    return sum;
-}
-
 /* ---- measuring one ---- */
 
-static void report_split(bench *b, int at, const contest *c, const vendor_set *v)
+// Of the network's arithmetic: its linear layers are a yardstick of their own.
+static bool linear_dominates(const meter *m)
+{
+    return m->flop[METER_LINEAR] > m->flop[METER_CONV];
+}
+
+static void report_split(bench *b, int at, const contest *c, const yardstick *y)
 {
     char key[BENCH_KEY_MAX];
     const meter *m = &c->meter;
@@ -116,14 +64,15 @@ static void report_split(bench *b, int at, const contest *c, const vendor_set *v
         snprintf(key, sizeof key, "%s_gflop_s", meter_class_name((meter_class)i));
         if (m->flop[i] > 0) bench_value(b, at, key, m->flop[i] / seconds * 1e-9);
     }
-    if (!v) return;
-    double vendor = vendor_seconds(v, runs), rate = m->flop[METER_LINEAR] / vendor;
-    bench_value(b, at, "linear_share",
-                vendor / last_median(c->class_s[METER_LINEAR], c->n_kept, runs));
-    bench_peak(b, at, rate, 0, "measured");
+    if (!y) return;
+    if (linear_dominates(m))
+        bench_value(b, at, "linear_share",
+                    yardstick_seconds(y, runs) /
+                        last_median(c->class_s[METER_LINEAR], c->n_kept, runs));
+    bench_peak(b, at, yardstick_rate(y, runs), 0, "measured");
 }
 
-static swd_status run_group(session *s, contest *c, const char *name, const vendor_set *v,
+static swd_status run_group(session *s, contest *c, const char *name, const yardstick *y,
                             swd_err *err)
 {
     int at;
@@ -139,18 +88,18 @@ static swd_status run_group(session *s, contest *c, const char *name, const vend
                             .peak_flop_s = s->peak_flop_s,
                             .peak_byte_s = s->peak_byte_s},
                            {.name = "oneDNN's products",
-                            .run = vendor_run,
-                            .arg = (void *)(uintptr_t)v,
+                            .run = yardstick_run,
+                            .arg = (void *)(uintptr_t)y,
                             .unlisted = true}};
     bench_set_limits(s->b, (bench_limits){.warmup = 1,
                                           .runs_min = flop < SHORT_GFLOP * 1e9 ? 5 : 3,
                                           .runs_max = BENCH_RUNS_MAX,
                                           .budget_s = 2,
                                           .patience_s = session_patience_s(s)});
-    SWD_TRY(bench_run(&at, s->b, cases, v ? 2 : 1, err), err);
+    SWD_TRY(bench_run(&at, s->b, cases, y ? 2 : 1, err), err);
     if (at < 0) return SWD_OK;
     if (s->peak_flop_s > 0) bench_peak(s->b, at, s->peak_flop_s, s->peak_byte_s, "nominal");
-    report_split(s->b, at, c, v);
+    report_split(s->b, at, c, y);
     bench_value(s->b, at, "slab_bytes", slab);
     bench_value(s->b, at, "weight_bytes", held);
     bench_value(s->b, at, "peak_memory_bytes", peak);
@@ -198,19 +147,20 @@ static void contest_free(contest **c, session *s)
 static swd_status measure(session *s, network n, const char *name, load_fn load, swd_err *err)
 {
     contest *c;
-    vendor_set *v = NULL;
+    yardstick *y = NULL;
     if (!bench_wanted(s->b, name)) return SWD_OK;
     SWD_TRY(contest_make(&c, n, err), err);
     swd_status st = set_up(c, s, load, err);
     if (st == SWD_OK) {
         bool cpu = strcmp(s->p.backend->name, "cpu") == 0;
-        if (cpu && c->meter.flop[METER_LINEAR] > c->meter.flop[METER_CONV])
-            st = vendor_make(&v, &c->meter, err);
+        if (cpu)
+            st = yardstick_create(&y, linear_dominates(&c->meter) ? &c->meter : NULL, s->p.compute,
+                                  err);
         if (!cpu) look_away(c, s); // its account is of this one run
         if (!cpu && st == SWD_OK) st = network_record(&c->network, err);
-        if (st == SWD_OK) st = run_group(s, c, name, v, err);
+        if (st == SWD_OK) st = run_group(s, c, name, y, err);
     }
-    vendor_free(&v);
+    yardstick_destroy(&y);
     contest_free(&c, s);
     return st == SWD_OK ? st : swd_err_frame(err, st, __FILE__, __LINE__, __func__);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The networks one by one, with inputs of their own: a step of the transformer, the autoencoder, the text encoders; and the ops that they
- * are made of. On the CPU the products of linear layers stand beside oneDNN's own, in the same rounds:
+ * are made of. On the CPU oneDNN's own products stand beside them, in the same rounds (bench/yardstick.h): of the shapes of the linear
+ * layers, where those are most of the work.
  *
- *     yardstick = FLOP of the linear layers / (sum over shapes of count * time of oneDNN's product)
  *     share = rate of the whole / yardstick        linear_share = rate of the linear layers / yardstick
  *
  * On a GPU the share is of the card's nominal peak. */

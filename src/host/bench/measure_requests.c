@@ -4,11 +4,13 @@
 #include "base/memory.h"
 #include "bench/meter.h"
 #include "bench/scratch.h"
+#include "bench/yardstick.h"
 #include "pipeline/generate.h"
 #include <stdio.h>
 #include <string.h>
 
 enum { TEXT, DENOISE, DECODE, WRITE, PARTS, PICTURES_A_BATCH = 2 };
+enum { CONTESTANTS_MAX = BENCH_GROUP_MAX - 1 }; // one more is the yardstick
 static const char *const part_keys[PARTS] = {"text_ms", "denoise_ms", "decode_ms", "write_ms"};
 static const char *const prompt = "a photograph of an astronaut riding a horse";
 
@@ -185,7 +187,7 @@ static int make_contestants(contestant *c, session *s, const char *file, int sid
                  presets[i] ? presets[i] : "own scales");
     }
     for (int i = 0; i < n_steps; i++)
-        for (int g = 0; g < (pairs ? 2 : 1) && n < BENCH_GROUP_MAX; g++, n++) {
+        for (int g = 0; g < (pairs ? 2 : 1) && n < CONTESTANTS_MAX; g++, n++) {
             set_up(&c[n], s, file, side, s->batches[0]);
             by_steps(&c[n], steps[i], g ? q->guidance : 1);
             snprintf(c[n].name, sizeof c[n].name, "%d px: %d full step%s%s", side, steps[i],
@@ -231,15 +233,21 @@ static void report(bench *b, int at, const contestant *c, int n)
     }
 }
 
-static swd_status run_contest(session *s, contestant *c, int n, int *at, swd_err *err)
+// What it is a share of: the card's nominal peak, or what oneDNN's product reached in the same rounds.
+static void report_peaks(const session *s, int at, int n, const yardstick *y)
 {
-    bench_case cases[BENCH_GROUP_MAX];
+    for (int i = 0; i < n; i++) {
+        if (y)
+            bench_peak(s->b, at + i, yardstick_rate(y, BENCH_RUNS_MAX), 0, "measured");
+        else if (s->peak_flop_s > 0)
+            bench_peak(s->b, at + i, s->peak_flop_s, s->peak_byte_s, "nominal");
+    }
+}
+
+static swd_status prepare(session *s, bench_case *cases, contestant *c, int n, swd_err *err)
+{
     full_work full[2] = {0};
     meter *m;
-    bool wanted = false;
-    *at = -1;
-    for (int i = 0; i < n; i++) wanted |= bench_wanted(s->b, c[i].name);
-    if (!wanted) return SWD_OK;
     SWD_TRY(swd_calloc(&m, 1, sizeof *m, "a meter", err), err);
     swd_status st = SWD_OK;
     for (int i = 0; i < n && st == SWD_OK; i++) {
@@ -250,15 +258,28 @@ static swd_status run_contest(session *s, contestant *c, int n, int *at, swd_err
                                 .own_s = total_s,
                                 .arg = &c[i],
                                 .flop = c[i].work.flop,
-                                .bytes = c[i].work.bytes,
-                                .peak_flop_s = s->peak_flop_s,
-                                .peak_byte_s = s->peak_byte_s};
+                                .bytes = c[i].work.bytes};
     }
     free(m);
+    return st == SWD_OK ? st : swd_err_frame(err, st, __FILE__, __LINE__, __func__);
+}
+
+static swd_status run_contest(session *s, contestant *c, int n, int *at, swd_err *err)
+{
+    bench_case cases[BENCH_GROUP_MAX];
+    yardstick *y = NULL;
+    bool wanted = false;
+    *at = -1;
+    for (int i = 0; i < n; i++) wanted |= bench_wanted(s->b, c[i].name);
+    if (!wanted) return SWD_OK;
+    SWD_TRY(prepare(s, cases, c, n, err), err);
+    if (!async_has(s->p.backend)) SWD_TRY(yardstick_create(&y, NULL, s->p.compute, err), err);
+    cases[n] =
+        (bench_case){.name = "oneDNN's product", .run = yardstick_run, .arg = y, .unlisted = true};
     bench_set_limits(s->b, (bench_limits){0, 3, BENCH_RUNS_MAX, 2, session_patience_s(s)});
-    if (st == SWD_OK) st = bench_run(at, s->b, cases, n, err);
-    for (int i = 0; st == SWD_OK && *at >= 0 && i < n && s->peak_flop_s > 0; i++)
-        bench_peak(s->b, *at + i, s->peak_flop_s, s->peak_byte_s, "nominal");
+    swd_status st = bench_run(at, s->b, cases, y ? n + 1 : n, err);
+    if (st == SWD_OK && *at >= 0) report_peaks(s, *at, n, y);
+    yardstick_destroy(&y);
     return st == SWD_OK ? st : swd_err_frame(err, st, __FILE__, __LINE__, __func__);
 }
 

@@ -261,6 +261,7 @@ static void print_machine(FILE *f, const bench *b)
             l.warmup, l.runs_min, l.budget_s);
     if (l.patience_s > 0) fprintf(f, "; a case that has taken %g s is not repeated", l.patience_s);
     fputs(bench_quick(b) ? "; --quick: no figures to quote\n" : "\n", f);
+    if (fact(b, "note")[0]) fprintf(f, "note: %s\n", fact(b, "note"));
     if (fact(b, "baseline")[0])
         fprintf(f, "baseline: %s, revision %s%s%s\n", fact(b, "baseline"),
                 fact(b, "baseline_revision"), baseline_warning(b)[0] ? "; " : "",
