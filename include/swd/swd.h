@@ -165,8 +165,8 @@ typedef struct swd_generate_params {
     uint64_t seed;
     int random_seed; /* nonzero (default): seed is drawn, and given in the result */
     int width,
-        height; /* pixels, multiples of patch * vae factor (16 for SD3); 0 (default): the model's */
-    int batch;  /* images computed at once; 0 (default): by size. It does not change the noise. */
+        height; /* pixels, multiples of patch * vae factor (16 for SD3 and FLUX); 0 (default): the model's */
+    int batch;   /* images computed at once; 0 (default): by size. It does not change the noise. */
     swd_rng rng; /* TORCH: the noise of torch.Generator("cpu").manual_seed(seed) */
 
     swd_sampler
@@ -180,12 +180,14 @@ typedef struct swd_generate_params {
     int n_sigmas;
     int steps; /* euler; 0 (default): swd.json's, else 28 */
     double
-        guidance; /* < 0 (default): swd.json's, else 4.5 for euler, none for scale-wise; <= 1: one evaluation a step */
-    double shift; /* euler; <= 0 (default): swd.json's, else 3 */
-    const char *negative; /* NULL (default): the empty prompt; used where guidance > 1 */
-    const char *init;     /* a picture to start from; NULL (default): noise */
+        guidance; /* < 0 (default): swd.json's, else 4.5 for euler, none for scale-wise; <= 1: one evaluation a step. FLUX takes it as an
+                     input: default 3.5 for euler, 4.5 for scale-wise; without guidance_embeds it is ignored, with a note */
+    double shift; /* euler; <= 0 (default): swd.json's, else 3; FLUX: that of its scheduler */
+    const char *
+        negative; /* NULL (default): the empty prompt; used where guidance > 1. With FLUX: SWD_ERR_ARGUMENT */
+    const char *init; /* a picture to start from; NULL (default): noise */
     double strength; /* with init: starts at the first step whose sigma <= strength; default 0.75 */
-    int max_tokens; /* length of the T5 prompt; 0 (default): the schedule's, else min(256, the tokenizer's) */
+    int max_tokens; /* length of the T5 prompt; 0 (default): the schedule's, else min(256, the tokenizer's), for FLUX 512 */
 
     const char *
         output; /* "out.jpg", "out.png" or a pattern with one %d (%% is a %); several images without one: out-0000.jpg, ...

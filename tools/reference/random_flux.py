@@ -23,7 +23,7 @@ class RandomFlux(RandomPipeline):
         self.dtypes = {k: r.choice(DTYPES) for k in ("transformer", "vae", "text_encoder", "text_encoder_2")}
         self.dtypes["text_encoder_3"] = self.dtypes["text_encoder_2"]  # what t5() looks for
         self.shards = r.random() < .3
-        channels, joint = r.choice([4, 8, 16]), 8 * r.randint(1, 6) + r.choice([0, 0, 5])
+        channels, joint = r.choice([1, 4, 8, 16]), 8 * r.randint(1, 6) + r.choice([0, 0, 5])
         tokenizer, clip = self.clip(tokenizers / "tokenizer", 0)
         vae = self.vae(channels)
         t5_tokenizer, t5 = self.t5(tokenizers / "tokenizer_3", joint)
