@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: MIT
+#include "train/session.h"
+#include "base/clock.h"
+#include "base/memory.h"
+#include "image/image.h"
+#include "train/durable.h"
+#include "train/session_log.h"
+#include "train/train_config.h"
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+typedef struct session {
+    const swd_train_params *p;
+    const task *task;
+    const swd_log *log;
+    char *checkpoints, *config; /* folder; text */
+    session_log *lines;
+    int64_t step; /* done */
+    double loss, rate, step_s, started_s;
+    int scale;
+    bool stopped; /* by the callback */
+    swd_err *err;
+} session;
+
+/* ---- folders ---- */
+
+static swd_status make_folder(const char *path, swd_err *err)
+{
+    if (mkdir(path, 0777) == 0 || (errno == EEXIST && path_is_dir(path))) return SWD_OK;
+    return SWD_FAIL(err, SWD_ERR_FILE, "%s cannot be made: %s", path, strerror(errno));
+}
+
+static swd_status check_checkpoint(const swd_train_params *p, const char *path, swd_err *err)
+{
+    checkpoint_state state;
+    if (!p->resume)
+        return SWD_FAIL(err, SWD_ERR_ARGUMENT,
+                        "%s is there: --resume goes on from it; or choose another output folder",
+                        path);
+    SWD_TRY(checkpoint_read_state(&state, path, err), err);
+    swd_status s = train_config_agrees(p, path, state.config, err);
+    checkpoint_state_free(&state);
+    return s;
+}
+
+swd_status session_prepare(const swd_train_params *p, swd_err *err)
+{
+    char *dir = NULL, *newest = NULL;
+    SWD_TRY(make_folder(p->output, err), err);
+    SWD_TRY(path_join(&dir, p->output, "checkpoints", err), err);
+    swd_status s = checkpoint_newest(&newest, dir, NULL, err);
+    if (s == SWD_OK && newest) s = check_checkpoint(p, newest, err);
+    free(newest);
+    free(dir);
+    return s;
+}
+
+/* ---- progress ---- */
+
+static void tell(session *s, const char *stage)
+{
+    const swd_train_params *p = s->p;
+    bool training = strcmp(stage, "train") == 0;
+    swd_train_progress report = {
+        .size = sizeof report,
+        .stage = stage,
+        .step = s->step,
+        .n_steps = p->steps,
+        .scale = s->task->scale_side[s->scale],
+        .loss = s->loss,
+        .rate = s->rate,
+        .left_s = training && s->step_s > 0 ? s->step_s * (double)(p->steps - s->step) : -1};
+    if (p->progress && p->progress(p->user, &report)) s->stopped = true;
+}
+
+/* ---- checkpoints ---- */
+
+static swd_status put_result(void *user, const char *path, swd_err *err)
+{
+    session *s = user;
+    char *folder = NULL;
+    SWD_TRY(path_join(&folder, path, "result", err), err);
+    swd_status st = make_folder(folder, err);
+    if (st == SWD_OK) st = s->task->result(s->task->user, folder, err);
+    free(folder);
+    return st;
+}
+
+static checkpoint_args args_of(session *s)
+{
+    return (checkpoint_args){.dir = s->checkpoints,
+                             .keep = s->p->keep,
+                             .tensors = s->task->tensors,
+                             .n_tensors = s->task->n_tensors,
+                             .be = s->task->be,
+                             .extra = put_result,
+                             .user = s,
+                             .log = s->log};
+}
+
+static swd_status save(session *s, char **path)
+{
+    checkpoint_args a = args_of(s);
+    checkpoint_state state = {.step = s->step, .config = s->config};
+    tell(s, "checkpoint");
+    SWD_TRY(session_log_line(s->lines, s->step, s->err), s->err);
+    return checkpoint_save(path, &a, &state, s->err);
+}
+
+/* Tensors and step of the newest checkpoint, if there is one. */
+static swd_status load(session *s)
+{
+    char *path = NULL;
+    checkpoint_state state = {0};
+    SWD_TRY(checkpoint_newest(&path, s->checkpoints, s->log, s->err), s->err);
+    if (!path) return SWD_OK;
+    checkpoint_args a = args_of(s);
+    swd_status st = checkpoint_read_state(&state, path, s->err);
+    if (st == SWD_OK) st = checkpoint_load(path, &a, s->err);
+    if (st == SWD_OK) {
+        s->step = state.step;
+        log_print(s->log, SWD_LOG_INFO, "going on from %s", path);
+        st = s->task->loaded(s->task->user, s->step, s->err);
+    }
+    checkpoint_state_free(&state);
+    free(path);
+    return st;
+}
+
+/* ---- steps ---- */
+
+/* What to lower, by what is not low yet. */
+static swd_status out_of_memory(const session *s)
+{
+    const swd_train_params *p = s->p;
+    int at_once = p->micro_batch ? p->micro_batch : p->batch;
+    char why[SWD_ERR_MESSAGE_MAX], what[128];
+    if (at_once > 1)
+        snprintf(what, sizeof what, "lower micro_batch (now %d at once; any divisor of batch %d)",
+                 at_once, p->batch);
+    else if (!p->gradient_checkpointing)
+        snprintf(what, sizeof what, "set gradient_checkpointing to true");
+    else if (p->mode == SWD_TRAIN_FULL)
+        snprintf(what, sizeof what, "set mode to mmd, which needs no fake model");
+    else
+        snprintf(what, sizeof what, "lower max_tokens or lora_rank, or use smaller scales");
+    snprintf(why, sizeof why, "%s", s->err ? s->err->message : "");
+    return SWD_FAIL(s->err, SWD_ERR_MEMORY, "%.700s; %s", why, what);
+}
+
+static swd_status one_step(session *s)
+{
+    task_report r = {0};
+    for (int i = 0; i < TASK_VALUES_MAX; i++) r.value[i] = NAN;
+    double begin = clock_now_s();
+    swd_status st = s->task->step(s->task->user, s->step, &r, s->err);
+    if (st == SWD_ERR_MEMORY) return out_of_memory(s);
+    SWD_TRY(st, s->err);
+    double took = clock_now_s() - begin;
+    s->step++;
+    s->loss = r.value[0];
+    s->rate = r.rate;
+    s->scale = r.scale;
+    s->step_s = s->step_s > 0 ? 0.95 * s->step_s + 0.05 * took : took;
+    session_log_add(s->lines, &r, took);
+    return SWD_OK;
+}
+
+static swd_status sheet(session *s)
+{
+    char *folder = NULL, *path = NULL;
+    tell(s, "samples");
+    SWD_TRY(path_join(&folder, s->p->output, "samples", s->err), s->err);
+    swd_status st = make_folder(folder, s->err);
+    if (st == SWD_OK)
+        st = swd_asprintf(&path, s->err, "%s/step-%08lld.png", folder, (long long)s->step);
+    if (st == SWD_OK) st = s->task->samples(s->task->user, path, s->err);
+    free(folder);
+    free(path);
+    return st;
+}
+
+static bool due(int64_t step, int64_t every)
+{
+    return every > 0 && step % every == 0;
+}
+
+static swd_status loop(session *s, char **checkpoint)
+{
+    const swd_train_params *p = s->p;
+    bool over = false;
+    tell(s, "train");
+    while (s->step < p->steps && !s->stopped && !over) {
+        SWD_TRY(one_step(s), s->err);
+        bool last = s->step == p->steps;
+        over = p->minutes > 0 && clock_now_s() - s->started_s > p->minutes * 60;
+        if (due(s->step, p->log_every) || last) {
+            SWD_TRY(session_log_line(s->lines, s->step, s->err), s->err);
+            SWD_TRY(session_log_plot(s->lines, s->err), s->err);
+        }
+        if (s->task->samples && (due(s->step, p->sample_every) || (last && p->sample_every)))
+            SWD_TRY(sheet(s), s->err);
+        tell(s, "train");
+        if ((due(s->step, p->checkpoint_every) || last) && !s->stopped && !over) {
+            free(*checkpoint);
+            SWD_TRY(save(s, checkpoint), s->err);
+        }
+    }
+    if (!s->stopped && !over) return SWD_OK;
+    free(*checkpoint);
+    *checkpoint = NULL;
+    if (s->step == 0) return SWD_OK;
+    SWD_TRY(save(s, checkpoint), s->err);
+    return session_log_plot(s->lines, s->err);
+}
+
+/* ---- the whole ---- */
+
+static swd_status write_result(const session *s, char *adapter)
+{
+    char *folder = NULL;
+    SWD_TRY(path_join(&folder, s->p->output, "result", s->err), s->err);
+    swd_status st = make_folder(folder, s->err);
+    if (st == SWD_OK) st = s->task->result(s->task->user, folder, s->err);
+    if (st == SWD_OK) snprintf(adapter, SWD_TRAIN_PATH_MAX, "%s", folder);
+    free(folder);
+    return st;
+}
+
+static swd_status begin(session *s)
+{
+    char *config = NULL, *lines = NULL, *curves = NULL;
+    const char *dir = s->p->output;
+    SWD_TRY(path_join(&s->checkpoints, dir, "checkpoints", s->err), s->err);
+    SWD_TRY(train_config_write(&s->config, s->p, s->err), s->err);
+    SWD_TRY(load(s), s->err);
+    swd_status st = path_join(&config, dir, "config.json", s->err);
+    if (st == SWD_OK) st = image_write_bytes(config, s->config, strlen(s->config), s->err);
+    if (st == SWD_OK) st = path_join(&lines, dir, "log.jsonl", s->err);
+    if (st == SWD_OK) st = path_join(&curves, dir, "loss.svg", s->err);
+    if (st == SWD_OK) st = session_log_open(&s->lines, lines, curves, s->task, s->step, s->err);
+    free(config);
+    free(lines);
+    free(curves);
+    return st;
+}
+
+static swd_status ended(const session *s, const char *checkpoint, swd_err *err)
+{
+    if (s->stopped && s->step < s->p->steps)
+        return SWD_FAIL(err, SWD_ERR_CANCELLED, "stopped at step %lld%s%s%s", (long long)s->step,
+                        checkpoint ? "; " : "", checkpoint ? checkpoint : "",
+                        checkpoint ? " has it all, --resume goes on" : "");
+    return SWD_OK;
+}
+
+swd_status session_run(swd_train_result *out, const session_args *args, swd_err *err)
+{
+    swd_train_result r = {.size = sizeof r};
+    session s = {.p = args->params,
+                 .task = args->task,
+                 .log = args->log,
+                 .loss = NAN,
+                 .started_s = clock_now_s(),
+                 .err = err};
+    char *checkpoint = NULL;
+    swd_status st = session_prepare(s.p, err);
+    if (st == SWD_OK) st = begin(&s);
+    if (st == SWD_OK) st = loop(&s, &checkpoint);
+    if (st == SWD_OK && s.step == s.p->steps) st = write_result(&s, r.adapter);
+    if (st == SWD_OK) st = ended(&s, checkpoint, err);
+    r.step = s.step;
+    r.loss = s.loss;
+    snprintf(r.checkpoint, sizeof r.checkpoint, "%s", checkpoint ? checkpoint : "");
+    if (out) *out = r;
+    session_log_close(&s.lines);
+    free(checkpoint);
+    free(s.checkpoints);
+    free(s.config);
+    return st;
+}
