@@ -73,7 +73,7 @@ static int make_pictures(eval_call *c)
 static int assign_prompts(eval_call *c)
 {
     int n = c->pictures.n, lines = c->list.n;
-    if (!lines) return EXIT_DONE;
+    if (n < 1 || lines < 1) return EXIT_DONE;
     if (n % lines != 0) {
         print_error("%d pictures for %d prompts; give as many, or a multiple (in the order of "
                     "their names)",
@@ -100,6 +100,7 @@ static bool same_stem(const char *a, const char *b)
 /* Both lists are sorted by folder and name, but suffixes may change the order: a search each. */
 static int assign_pairs(eval_call *c)
 {
+    if (c->pictures.n < 1) return EXIT_DONE;
     c->pairs = calloc((size_t)c->pictures.n, sizeof(*c->pairs));
     if (!c->pairs) {
         print_error("out of memory");
