@@ -89,27 +89,36 @@ static int assign_prompts(eval_call *c)
     return EXIT_DONE;
 }
 
-/* Is b named as a, the suffixes aside? */
-static bool same_stem(const char *a, const char *b)
+/* By the name, its folder and suffix aside. */
+static int by_stem(const void *a, const void *b)
 {
-    const char *x = file_name(a), *y = file_name(b), *dot_x = strrchr(x, '.'),
-               *dot_y = strrchr(y, '.');
-    return dot_x - x == dot_y - y && strncmp(x, y, (size_t)(dot_x - x)) == 0;
+    const char *x = file_name(*(const char *const *)a), *y = file_name(*(const char *const *)b),
+               *dot_x = strrchr(x, '.'), *dot_y = strrchr(y, '.');
+    size_t nx = dot_x ? (size_t)(dot_x - x) : strlen(x),
+           ny = dot_y ? (size_t)(dot_y - y) : strlen(y);
+    int order = strncmp(x, y, nx < ny ? nx : ny);
+    return order ? order : (nx > ny) - (nx < ny);
 }
 
-/* Both lists are sorted by folder and name, but suffixes may change the order: a search each. */
 static int assign_pairs(eval_call *c)
 {
-    if (c->pictures.n < 1) return EXIT_DONE;
-    c->pairs = calloc((size_t)c->pictures.n, sizeof(*c->pairs));
-    if (!c->pairs) {
+    int n = c->pictures.n, m = c->reference.n;
+    if (n < 1 || m < 1) return EXIT_DONE;
+    const char **sorted = calloc((size_t)m, sizeof(*sorted));
+    c->pairs = calloc((size_t)n, sizeof(*c->pairs));
+    if (!c->pairs || !sorted) {
         print_error("out of memory");
+        free((void *)sorted);
         return EXIT_FAILED;
     }
-    for (int i = 0; i < c->pictures.n; i++)
-        for (int k = 0; k < c->reference.n && !c->pairs[i]; k++)
-            if (same_stem(c->pictures.items[i], c->reference.items[k]))
-                c->pairs[i] = c->reference.items[k];
+    memcpy((void *)sorted, c->reference.items, (size_t)m * sizeof(*sorted));
+    qsort((void *)sorted, (size_t)m, sizeof(*sorted), by_stem);
+    for (int i = 0; i < n; i++) {
+        const char **found = bsearch(&c->pictures.items[i], (const void *)sorted, (size_t)m,
+                                     sizeof(*sorted), by_stem);
+        c->pairs[i] = found ? *found : NULL;
+    }
+    free((void *)sorted);
     return EXIT_DONE;
 }
 
