@@ -9,6 +9,7 @@
 #include "emu/control.h"
 #include "io/safetensors.h"
 #include "model/clip_text.h"
+#include "model/clip_vision.h"
 #include "model/denoiser.h"
 #include "model/mmdit.h"
 #include "model/t5.h"
@@ -17,7 +18,17 @@
 #include "tap.h"
 #include <math.h>
 
-typedef enum kind { MMDIT, FLUX, T5, CLIP, DECODER, ENCODER, TINY_DECODER, TINY_ENCODER } kind;
+typedef enum kind {
+    MMDIT,
+    FLUX,
+    T5,
+    CLIP,
+    VISION,
+    DECODER,
+    ENCODER,
+    TINY_DECODER,
+    TINY_ENCODER
+} kind;
 enum { INPUTS = 5, OUTPUTS = 2 };
 
 static const double F32_MODEL = 5e-6, BF16_MODEL = 2e-2, F32_VAE = 1e-5, BF16_VAE = 5e-2;
@@ -38,6 +49,7 @@ typedef struct net {
     denoiser *flux;
     t5 *t5;
     clip_text *clip;
+    clip_vision *vision;
     vae *vae;
     tiny_vae *tiny;
 } net;
@@ -48,6 +60,7 @@ static swd_status create(net *n, weights *w, const char *json)
     config_denoiser flux;
     config_t5 t;
     config_clip_text c;
+    config_clip_vision p;
     config_vae v;
     config_tiny_vae y;
     swd_err *e = &error;
@@ -64,6 +77,9 @@ static swd_status create(net *n, weights *w, const char *json)
     case CLIP:
         SWD_TRY(config_clip_text_read(&c, json, e), e);
         return clip_text_create(&n->clip, &c, w, n->be, n->compute, e);
+    case VISION:
+        SWD_TRY(config_clip_vision_read(&p, json, e), e);
+        return clip_vision_create(&n->vision, &p, w, n->be, n->compute, e);
     case DECODER:
     case ENCODER:
         SWD_TRY(config_vae_read(&v, json, e), e);
@@ -83,7 +99,9 @@ static net net_open(kind k, const char *dir, const char *device, swd_dtype compu
     weights *w = NULL;
     snprintf(json, sizeof json, "%s/config.json", dir);
     OK(device_open(&n.be, note, device, 1, &error), error);
-    OK(weights_open(&w, dir, k == T5 || k == CLIP ? "model" : "diffusion_pytorch_model", &error),
+    OK(weights_open(&w, dir,
+                    k == T5 || k == CLIP || k == VISION ? "model" : "diffusion_pytorch_model",
+                    &error),
        error);
     OK(create(&n, w, json), error);
     weights_close(&w);
@@ -96,6 +114,7 @@ static void net_close(net *n)
     denoiser_destroy(&n->flux);
     t5_destroy(&n->t5);
     clip_text_destroy(&n->clip);
+    clip_vision_destroy(&n->vision);
     vae_destroy(&n->vae);
     tiny_vae_destroy(&n->tiny);
     backend_destroy(&n->be);
@@ -108,6 +127,7 @@ static const char *const input_names[][INPUTS] = {
     [FLUX] = {"latents", "t", "context", "pooled", "guidance"},
     [T5] = {"ids"},
     [CLIP] = {"ids"},
+    [VISION] = {"pixels"},
     [DECODER] = {"latents"},
     [ENCODER] = {"image"},
     [TINY_DECODER] = {"latents"},
@@ -115,8 +135,8 @@ static const char *const input_names[][INPUTS] = {
 };
 static const char *const output_names[][OUTPUTS] = {
     [MMDIT] = {"velocity"},        [FLUX] = {"velocity"},        [T5] = {"hidden"},
-    [CLIP] = {"hidden", "pooled"}, [DECODER] = {"decoded"},      [ENCODER] = {"encoded"},
-    [TINY_DECODER] = {"decoded"},  [TINY_ENCODER] = {"encoded"},
+    [CLIP] = {"hidden", "pooled"}, [VISION] = {"image"},         [DECODER] = {"decoded"},
+    [ENCODER] = {"encoded"},       [TINY_DECODER] = {"decoded"}, [TINY_ENCODER] = {"encoded"},
 };
 
 typedef struct io { // on the host; absent where the network has fewer
@@ -222,6 +242,8 @@ static swd_status forward(const net *n, const io *d, const io *host, swd_exec *e
     case CLIP:
         return clip_text_forward(d->out[0], d->out[1], d->in[0], ex->dry ? NULL : host->in[0].data,
                                  n->clip, ex);
+    case VISION:
+        return clip_vision_forward(d->out[0], d->in[0], n->vision, ex);
     case DECODER:
         return vae_decode(d->out[0], d->in[0], n->vae, ex);
     case ENCODER:
@@ -397,6 +419,11 @@ static void clip_encoders(void)
     model(CLIP, MODELS "clip_quick");
     model(CLIP, MODELS "clip_gelu");
 }
+static void clip_vision_towers(void)
+{
+    model(VISION, "tests/goldens/eval/clip");
+    model(VISION, "tests/goldens/eval/vision");
+}
 static void autoencoders(void)
 {
     static const char *const dirs[] = {VAES "plain", VAES "quant", VAES "no_attention",
@@ -418,6 +445,7 @@ int main(int argc, char **argv)
         {"flux_dev", flux_dev},
         {"t5_encoders", t5_encoders},
         {"clip_encoders", clip_encoders},
+        {"clip_vision_towers", clip_vision_towers},
         {"autoencoders", autoencoders},
         {"tiny_autoencoder", tiny_autoencoder},
     };

@@ -58,7 +58,7 @@ static void run_folder(const char *name, swd_dtype compute, double tolerance)
     cr_assert_eq(clip_model_open(&m, dir, be, compute, &err), SWD_OK, "%s", err.message);
     cr_assert_eq(safetensors_open(&io, file, "", &err), SWD_OK, "%s", err.message);
     int64_t shape[4];
-    float *want_pixels = copy(io, "pixels", shape), *want = copy(io, "image", shape);
+    float *want_pixels = copy(io, "0/pixels", shape), *want = copy(io, "0/image", shape);
     int n = (int)shape[0], d = (int)shape[1], side = clip_model_side(m);
     size_t one = 3 * (size_t)side * (size_t)side;
     cr_assert_eq(d, clip_model_dim(m));

@@ -95,16 +95,16 @@ def clip():
         processor = CLIPImageProcessor(size={"shortest_edge": 27 if eos else 24}, crop_size={"height": 24, "width": 24}, **({} if eos else dict(image_mean=[.5, .4, .3], image_std=[.5, .6, .7])))
         processor.save_pretrained(out)
         io = {f"picture{i}": p for i, p in enumerate(pictures)}
-        io["pixels"] = pixels = processor([Image.fromarray(p) for p in pictures], return_tensors="np")["pixel_values"].astype(np.float32)
+        io["0/pixels"] = pixels = processor([Image.fromarray(p) for p in pictures], return_tensors="np")["pixel_values"].astype(np.float32)
         with torch.no_grad():
             if eos:
                 for f in ("vocab.json", "merges.txt", "tokenizer_config.json"):
                     shutil.copy(os.path.join(bundle, f), out)
                 tokens = CLIPTokenizer.from_pretrained(bundle)(prompts, padding="max_length", max_length=16, truncation=True, return_tensors="pt")
                 io["text"] = model.get_text_features(**tokens).numpy()
-                io["image"] = model.get_image_features(pixel_values=torch.from_numpy(pixels)).numpy()
+                io["0/image"] = model.get_image_features(pixel_values=torch.from_numpy(pixels)).numpy()
             else:
-                io["image"] = model(pixel_values=torch.from_numpy(pixels)).image_embeds.numpy()
+                io["0/image"] = model(pixel_values=torch.from_numpy(pixels)).image_embeds.numpy()
         save_file({k: np.ascontiguousarray(v) for k, v in io.items()}, os.path.join(out, "io.safetensors"))
 
 
