@@ -68,6 +68,7 @@ typedef struct swd_bench_params {
     const double *sigmas;
     int n_sigmas;
     double guidance; /* of the guided contestants; default 4.5; <= 1: none of them */
+    int mix;         /* THROUGHPUT: nonzero: also mixed batches, see swd_generate_params */
     int max_tokens;  /* length of the T5 prompt; 0 (default): 256 at most */
     int runs;        /* fewest runs of a case; 0 (default): 3 to 5 */
     double

@@ -32,6 +32,7 @@ run ops ops --arch tiny --size 64 --max-tokens 77
 run e2e e2e --arch tiny --size 64,128 --steps 2,6 --max-tokens 77 --precision f32 --plot "$out/e2e.svg"
 run own e2e --arch tiny --steps 2 --scales 4,8,16 --sigmas 1,.8,.5 --guidance 1
 run throughput throughput --arch tiny --batch 1,3
+run mixed throughput --arch tiny --size 32 --batch 1 --mix
 [ -s "$out/e2e.svg" ] && [ -s "$out/e2e-sizes.svg" ] || fail "no pictures"
 
 # programs that look like the others
@@ -99,7 +100,7 @@ def near(a, b, tolerance=1e-4):
     assert abs(a / b - 1) < tolerance, (a, b)
 
 docs = {name: json.load(open(f"{sys.argv[1]}/{name}.json")) for name in
-        "step folder vae text ops e2e own throughput compare bench_ops".split()}
+        "step folder vae text ops e2e own throughput mixed compare bench_ops".split()}
 for name, doc in docs.items():
     assert doc["schema"] == 1 and doc["quick"] and doc["results"], name
     assert doc["stopping"]["runs_min"] == 1, name
@@ -144,6 +145,8 @@ assert list(by["own"]) == ["128 px: own scales", "128 px: 2 full steps"]
 
 three = by["throughput"]["128 px: batches of 3"]
 assert three["values"]["pictures"] == 6
+assert list(by["mixed"]) == [f"32 px: {w}" for w in ("single requests", "batches of 1", "batches of 1, mixed")]
+assert by["mixed"]["32 px: batches of 1, mixed"]["values"]["pictures"] == 12
 near(three["values"]["images_per_s"], 1e3 / three["median_ms"])
 
 c = by["compare"]

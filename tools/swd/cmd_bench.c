@@ -100,6 +100,7 @@ int command_bench(options *o)
     p->sigmas = o->generate.sigmas;
     p->n_sigmas = o->generate.n_sigmas;
     p->max_tokens = o->generate.max_tokens;
+    p->mix = o->generate.mix;
     p->line = on_line;
     ssize_t n = o->bench.processes ? readlink("/proc/self/exe", program, sizeof program - 1) : -1;
     if (n > 0) {

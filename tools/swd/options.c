@@ -281,7 +281,7 @@ static const struct option_entry {
     {"--batch", 0, O_BATCH, true, CMD_GENERATE | CMD_EVAL},
     {"--resume", 0, O_RESUME, false, CMD_GENERATE},
     {"--dataset", 0, O_DATASET, true, CMD_GENERATE},
-    {"--mix", 0, O_MIX, false, CMD_GENERATE},
+    {"--mix", 0, O_MIX, false, CMD_GENERATE | CMD_BENCH},
     {"--embeds-cache", 0, O_EMBEDS_CACHE, true, CMD_GENERATE},
     {"--scale-multiple", 0, O_MULTIPLE, true, CMD_SPECTRUM},
     {"--scale-min", 0, O_SCALE_MIN, true, CMD_SPECTRUM},

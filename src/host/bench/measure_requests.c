@@ -9,7 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { TEXT, DENOISE, DECODE, WRITE, PARTS, PICTURES_A_BATCH = 2 };
+enum { TEXT, DENOISE, DECODE, WRITE, PARTS };
+enum { BATCHES = 2, BATCHES_MIXED = 12 };       // of a call that measures throughput
 enum { CONTESTANTS_MAX = BENCH_GROUP_MAX - 1 }; // one more is the yardstick
 static const char *const part_keys[PARTS] = {"text_ms", "denoise_ms", "decode_ms", "write_ms"};
 static const char *const prompt = "a photograph of an astronaut riding a horse";
@@ -302,28 +303,39 @@ swd_status measure_e2e(session *s, swd_err *err)
 
 /* ---- pictures a second ---- */
 
+// Single requests, then each batch, and each with a batch at every step of the schedule in one pass where that is wished for.
+static int make_streams(contestant *c, session *s, const char *file, int side)
+{
+    const char *presets[SWD_BENCH_PRESETS_MAX];
+    bool mix = s->params->mix != 0;
+    int n = 0;
+    schedules(presets, s);
+    for (int i = -1; i < s->n_batches; i++)
+        for (int m = 0; m < (mix && i >= 0 ? 2 : 1) && n < CONTESTANTS_MAX; m++, n++) {
+            int batch = i < 0 ? 1 : s->batches[i];
+            set_up(&c[n], s, file, side, batch);
+            by_scales(&c[n], presets[0]);
+            c[n].params.mix = m;
+            if (i < 0) {
+                snprintf(c[n].name, sizeof c[n].name, "%d px: single requests", side);
+                continue;
+            }
+            c[n].pictures = c[n].params.count = (mix ? BATCHES_MIXED : BATCHES) * batch;
+            snprintf(c[n].name, sizeof c[n].name, "%d px: batches of %d%s", side, batch,
+                     m ? ", mixed" : "");
+        }
+    return n;
+}
+
 swd_status measure_throughput(session *s, swd_err *err)
 {
     contestant *c;
     char folder[SCRATCH_PATH_MAX], file[SCRATCH_PATH_MAX + 16];
-    int n = 1 + s->n_batches;
-    const char *presets[SWD_BENCH_PRESETS_MAX];
-    schedules(presets, s);
-    SWD_TRY(swd_calloc(&c, (size_t)n, sizeof *c, "contestants", err), err);
+    SWD_TRY(swd_calloc(&c, CONTESTANTS_MAX, sizeof *c, "contestants", err), err);
     swd_status st = scratch_make(folder, err);
     snprintf(file, sizeof file, "%s/%%d.jpg", folder);
     for (int k = 0; k < s->n_sides && st == SWD_OK; k++) {
-        int at;
-        for (int i = 0; i < n; i++) {
-            int batch = i ? s->batches[i - 1] : 1;
-            set_up(&c[i], s, file, s->sides[k], batch);
-            by_scales(&c[i], presets[0]);
-            if (i) c[i].pictures = c[i].params.count = PICTURES_A_BATCH * batch;
-            if (i)
-                snprintf(c[i].name, sizeof c[i].name, "%d px: batches of %d", s->sides[k], batch);
-            else
-                snprintf(c[i].name, sizeof c[i].name, "%d px: single requests", s->sides[k]);
-        }
+        int at, n = make_streams(c, s, file, s->sides[k]);
         st = run_contest(s, c, n, &at, err);
         for (int i = 0; i < n && st == SWD_OK && at >= 0; i++) {
             bench_value(s->b, at + i, "images_per_s", 1 / bench_at(s->b, at + i)->wall.median);
