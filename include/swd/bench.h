@@ -81,6 +81,11 @@ typedef struct swd_bench_params {
         void *user,
         const char *
             text); /* a line for people about each case when it is there, without newline; NULL (default): none */
+    int (*running)(
+        void *user,
+        const char *
+            name); /* asked before each run of a case and between the steps of a request: nonzero stops it with
+                              SWD_ERR_CANCELLED. name: of the case, "" while it is prepared. NULL (default): nobody */
     void *user;
 
     /* COMPARE: what is installed on this machine; NULL: that one is left out. Nothing is downloaded. */

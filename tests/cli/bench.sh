@@ -64,6 +64,21 @@ grep -q -- "--diffusion-model $out/w.safetensors .*-W 64 -H 64 --steps 2 .*--typ
 grep -q '^| step 64 px, batch 1, 154 tokens | f32 | .*(noise ' "$out/table" || fail "$(cat "$out/table")"
 grep -q '"verdict"' "$out/again.json" || fail "no baseline in the document"
 
+# Ctrl-C
+"$swd" bench e2e --arch tiny --size 64 --steps 256 --runs 1000 >"$out/o" 2>"$out/e" &
+pid=$!
+caught() { # does it listen to SIGTERM by now?
+    mask=$(sed -n 's/^SigCgt:[[:space:]]*//p' "/proc/$pid/status" | tail -c 9)
+    [ $((0x${mask:-0} & 0x4000)) != 0 ]
+}
+tries=0
+until caught || [ $tries = 200 ]; do sleep .1 && tries=$((tries + 1)); done
+sleep .3
+kill -TERM $pid
+status=0
+wait $pid || status=$?
+[ $status = 1 ] && grep -q "swd: error: cancelled" "$out/e" || fail "interrupted: status $status, $(cat "$out/e")"
+
 expect 2 "what to measure"
 expect 2 "nothing that can be measured" speed
 expect 2 "these are: sd3.5-medium," step --arch sd4

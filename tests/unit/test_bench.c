@@ -315,6 +315,26 @@ Test(bench, a_failure_is_a_status_and_no_result)
     bench_destroy(&b);
 }
 
+static int third_time(void *user, const char *name)
+{
+    cr_assert_str_eq(name, "stage");
+    return ++*(int *)user == 3;
+}
+
+Test(bench, the_caller_may_stop_it_before_any_run)
+{
+    bench *b = open_bench(NULL);
+    fake_work w = {'a', 0.5, 1};
+    int asked = 0;
+    bench_case c = {.name = "stage", .run = work, .arg = &w};
+    bench_on_run(b, third_time, &asked);
+    bench_set_limits(b, (bench_limits){1, 5, 100, 1, 0});
+    cr_assert_eq(bench_run(NULL, b, &c, 1, &error), SWD_ERR_CANCELLED);
+    cr_assert_str_eq(order, "aa");
+    cr_assert_eq(bench_count(b), 0);
+    bench_destroy(&b);
+}
+
 /* ---- beside an earlier run ---- */
 
 static bench *of_times(const char *const names[4], double times[4][3])

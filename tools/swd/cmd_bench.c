@@ -1,14 +1,20 @@
 // SPDX-License-Identifier: MIT
 /* bench: what a model costs on this machine. */
 #include "commands.h"
+#include "live.h"
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 static void on_line(void *user, const char *text)
 {
-    (void)user;
+    live_end(user);
     fprintf(stderr, "%s\n", text);
+}
+
+static int on_run(void *user, const char *name)
+{
+    return live_show(user, name[0] ? name : "preparing");
 }
 
 static int fail(swd_status s, const swd_bench *b)
@@ -89,6 +95,7 @@ int command_bench(options *o)
     swd_bench *b = NULL;
     swd_bench_params *p = &o->bench.params;
     char program[4096];
+    live l;
     if (o->n_arguments != 1) {
         print_error("what to measure? try: swd bench e2e, or swd bench --help");
         return EXIT_USAGE;
@@ -101,13 +108,17 @@ int command_bench(options *o)
     p->n_sigmas = o->generate.n_sigmas;
     p->max_tokens = o->generate.max_tokens;
     p->mix = o->generate.mix;
+    live_begin(&l, NULL);
     p->line = on_line;
+    p->running = on_run;
+    p->user = &l;
     ssize_t n = o->bench.processes ? readlink("/proc/self/exe", program, sizeof program - 1) : -1;
     if (n > 0) {
         program[n] = '\0';
         p->program = program;
     }
     swd_status s = swd_bench_run(&b, p);
+    live_end(&l);
     int status = s == SWD_OK ? report(b, o) : fail(s, b);
     swd_bench_close(&b);
     return status;

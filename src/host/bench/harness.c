@@ -18,6 +18,9 @@ struct bench {
     size_t n, capacity;
     void (*on_entry)(void *user, const bench_entry *e);
     void *user;
+    int (*on_run)(void *user, const char *name);
+    void *run_user;
+    const char *running; // name of the case; NULL: none yet
 };
 
 static double wall_now(void *ctx)
@@ -66,6 +69,17 @@ void bench_on_entry(bench *b, void (*fn)(void *user, const bench_entry *e), void
 {
     b->on_entry = fn;
     b->user = user;
+}
+
+void bench_on_run(bench *b, int (*fn)(void *user, const char *name), void *user)
+{
+    b->on_run = fn;
+    b->run_user = user;
+}
+
+int bench_stopped(const bench *b)
+{
+    return b->on_run ? b->on_run(b->run_user, b->running ? b->running : "") : 0;
 }
 
 int bench_rotation(size_t bytes, int max)
@@ -223,10 +237,12 @@ static double *row(double *all, int i)
     return all + (size_t)i * BENCH_RUNS_MAX;
 }
 
-static swd_status run_once(double *wall, double *cpu, const bench *b, const bench_case *c, int run,
+static swd_status run_once(double *wall, double *cpu, bench *b, const bench_case *c, int run,
                            swd_err *err)
 {
     const bench_clock *k = b->clock;
+    b->running = c->name;
+    if (bench_stopped(b)) return SWD_FAIL(err, SWD_ERR_CANCELLED, "cancelled");
     if (c->before) c->before(c->arg, run);
     double cpu_start = k->cpu_s(k->ctx), start = k->wall_s(k->ctx);
     SWD_TRY(c->run(c->arg, err), err);
@@ -237,7 +253,7 @@ static swd_status run_once(double *wall, double *cpu, const bench *b, const benc
 }
 
 // Round r of those that are still in it.
-static swd_status run_round(samples *s, const bench *b, const bench_case *cases, int n, int r,
+static swd_status run_round(samples *s, bench *b, const bench_case *cases, int n, int r,
                             double patience_s, int run, swd_err *err)
 {
     for (int j = 0; j < n; j++) {
@@ -252,8 +268,7 @@ static swd_status run_round(samples *s, const bench *b, const bench_case *cases,
     return SWD_OK;
 }
 
-static swd_status run_rounds(samples *s, const bench *b, const bench_case *cases, int n,
-                             swd_err *err)
+static swd_status run_rounds(samples *s, bench *b, const bench_case *cases, int n, swd_err *err)
 {
     bench_limits l = bench_limits_in_force(b);
     double spent = 0, wall, cpu;
@@ -300,6 +315,7 @@ swd_status bench_run(int *first, bench *b, const bench_case *cases, int n, swd_e
     swd_status status = run_rounds(&s, b, cases, n, err);
     if (status == SWD_OK) status = keep_group(b, &s, cases, n, err);
     free(s.wall);
+    b->running = NULL;
     if (status == SWD_OK && first) *first = at;
     return status;
 }

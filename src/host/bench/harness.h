@@ -97,6 +97,11 @@ void bench_destroy(bench **b); /* writes NULL; accepts it */
 /* Called with each entry when it is there; its values may follow later. */
 void bench_on_entry(bench *b, void (*fn)(void *user, const bench_entry *e), void *user);
 
+/* Asked before each run of a case, warm-up too, and with the same case by bench_stopped; nonzero: the run fails with
+ * SWD_ERR_CANCELLED. */
+void bench_on_run(bench *b, int (*fn)(void *user, const char *name), void *user);
+int bench_stopped(const bench *b);
+
 int bench_threads(const bench *b);
 bool bench_quick(const bench *b);
 bool bench_wanted(const bench *b, const char *name);

@@ -153,6 +153,13 @@ static swd_status open_session(session *s, swd_err *err)
     return check_sides(s, err);
 }
 
+// Between the stages and steps of a request, and of loading.
+static int between_steps(void *user, const swd_progress *progress)
+{
+    (void)progress;
+    return bench_stopped(user);
+}
+
 static void tell(void *user, const bench_entry *e)
 {
     char line[512];
@@ -174,6 +181,9 @@ swd_status measure_run(bench **out, const swd_bench_params *params, const bench_
     bench_wish wish = {params->runs, params->time_box_s, params->quick != 0, params->filter};
     int threads = s->open.threads ? s->open.threads : machine_threads();
     swd_status st = bench_create(&s->b, threads, &wish, clock, err);
+    if (st == SWD_OK && params->running) bench_on_run(s->b, params->running, params->user);
+    s->p.progress = between_steps;
+    s->p.progress_user = s->b;
     if (st == SWD_OK && params->line) bench_on_entry(s->b, tell, (void *)(uintptr_t)params);
     if (st == SWD_OK) st = open_session(s, err);
     if (st == SWD_OK) {
