@@ -2,6 +2,7 @@
 // Streams, events, graphs and pinned memory: the runtime's own, behind the table of backend/backend.h.
 #include "async.h"
 #include "backend_cuda.h"
+#include "vendor/vendor.h"
 
 static cudaEvent_t event_of(swd_event *e)
 {
@@ -66,6 +67,7 @@ static swd_status elapsed(swd_backend *b, double *ms, swd_event *from, swd_event
 static swd_status capture(swd_backend *b, swd_stream *s, swd_err *err)
 {
     SWD_CUDA(cudaStreamBeginCapture(cuda_stream(b, s), cudaStreamCaptureModeThreadLocal), err);
+    cuda_of(b)->vendor->capturing = true;
     return SWD_OK;
 }
 
@@ -73,6 +75,7 @@ static swd_status capture_end(swd_backend *b, swd_graph **out, swd_stream *s, sw
 {
     cudaGraph_t nodes = NULL;
     cudaGraphExec_t exec = NULL;
+    cuda_of(b)->vendor->capturing = false;
     SWD_CUDA(cudaStreamEndCapture(cuda_stream(b, s), &nodes), err);
     swd_status st = cuda_status(cudaGraphInstantiate(&exec, nodes, 0), "cudaGraphInstantiate", err);
     (void)cudaGraphDestroy(nodes);

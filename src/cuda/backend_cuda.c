@@ -3,6 +3,7 @@
 #include "backend_cuda.h"
 #include "async.h"
 #include "nvtx.h"
+#include "vendor/vendor.h"
 #include <assert.h>
 #include <stdlib.h>
 
@@ -129,6 +130,7 @@ static void cuda_destroy(swd_backend *b)
     cuda_state *s = b->state;
     if (s) {
         if (s->stream) (void)cudaStreamSynchronize(s->stream);
+        vendor_close(b);
         cuda_staging_close(&s->staging);
         cuda_nvtx_close(b);
         if (s->stream) (void)cudaStreamDestroy(s->stream);
@@ -151,6 +153,7 @@ static swd_status open_device(swd_backend *b, int device, swd_err *err)
              err);
     SWD_CUDA(cudaMemsetAsync(s->bad_id, 0, sizeof *s->bad_id, s->stream), err);
     SWD_TRY(cuda_staging_open(&s->staging, err), err);
+    SWD_TRY(vendor_open(b, err), err);
     cuda_nvtx_open(b);
     SWD_CUDA(cudaStreamSynchronize(s->stream), err);
     return SWD_OK;
@@ -173,6 +176,7 @@ swd_status backend_cuda_create(swd_backend **out, int device, swd_err *err)
     b->bind = cuda_bind;
     b->memory = cuda_memory;
     b->slabs = &cuda_slabs;
+    b->set_tune = vendor_set_mode;
     b->async = &cuda_async;
     cuda_conv_slots(b);
     cuda_elementwise_slots(&b->ops);

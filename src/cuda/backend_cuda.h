@@ -15,9 +15,10 @@ swd_status backend_cuda_create(swd_backend **out, int device, swd_err *err);
 
 typedef struct cuda_state {
     cuda_device device;
-    cudaStream_t stream; /* what a NULL swd_stream means; ordered with no other stream */
-    size_t weight_bytes; /* of packed weights, kept by the adapters that pack them */
-    void *nvtx_domain;   /* NULL: no profiler listens */
+    cudaStream_t stream;        /* what a NULL swd_stream means; ordered with no other stream */
+    size_t weight_bytes;        /* of packed weights, kept by the adapters that pack them */
+    void *nvtx_domain;          /* NULL: no profiler listens */
+    struct cuda_vendor *vendor; /* NVIDIA's libraries, and which work is theirs (vendor/vendor.h) */
     cuda_account account;
     cuda_staging staging;
     int *bad_id,

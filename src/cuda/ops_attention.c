@@ -1,12 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The attention slots on CUDA: one launch, no scratch, both streams where they lie.
+// The attention slots on CUDA: one launch, no scratch, both streams where they lie; or cuDNN's.
 #include "backend_cuda.h"
-
-static size_t attention_workspace(swd_backend *b, const attention_args *a)
-{
-    (void)b, (void)a;
-    return 0;
-}
+#include "vendor/attention.h"
 
 static int longest(const attention_samples *s, int stream)
 {
@@ -18,10 +13,8 @@ static int longest(const attention_samples *s, int stream)
     return n;
 }
 
-static swd_status attention(swd_backend *b, const attention_args *a, void *ws, swd_stream *stream,
-                            swd_err *err)
+static k_attention_args args_of(const attention_args *a)
 {
-    (void)ws;
     k_attention_args k = {.n_streams = a->n_streams,
                           .batch = (int)a->k[0].shape[0],
                           .heads = (int)a->k[0].shape[2],
@@ -41,6 +34,32 @@ static swd_status attention(swd_backend *b, const attention_args *a, void *ws, s
         k.o[i] = cuda_view(a->o[i]);
         k.n_q[i] = s ? k.n_k[i] : (int)a->q[i].shape[1];
     }
+    return k;
+}
+
+// What may have no memory yet is not told by a pointer.
+static const graph_choice *choice_of(swd_backend *b, const attention_args *a,
+                                     const k_attention_args *k)
+{
+    if (tensor_present(a->bias) || a->samples || tensor_present(a->lse[0])) return NULL;
+    return vendor_attention_choice(k, b);
+}
+
+static size_t attention_workspace(swd_backend *b, const attention_args *a)
+{
+    const k_attention_args k = args_of(a);
+    const graph_choice *o = choice_of(b, a, &k);
+    return o ? graph_choice_workspace(o) : 0;
+}
+
+static swd_status attention(swd_backend *b, const attention_args *a, void *ws, swd_stream *stream,
+                            swd_err *err)
+{
+    const k_attention_args k = args_of(a);
+    const graph_choice *o = choice_of(b, a, &k);
+    SWD_TRY(vendor_told(b, err), err);
+    if (o && vendor_attention_takes(&k))
+        return vendor_attention_run(o, &k, ws, cuda_stream(b, stream), err);
     SWD_CUDA(k_attention(&k, cuda_stream(b, stream)), err);
     return SWD_OK;
 }

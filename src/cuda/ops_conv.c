@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
 // Convolutions of the backend, on kernels/conv.cu: weights packed on the device when they are made.
 #include "backend_cuda.h"
+#include "vendor/conv.h"
 #include <stdlib.h>
 
 enum {
     KERNEL_MAX = 64,
+    FILTERS_MAX = 65536, // samples of a change of layout
     SIDE_MAX = 1 << 24
 }; // kh, kw; h, w, batch and channels: sums of them are int
 
@@ -13,7 +15,8 @@ struct swd_conv {
     k_conv_shape shape;
     k_dtype packed_dtype;
     void *packed;
-    float *bias; // NULL: none
+    float *bias;  // NULL: none
+    void *filter; // for cuDNN: [out, kh, kw, in], where it may want the work
     size_t bytes;
 };
 
@@ -23,6 +26,7 @@ static void conv_destroy(swd_backend *b, swd_conv **w)
     cuda_of(b)->weight_bytes -= (*w)->bytes;
     b->release(b, (*w)->packed);
     b->release(b, (*w)->bias);
+    b->release(b, (*w)->filter);
     free(*w);
     *w = NULL;
 }
@@ -46,6 +50,13 @@ static swd_status pack(swd_conv *w, swd_backend *b, swd_tensor weight, swd_err *
         s = cuda_status(
             k_conv_pack(w->packed, raw.data, cuda_dtype(weight.dtype), &w->shape, stream),
             "k_conv_pack", err);
+    if (s == SWD_OK && w->filter) {
+        const k_dtype to = cuda_dtype(w->facts.compute), from = cuda_dtype(weight.dtype);
+        s = cuda_status(k_nchw_to_nhwc((k_view){w->filter, to, {0}}, (k_view){raw.data, from, {0}},
+                                       1, 0, w->facts.out, w->facts.in, w->facts.kh * w->facts.kw,
+                                       stream),
+                        "k_nchw_to_nhwc", err);
+    }
     (void)cudaFreeAsync(raw.data, stream);
     return s;
 }
@@ -64,8 +75,13 @@ static swd_status fill(swd_conv *w, swd_backend *b, swd_tensor weight, swd_tenso
         swd_tensor to = tensor1(p, SWD_F32, bias.shape[0]);
         SWD_TRY(b->upload(b, to, bias.data, NULL, err), err);
     }
+    size_t filter = 0;
+    if (weight.shape[0] < FILTERS_MAX && vendor_conv_wants(&w->shape, b)) {
+        filter = (size_t)tensor_numel(weight) * dtype_size(w->facts.compute);
+        SWD_TRY(take(&w->filter, b, filter, err), err);
+    }
     SWD_TRY(pack(w, b, weight, err), err);
-    w->bytes = packed + (w->bias ? tensor_bytes(bias) : 0);
+    w->bytes = packed + filter + (w->bias ? tensor_bytes(bias) : 0);
     cuda_of(b)->weight_bytes += w->bytes;
     return SWD_OK;
 }
@@ -138,11 +154,17 @@ static k_conv_args args_of(const conv_args *a)
                          .act = (k_act)a->act};
 }
 
+static vendor_conv vendor_args(const conv_args *a)
+{
+    return (vendor_conv){args_of(a), a->w->filter, tensor_present(a->residual)};
+}
+
 static size_t conv_workspace(swd_backend *b, const conv_args *a)
 {
-    (void)b;
-    const k_conv_args k = args_of(a);
-    return a->y.dtype == SWD_U8 ? k_conv_rgb8_workspace(&k) : 0;
+    const vendor_conv c = vendor_args(a);
+    if (a->y.dtype == SWD_U8) return k_conv_rgb8_workspace(&c.args);
+    const graph_choice *o = vendor_conv_choice(&c, b);
+    return o ? graph_choice_workspace(o) : 0;
 }
 
 static swd_status conv(swd_backend *b, const conv_args *a, void *ws, swd_stream *s, swd_err *err)
@@ -152,11 +174,15 @@ static swd_status conv(swd_backend *b, const conv_args *a, void *ws, swd_stream 
             return SWD_FAIL(
                 err, SWD_ERR_UNSUPPORTED, "a map of a side of %lld is too large",
                 (long long)(a->x.shape[i] > a->y.shape[i] ? a->x.shape[i] : a->y.shape[i]));
-    const k_conv_args k = args_of(a);
-    if (a->y.dtype == SWD_U8)
-        SWD_CUDA(k_conv_rgb8(a->y.data, &k, a->scale, a->shift, ws, cuda_stream(b, s)), err);
-    else
-        SWD_CUDA(k_conv(&k, cuda_stream(b, s)), err);
+    const vendor_conv c = vendor_args(a);
+    if (a->y.dtype == SWD_U8) {
+        SWD_CUDA(k_conv_rgb8(a->y.data, &c.args, a->scale, a->shift, ws, cuda_stream(b, s)), err);
+        return SWD_OK;
+    }
+    const graph_choice *o = vendor_conv_choice(&c, b);
+    SWD_TRY(vendor_told(b, err), err);
+    if (o && vendor_conv_takes(&c)) return vendor_conv_run(o, &c, ws, cuda_stream(b, s), err);
+    SWD_CUDA(k_conv(&c.args, cuda_stream(b, s)), err);
     return SWD_OK;
 }
 

@@ -2,16 +2,22 @@
 // Linear layers of the backend. A weight is kept in the type of its arithmetic, in rows of whole 16-byte pieces; where the
 // arithmetic is float32 it stays as it came and is widened on the way.
 #include "backend_cuda.h"
+#include "vendor/linear.h"
 #include <limits.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct swd_linear {
     struct swd_linear_facts facts;
     void *w;
     k_dtype w_dtype;
     int64_t w_stride;
-    float *bias; // NULL: none
+    float *bias;       // NULL: none
+    void *narrow_bias; // for cuBLASLt: in the type of the arithmetic
+    bool bias_fits;    // no bit of it is lost there
     size_t bytes;
+    vendor_linear *
+        *choices; // a list, in memory of its own: who holds the weight as const may add to it
 };
 
 static void linear_destroy(swd_backend *b, swd_linear **w)
@@ -20,6 +26,9 @@ static void linear_destroy(swd_backend *b, swd_linear **w)
     cuda_of(b)->weight_bytes -= (*w)->bytes;
     b->release(b, (*w)->w);
     b->release(b, (*w)->bias);
+    b->release(b, (*w)->narrow_bias);
+    if ((*w)->choices) vendor_linear_free((*w)->choices);
+    free((*w)->choices);
     free(*w);
     *w = NULL;
 }
@@ -47,6 +56,32 @@ static swd_status pack(const swd_linear *w, swd_backend *b, swd_tensor weight, s
     return s;
 }
 
+// Whether no bit is lost.
+static bool fits(swd_tensor bias, swd_dtype dtype)
+{
+    const float *x = bias.data;
+    for (int64_t i = 0; i < bias.shape[0]; i++) {
+        float y = dtype == SWD_BF16 ? bf16_to_f32(f32_to_bf16(x[i])) : f16_to_f32(f32_to_f16(x[i]));
+        if (memcmp(&x[i], &y, sizeof y) != 0) return false;
+    }
+    return true;
+}
+
+// cuBLASLt adds a bias of the result's type: where that is exact it may. Published models have such biases. There is room for it in any
+// case: how much memory a network takes must not depend on its numbers.
+static swd_status narrow(swd_linear *w, swd_backend *b, swd_err *err)
+{
+    const k_view from = {w->bias, K_F32, {0}};
+    const int64_t shape[4] = {1, 1, 1, w->facts.n};
+    const size_t bytes = (size_t)w->facts.n * dtype_size(w->facts.compute);
+    SWD_TRY(take(&w->narrow_bias, b, bytes, err), err);
+    w->bytes += bytes;
+    if (cuda_planning(b)) return SWD_OK;
+    const k_view to = {w->narrow_bias, cuda_dtype(w->facts.compute), {0}};
+    SWD_CUDA(k_copy(to, from, shape, cuda_stream(b, NULL)), err);
+    return SWD_OK;
+}
+
 static swd_status fill(swd_linear *w, swd_backend *b, swd_tensor weight, swd_tensor bias,
                        swd_err *err)
 {
@@ -71,8 +106,13 @@ static swd_status fill(swd_linear *w, swd_backend *b, swd_tensor weight, swd_ten
         bytes += tensor_bytes(bias);
     }
     w->bytes = bytes;
-    cuda_of(b)->weight_bytes += bytes;
-    return SWD_OK;
+    swd_status s = SWD_OK;
+    if (w->bias && !plain && vendor_cublaslt(b)) {
+        w->bias_fits = fits(bias, w->facts.compute);
+        s = narrow(w, b, err);
+    }
+    cuda_of(b)->weight_bytes += w->bytes;
+    return s;
 }
 
 static swd_status check(swd_tensor weight, swd_tensor bias, swd_dtype compute, swd_err *err)
@@ -100,7 +140,9 @@ static swd_status linear_create(swd_backend *b, swd_linear **out, swd_tensor wei
     if (!w) return SWD_FAIL(err, SWD_ERR_MEMORY, "no memory for a linear layer");
     w->facts =
         (struct swd_linear_facts){weight.shape[0], weight.shape[1], tensor_present(bias), compute};
-    swd_status s = fill(w, b, weight, bias, err);
+    w->choices = calloc(1, sizeof *w->choices);
+    swd_status s = w->choices ? fill(w, b, weight, bias, err)
+                              : SWD_FAIL(err, SWD_ERR_MEMORY, "no memory for a linear layer");
     if (s != SWD_OK) linear_destroy(b, &w);
     SWD_TRY(s, err);
     *out = w;
@@ -136,17 +178,29 @@ static k_gemm_args args_of(const linear_args *a)
                          .compute = cuda_dtype(w->facts.compute)};
 }
 
+// Rows of 2 dimensions may be samples: only our kernels give each the bytes that it would have alone.
+static const vendor_linear *choice_of(swd_backend *b, const linear_args *a, const k_gemm_args *k)
+{
+    if (a->x.ndim != 3) return NULL;
+    return vendor_linear_choice(a->w->choices, k, a->w->bias_fits ? a->w->narrow_bias : NULL, b);
+}
+
 static size_t linear_workspace(swd_backend *b, const linear_args *a)
 {
-    (void)b;
-    k_gemm_args k = args_of(a);
-    return k_gemm_workspace(&k);
+    const k_gemm_args k = args_of(a);
+    const vendor_linear *o = choice_of(b, a, &k);
+    size_t ours = k_gemm_workspace(&k), theirs = o ? vendor_linear_workspace(o) : 0;
+    return theirs > ours ? theirs : ours;
 }
 
 static swd_status linear(swd_backend *b, const linear_args *a, void *ws, swd_stream *stream,
                          swd_err *err)
 {
-    k_gemm_args k = args_of(a);
+    const k_gemm_args k = args_of(a);
+    const vendor_linear *o = choice_of(b, a, &k);
+    SWD_TRY(vendor_told(b, err), err);
+    if (o && vendor_linear_takes(&k))
+        return vendor_linear_run(o, &k, ws, cuda_stream(b, stream), err);
     SWD_CUDA(k_gemm(&k, ws, cuda_stream(b, stream)), err);
     return SWD_OK;
 }

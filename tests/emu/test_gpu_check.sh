@@ -83,22 +83,27 @@ PY
 mkdir "$out/libs" "$out/empty"
 cp "$fake_vendor" "$out/libs/libcublasLt.so.13"
 cp "$fake_vendor" "$out/libs/libcudnn.so.9"
-set -- --only bench --filter linear --filter conv --out "$out/beside" --vendor
+set -- --only bench --filter linear --filter conv --filter attention --out "$out/beside" --vendor
 status 0 "$@" "$out/empty:$out/libs"
 python3 - "$out/beside/gpu_check.json" <<'PY' || fail "the comparison says something else"
 import json, sys
 doc = json.load(open(sys.argv[1]))
 results = doc["results"]
 assert "libcublasLt.so.13, version 1" in doc["machine"]["cublaslt"] and "version 2" in doc["machine"]["cudnn"]
-assert len(results) == 16 and doc["checks"]["bench"]["checked"] == 8
+assert len(results) == 20 and doc["checks"]["bench"]["checked"] == 10
 for theirs, ours in zip(results[::2], results[1::2]):
     library = "cublaslt" if "linear" in ours["name"] else "cudnn"
     assert theirs["name"] == ours["ratio"]["to"] == ours["name"] + " / " + library and "ratio" not in theirs
     assert ours["flop"] == theirs["flop"] and ours["ratio"]["median"] > 0
-    compared = ours["name"].startswith("linear:")
+    compared = ours["name"].split(":")[0] in ("linear", "conv", "attention")
     assert compared == ("difference" in ours.get("values", {})), ours
     assert not compared or ours["values"]["difference"] < 0.01, ours
 PY
+# The op cases once more, by the libraries.
+status 0 --only ops --filter conv.odd --filter attention. --vendor "$out/libs" --out "$out/checked"
+grep -q 'vendor: [1-9][0-9]* checked, 0 failed' "$out/log" || fail "the libraries' own part did not run"
+status 0 --only ops --filter fill. --vendor none
+grep -q vendor: "$out/log" && fail "libraries were used that nobody wanted"
 export FAKE_VENDOR=wrong
 status 1 "$@" "$out/libs"
 grep -q 'FAILED linear: toy, gemm_tiles: differs from cublaslt by' "$out/log" || fail "a wrong result is not told"

@@ -142,7 +142,7 @@ static swd_status open(contest *c, swd_backend *b, swd_err *err)
     SWD_TRY(timer_wake(&c->t, c->o->tiny ? 0 : wake_s, err), err);
     SWD_TRY(timer_overhead(&overhead, &c->t, err), err);
     report_number(c->r, "event_overhead_us", overhead * 1e6);
-    return peers_open(&c->peers, c->r, c->o->vendor, c->t.stream, err);
+    return peers_open(&c->peers, c->r, c->o->vendor, err);
 }
 
 void bench_shapes(report *r, const options *o, const device *d, swd_backend *b)

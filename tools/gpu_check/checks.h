@@ -10,4 +10,6 @@
 void check_wrappers(report *r, const options *o, swd_backend *b, bool e4m3);
 /* Every op case beside its oracle, then every op with damaged arguments. */
 void check_ops(report *r, const options *o, swd_backend *b);
+/* The cases of products once more, by cuBLASLt and cuDNN wherever those can; skipped where neither is to be had. */
+void check_vendor(report *r, const options *o, swd_backend *b);
 #endif

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "device.h"
 #include "backend_cuda.h"
-#include "libraries.h"
+#include "vendor/library.h"
 #include <dlfcn.h>
 #include <stdio.h>
 #include <string.h>

@@ -8,6 +8,8 @@
 #include "report.h"
 #include "sanitize.h"
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 enum { FAILED = 1, USAGE = 2, SKIPPED = 77 };
 
@@ -21,6 +23,7 @@ static void run_parts(report *r, const options *o, const device *d, swd_backend 
 {
     if (o->wrappers) check_wrappers(r, o, b, d->major * 10 + d->minor >= 89);
     if (o->ops) check_ops(r, o, b);
+    if (o->ops && !(o->vendor && strcmp(o->vendor, "none") == 0)) check_vendor(r, o, b);
     if (o->bench) bench_shapes(r, o, d, b);
 }
 
@@ -35,7 +38,11 @@ static swd_status on_device(report *r, const options *o, swd_err *err)
         sanitize(r, o);
         return SWD_OK;
     }
+    if (o->vendor) (void)setenv("SWD_VENDOR_LIBS", o->vendor, 1);
     swd_status st = backend_cuda_create(&b, o->device, err);
+    if (st == SWD_OK)
+        st = b->set_tune(b, "ours",
+                         err); // the libraries are compared with, and checked by themselves
     if (st == SWD_OK) {
         printf("gpu_check: %s%s\n", b->device, emulated ? ": times mean nothing" : "");
         device_report(&d, r);

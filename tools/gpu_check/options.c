@@ -34,7 +34,7 @@ static const char help[] =
     "  --tiny           benches on toy shapes: does it work?\n"
     "  --vendor DIRS    where libcublasLt.so and libcudnn.so lie, separated by colons; \"none\": do not look.\n"
     "                   Without it: SWD_VENDOR_LIBS, the system, /usr/local/cuda/lib64, then\n"
-    "                   site-packages/nvidia/*/lib of the python3 in PATH\n"
+    "                   site-packages/nvidia/*/lib of VIRTUAL_ENV, CONDA_PREFIX, ~/.local, /usr/local, /usr\n"
     "  --compute-sanitizer PATH\n"
     "                   (default: the one in PATH, then /usr/local/cuda/bin)\n"
     "\n"

@@ -1,15 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* Convolutions by cuDNN. */
-#ifndef SWD_TOOLS_GPU_CHECK_CUDNN_H
-#define SWD_TOOLS_GPU_CHECK_CUDNN_H
+/* Convolutions and attention by cuDNN. */
+#ifndef SWD_TOOLS_GPU_CHECK_PEER_CUDNN_H
+#define SWD_TOOLS_GPU_CHECK_PEER_CUDNN_H
 #include "peers.h"
+#include "vendor/cudnn.h"
 
-typedef struct cudnn cudnn;
-
-/* *out NULL where the library, one of its functions or its handle is not to be had; a fact of the machine says so. */
-swd_status cudnn_open(cudnn **out, report *r, const char *where, cudaStream_t stream, swd_err *err);
-void cudnn_close(cudnn **dnn);
-/* y = conv(x) of a convolution's job, without bias and residual; of an upsampled map, which exists in memory. The fastest of its
- * algorithms; *out NULL: it has none. */
-swd_status cudnn_make(peer **out, const cudnn *dnn, const job *j, swd_err *err);
+/* The fastest of the ways that it proposes; *out NULL: it has none. A convolution with bias and residual; where the job upsamples, of a map
+ * that exists in memory. Attention over one packed tensor: where the job has two streams, of both, one after the other. */
+swd_status peer_cudnn_conv(peer **out, const cudnn *dnn, const job *j, timer *t, swd_err *err);
+swd_status peer_cudnn_attention(peer **out, const cudnn *dnn, const job *j, timer *t, swd_err *err);
 #endif

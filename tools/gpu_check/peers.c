@@ -12,7 +12,7 @@ struct peers {
     cudnn *dnn;
 };
 
-swd_status peers_open(peers **out, report *r, const char *where, cudaStream_t stream, swd_err *err)
+swd_status peers_open(peers **out, report *r, const char *where, swd_err *err)
 {
     peers *p;
     *out = NULL;
@@ -23,8 +23,11 @@ swd_status peers_open(peers **out, report *r, const char *where, cudaStream_t st
         *out = p;
         return SWD_OK;
     }
-    swd_status st = cublaslt_open(&p->lt, r, where, stream, err); // first: cuDNN wants it, too
-    if (st == SWD_OK) st = cudnn_open(&p->dnn, r, where, stream, err);
+    char found[1200];
+    swd_status st = cublaslt_open(&p->lt, found, sizeof found, where, err); // first: cuDNN wants it
+    if (st == SWD_OK) report_fact(r, "cublaslt", found);
+    if (st == SWD_OK) st = cudnn_open(&p->dnn, found, sizeof found, where, err);
+    if (st == SWD_OK) report_fact(r, "cudnn", found);
     if (st != SWD_OK) peers_close(&p);
     *out = p;
     return st;
@@ -42,8 +45,10 @@ void peers_close(peers **p)
 swd_status peers_make(peer **out, peers *p, const job *j, timer *t, swd_err *err)
 {
     *out = NULL;
-    if (p->lt && j->linear) return cublaslt_make(out, p->lt, j, t, err);
-    if (p->dnn && j->conv) return cudnn_make(out, p->dnn, j, err);
+    if (p->lt && j->linear) return peer_cublaslt_make(out, p->lt, j, t, err);
+    if (p->dnn && j->conv) return peer_cudnn_conv(out, p->dnn, j, t, err);
+    if (p->dnn && strcmp(j->shape->kind->op, "attention") == 0)
+        return peer_cudnn_attention(out, p->dnn, j, t, err);
     return SWD_OK;
 }
 

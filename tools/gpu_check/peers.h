@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The same work by NVIDIA's libraries, which are looked for and loaded at run time: cuBLASLt for linear layers (product, bias,
- * activation), cuDNN for convolutions (product alone). Nothing of them is needed to build or to run. */
+ * activation), cuDNN for convolutions and attention. By the wrappers that the backend has (src/cuda/vendor). */
 #ifndef SWD_TOOLS_GPU_CHECK_PEERS_H
 #define SWD_TOOLS_GPU_CHECK_PEERS_H
 #include "jobs.h"
@@ -18,7 +18,7 @@ typedef struct peer {
 } peer;
 
 /* where: a folder, "none", or NULL to look around. What is found, or where it was looked for, becomes facts of the machine. */
-swd_status peers_open(peers **out, report *r, const char *where, cudaStream_t stream, swd_err *err);
+swd_status peers_open(peers **out, report *r, const char *where, swd_err *err);
 void peers_close(peers **p);
 /* The fastest of what the library offers for this job, by a few runs; *out NULL: no library does this one. */
 swd_status peers_make(peer **out, peers *p, const job *j, timer *t, swd_err *err);

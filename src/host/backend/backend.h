@@ -4,6 +4,7 @@
 #ifndef SWD_BACKEND_BACKEND_H
 #define SWD_BACKEND_BACKEND_H
 #include "backend/ops_types.h"
+#include "base/log.h"
 #include "base/status.h"
 #include "tensor/tensor.h"
 
@@ -136,6 +137,9 @@ struct swd_backend {
     void (*range_pop)(swd_backend *);
     /* Makes the calling thread ready for the other calls; needed where it is not the one that made the backend, or has used another. */
     swd_status (*bind)(swd_backend *, swd_err *);
+    /* How the choice between NVIDIA's libraries and our kernels is made (src/cuda/vendor/vendor.h); NULL: there is none to be made. */
+    swd_status (*set_tune)(swd_backend *, const char *mode, swd_err *);
+    const swd_log *log; /* who hears of such choices; NULL: nobody */
     /* Memory of a device; NULL: it is the host's, and nobody counts it. */
     swd_status (*memory)(swd_backend *, swd_memory *, swd_err *);
     void (*destroy)(swd_backend *);

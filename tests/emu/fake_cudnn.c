@@ -1,0 +1,440 @@
+// SPDX-License-Identifier: MIT
+// cuDNN's graphs: descriptors as lists of attributes, each checked against what its descriptor may have; a plan runs its operations one
+// after the other, what lies between them in the workspace. Of four ways of doing a graph one adds in any order, one cannot be built.
+#include "fake_vendor.h"
+#include <stdlib.h>
+#include <string.h>
+
+#define X(name, arguments) FAKE_EXPORT int cudnn##name arguments;
+DNN_FUNCTIONS(X)
+#undef X
+FAKE_EXPORT size_t cudnnGetVersion(void);
+
+enum { NOT_SUPPORTED = 3000, ATTRIBUTES_MAX = 12, BYTES_MAX = 64, OPS_MAX = 8, PLACES_MAX = 24 };
+enum { WAY_UNORDERED, WAY_UNBUILT, WAY_GOOD, WAYS_A, WAY_FALLBACK = WAYS_A };
+
+typedef struct attribute {
+    int name, type;
+    int64_t n;
+    union {
+        unsigned char bytes[BYTES_MAX];
+        void *pointer[BYTES_MAX / 8];
+        int64_t integer[BYTES_MAX / 8];
+        float real;
+        int word;
+        bool flag;
+    } v;
+} attribute;
+
+typedef struct descriptor {
+    int type, n;
+    bool finalized;
+    attribute a[ATTRIBUTES_MAX];
+    const struct descriptor *graph; // of a configuration
+    int way;                        // of a configuration, an engine
+    int64_t workspace;              // of a plan
+} descriptor;
+
+typedef struct handle {
+    cudaStream_t stream;
+} handle;
+
+/* ---- what each descriptor may have, and must ---- */
+
+static const struct rule {
+    int descriptor, attribute, type;
+    int64_t n_max;
+    bool needed;
+} rules[] = {
+    {DNN_POINTWISE, DNN_POINTWISE_MODE, DNN_TYPE_POINTWISE_MODE, 1, true},
+    {DNN_POINTWISE, DNN_POINTWISE_MATH_PREC, DNN_TYPE_DATA_TYPE, 1, true},
+    {DNN_CONVOLUTION, DNN_CONVOLUTION_COMP_TYPE, DNN_TYPE_DATA_TYPE, 1, true},
+    {DNN_CONVOLUTION, DNN_CONVOLUTION_CONV_MODE, DNN_TYPE_CONVOLUTION_MODE, 1, true},
+    {DNN_CONVOLUTION, DNN_CONVOLUTION_SPATIAL_DIMS, DNN_TYPE_INT64, 1, true},
+    {DNN_CONVOLUTION, DNN_CONVOLUTION_DILATIONS, DNN_TYPE_INT64, 2, true},
+    {DNN_CONVOLUTION, DNN_CONVOLUTION_STRIDES, DNN_TYPE_INT64, 2, true},
+    {DNN_CONVOLUTION, DNN_CONVOLUTION_PRE_PADDINGS, DNN_TYPE_INT64, 2, true},
+    {DNN_CONVOLUTION, DNN_CONVOLUTION_POST_PADDINGS, DNN_TYPE_INT64, 2, true},
+    {DNN_ENGINEHEUR, DNN_ENGINEHEUR_OPERATION_GRAPH, DNN_TYPE_DESCRIPTOR, 1, true},
+    {DNN_ENGINEHEUR, DNN_ENGINEHEUR_MODE, DNN_TYPE_HEUR_MODE, 1, true},
+    {DNN_PLAN, DNN_PLAN_HANDLE, DNN_TYPE_HANDLE, 1, true},
+    {DNN_PLAN, DNN_PLAN_ENGINE_CONFIG, DNN_TYPE_DESCRIPTOR, 1, true},
+    {DNN_OP_CONVOLUTION, DNN_OP_CONVOLUTION_DESC, DNN_TYPE_DESCRIPTOR, 1, true},
+    {DNN_OP_CONVOLUTION, DNN_OP_CONVOLUTION_X, DNN_TYPE_DESCRIPTOR, 1, true},
+    {DNN_OP_CONVOLUTION, DNN_OP_CONVOLUTION_W, DNN_TYPE_DESCRIPTOR, 1, true},
+    {DNN_OP_CONVOLUTION, DNN_OP_CONVOLUTION_Y, DNN_TYPE_DESCRIPTOR, 1, true},
+    {DNN_OP_CONVOLUTION, DNN_OP_CONVOLUTION_ALPHA, DNN_TYPE_FLOAT, 1, true},
+    {DNN_OP_CONVOLUTION, DNN_OP_CONVOLUTION_BETA, DNN_TYPE_FLOAT, 1, true},
+    {DNN_OP_POINTWISE, DNN_OP_POINTWISE_DESC, DNN_TYPE_DESCRIPTOR, 1, true},
+    {DNN_OP_POINTWISE, DNN_OP_POINTWISE_X, DNN_TYPE_DESCRIPTOR, 1, true},
+    {DNN_OP_POINTWISE, DNN_OP_POINTWISE_B, DNN_TYPE_DESCRIPTOR, 1, false},
+    {DNN_OP_POINTWISE, DNN_OP_POINTWISE_Y, DNN_TYPE_DESCRIPTOR, 1, true},
+    {DNN_OPERATIONGRAPH, DNN_OPERATIONGRAPH_HANDLE, DNN_TYPE_HANDLE, 1, true},
+    {DNN_OPERATIONGRAPH, DNN_OPERATIONGRAPH_OPS, DNN_TYPE_DESCRIPTOR, OPS_MAX, true},
+    {DNN_VARIANT_PACK, DNN_PACK_UNIQUE_IDS, DNN_TYPE_INT64, 8, true},
+    {DNN_VARIANT_PACK, DNN_PACK_DATA_POINTERS, DNN_TYPE_VOID_PTR, 8, true},
+    {DNN_VARIANT_PACK, DNN_PACK_WORKSPACE, DNN_TYPE_VOID_PTR, 1, true},
+    {DNN_TENSOR, DNN_TENSOR_DATA_TYPE, DNN_TYPE_DATA_TYPE, 1, true},
+    {DNN_TENSOR, DNN_TENSOR_DIMENSIONS, DNN_TYPE_INT64, 4, true},
+    {DNN_TENSOR, DNN_TENSOR_STRIDES, DNN_TYPE_INT64, 4, true},
+    {DNN_TENSOR, DNN_TENSOR_UNIQUE_ID, DNN_TYPE_INT64, 1, true},
+    {DNN_TENSOR, DNN_TENSOR_BYTE_ALIGNMENT, DNN_TYPE_INT64, 1, true},
+    {DNN_TENSOR, DNN_TENSOR_IS_VIRTUAL, DNN_TYPE_BOOLEAN, 1, false},
+    {DNN_TENSOR, DNN_TENSOR_IS_BY_VALUE, DNN_TYPE_BOOLEAN, 1, false},
+    {DNN_MATMUL, DNN_MATMUL_COMP_TYPE, DNN_TYPE_DATA_TYPE, 1, true},
+    {DNN_OP_MATMUL, DNN_OP_MATMUL_DESC, DNN_TYPE_DESCRIPTOR, 1, true},
+    {DNN_OP_MATMUL, DNN_OP_MATMUL_A, DNN_TYPE_DESCRIPTOR, 1, true},
+    {DNN_OP_MATMUL, DNN_OP_MATMUL_B, DNN_TYPE_DESCRIPTOR, 1, true},
+    {DNN_OP_MATMUL, DNN_OP_MATMUL_C, DNN_TYPE_DESCRIPTOR, 1, true},
+    {DNN_REDUCTION, DNN_REDUCTION_OPERATOR, DNN_TYPE_REDUCTION_OPERATOR, 1, true},
+    {DNN_REDUCTION, DNN_REDUCTION_COMP_TYPE, DNN_TYPE_DATA_TYPE, 1, true},
+    {DNN_OP_REDUCTION, DNN_OP_REDUCTION_DESC, DNN_TYPE_DESCRIPTOR, 1, true},
+    {DNN_OP_REDUCTION, DNN_OP_REDUCTION_X, DNN_TYPE_DESCRIPTOR, 1, true},
+    {DNN_OP_REDUCTION, DNN_OP_REDUCTION_Y, DNN_TYPE_DESCRIPTOR, 1, true},
+};
+enum { N_RULES = sizeof rules / sizeof *rules };
+
+static size_t size_of(int type)
+{
+    if (type == DNN_TYPE_BOOLEAN) return 1;
+    return type == DNN_TYPE_HANDLE || type == DNN_TYPE_INT64 || type == DNN_TYPE_VOID_PTR ||
+                   type == DNN_TYPE_DESCRIPTOR
+               ? 8
+               : 4;
+}
+
+static const attribute *find(const descriptor *d, int name)
+{
+    for (int i = 0; i < d->n; i++)
+        if (d->a[i].name == name) return &d->a[i];
+    return NULL;
+}
+
+static const descriptor *linked(const descriptor *d, int name)
+{
+    const attribute *a = find(d, name);
+    return a ? a->v.pointer[0] : NULL;
+}
+
+static bool flag(const descriptor *t, int name)
+{
+    const attribute *a = find(t, name);
+    return a && a->v.flag;
+}
+
+/* ---- descriptors ---- */
+
+size_t cudnnGetVersion(void)
+{
+    return 2;
+}
+
+int cudnnCreate(void **out)
+{
+    return fake_make(out, sizeof(handle));
+}
+
+int cudnnDestroy(void *h)
+{
+    return fake_drop(h);
+}
+
+int cudnnSetStream(void *h, cudaStream_t stream)
+{
+    if (fake_fails()) return FAKE_FAILED;
+    ((handle *)h)->stream = stream;
+    return stream ? 0 : fake_complain("work on the default stream");
+}
+
+int cudnnBackendCreateDescriptor(int type, void **out)
+{
+    int s = fake_make(out, sizeof(descriptor));
+    if (!s) ((descriptor *)*out)->type = type;
+    return s;
+}
+
+int cudnnBackendDestroyDescriptor(void *d)
+{
+    return fake_drop(d);
+}
+
+int cudnnBackendSetAttribute(void *of, int name, int type, int64_t n, const void *values)
+{
+    descriptor *d = of;
+    const struct rule *r = NULL;
+    if (fake_fails()) return FAKE_FAILED;
+    for (int i = 0; i < N_RULES; i++)
+        if (rules[i].descriptor == d->type && rules[i].attribute == name) r = &rules[i];
+    if (!r || r->type != type || n < 1 || n > r->n_max || d->finalized || find(d, name) ||
+        d->n == ATTRIBUTES_MAX || (size_t)n * size_of(type) > BYTES_MAX)
+        return fake_complain("an attribute is not this descriptor's, or is set late or twice");
+    attribute *a = &d->a[d->n++];
+    *a = (attribute){.name = name, .type = type, .n = n};
+    memcpy(a->v.bytes, values, (size_t)n * size_of(type));
+    for (int64_t i = 0; type == DNN_TYPE_DESCRIPTOR && i < n; i++)
+        if (!a->v.pointer[i] || !((const descriptor *)a->v.pointer[i])->finalized)
+            return fake_complain("a descriptor is used that is not finalized");
+    return 0;
+}
+
+/* ---- graphs ---- */
+
+static int ops_of(const descriptor *graph, const descriptor *ops[OPS_MAX])
+{
+    const attribute *a = find(graph, DNN_OPERATIONGRAPH_OPS);
+    for (int64_t i = 0; i < a->n; i++) ops[i] = a->v.pointer[i];
+    return (int)a->n;
+}
+
+static const int operands[] = {DNN_OP_CONVOLUTION_X, DNN_OP_CONVOLUTION_W, DNN_OP_CONVOLUTION_Y,
+                               DNN_OP_POINTWISE_X,   DNN_OP_POINTWISE_B,   DNN_OP_POINTWISE_Y,
+                               DNN_OP_MATMUL_A,      DNN_OP_MATMUL_B,      DNN_OP_MATMUL_C,
+                               DNN_OP_REDUCTION_X,   DNN_OP_REDUCTION_Y};
+enum { N_OPERANDS = sizeof operands / sizeof *operands };
+
+// The tensors of a graph, each once.
+static int tensors_of(const descriptor *graph, const descriptor *t[PLACES_MAX])
+{
+    const descriptor *ops[OPS_MAX];
+    int n = 0, n_ops = ops_of(graph, ops);
+    for (int i = 0; i < n_ops; i++)
+        for (int k = 0; k < N_OPERANDS; k++) {
+            const descriptor *o = linked(ops[i], operands[k]);
+            int j = 0;
+            while (j < n && t[j] != o) j++;
+            if (o && j == n && n < PLACES_MAX) t[n++] = o;
+        }
+    return n;
+}
+
+static fake_map map_of(const descriptor *t, void *data)
+{
+    fake_map m = {.data = data, .dtype = find(t, DNN_TENSOR_DATA_TYPE)->v.word};
+    for (int i = 0; i < 4; i++) {
+        m.dim[i] = find(t, DNN_TENSOR_DIMENSIONS)->v.integer[i];
+        m.stride[i] = find(t, DNN_TENSOR_STRIDES)->v.integer[i];
+    }
+    return m;
+}
+
+static int64_t bytes_of(const descriptor *t)
+{
+    const fake_map m = map_of(t, NULL);
+    int64_t last = 0;
+    for (int i = 0; i < 4; i++) last += (m.dim[i] - 1) * m.stride[i];
+    return (last + 1) * (m.dtype == DNN_FLOAT ? 4 : 2);
+}
+
+static int64_t workspace_of(const descriptor *graph)
+{
+    const descriptor *t[PLACES_MAX];
+    int64_t sum = 0;
+    for (int i = 0, n = tensors_of(graph, t); i < n; i++)
+        if (flag(t[i], DNN_TENSOR_IS_VIRTUAL)) sum += (bytes_of(t[i]) + 255) / 256 * 256;
+    return sum;
+}
+
+static int mode_of(const descriptor *op)
+{
+    if (op->type == DNN_OP_POINTWISE)
+        return find(linked(op, DNN_OP_POINTWISE_DESC), DNN_POINTWISE_MODE)->v.word;
+    if (op->type == DNN_OP_REDUCTION)
+        return find(linked(op, DNN_OP_REDUCTION_DESC), DNN_REDUCTION_OPERATOR)->v.word;
+    return 0;
+}
+
+// A convolution and what may follow it, or flash attention, as its kernels are known by; nothing else.
+static bool known(const descriptor *graph)
+{
+    static const int attention[][2] = {
+        {DNN_OP_MATMUL, 0},
+        {DNN_OP_POINTWISE, DNN_POINTWISE_MUL},
+        {DNN_OP_REDUCTION, DNN_REDUCE_MAX},
+        {DNN_OP_POINTWISE, DNN_POINTWISE_SUB},
+        {DNN_OP_POINTWISE, DNN_POINTWISE_EXP},
+        {DNN_OP_REDUCTION, DNN_REDUCE_ADD},
+        {DNN_OP_POINTWISE, DNN_POINTWISE_DIV},
+        {DNN_OP_MATMUL, 0},
+    };
+    const descriptor *ops[OPS_MAX];
+    int n = ops_of(graph, ops);
+    if (ops[0]->type == DNN_OP_CONVOLUTION) {
+        for (int i = 1; i < n; i++)
+            if (ops[i]->type != DNN_OP_POINTWISE) return false;
+        return true;
+    }
+    for (int i = 0; i < n; i++)
+        if (n != 8 || ops[i]->type != attention[i][0] || mode_of(ops[i]) != attention[i][1])
+            return false;
+    return true;
+}
+
+int cudnnBackendFinalize(void *of)
+{
+    descriptor *d = of;
+    if (fake_fails()) return FAKE_FAILED;
+    for (int i = 0; i < N_RULES; i++)
+        if (rules[i].descriptor == d->type && rules[i].needed && !find(d, rules[i].attribute))
+            return fake_complain("an attribute is missing");
+    if (d->type == DNN_OPERATIONGRAPH && !known(d)) return NOT_SUPPORTED;
+    if (d->type == DNN_PLAN) {
+        const descriptor *config = linked(d, DNN_PLAN_ENGINE_CONFIG);
+        if (config->way == WAY_UNBUILT) return NOT_SUPPORTED;
+        d->workspace = workspace_of(config->graph);
+    }
+    d->finalized = true;
+    return 0;
+}
+
+static int propose(const descriptor *heuristics, int64_t wanted, int64_t *n, void **configs)
+{
+    bool fallback = find(heuristics, DNN_ENGINEHEUR_MODE)->v.word == DNN_HEUR_MODE_FALLBACK;
+    *n = fake_mode("none") ? 0 : fallback ? 1 : WAYS_A;
+    if (*n > wanted) *n = wanted;
+    for (int64_t i = 0; i < *n; i++) {
+        descriptor *c = configs[i];
+        if (c->type != DNN_ENGINECFG || c->finalized)
+            return fake_complain("not room for configurations");
+        c->finalized = true;
+        c->graph = linked(heuristics, DNN_ENGINEHEUR_OPERATION_GRAPH);
+        c->way = fallback ? WAY_FALLBACK : (int)i;
+    }
+    return 0;
+}
+
+int cudnnBackendGetAttribute(void *of, int name, int type, int64_t wanted, int64_t *n, void *values)
+{
+    descriptor *d = of;
+    if (fake_fails()) return FAKE_FAILED;
+    if (d->type == DNN_ENGINEHEUR && name == DNN_ENGINEHEUR_RESULTS && type == DNN_TYPE_DESCRIPTOR)
+        return propose(d, wanted, n, values);
+    *n = 1;
+    if (d->type == DNN_ENGINECFG && name == DNN_ENGINECFG_ENGINE && type == DNN_TYPE_DESCRIPTOR) {
+        (*(descriptor **)values)->way = d->way;
+        return 0;
+    }
+    if (d->type == DNN_ENGINE && name == DNN_ENGINE_NUMERICAL_NOTE &&
+        type == DNN_TYPE_NUMERICAL_NOTE && wanted >= 2) {
+        static const int notes[] = {DNN_NOTE_TENSOR_CORE, 4}; // the second: not deterministic
+        *n = d->way == WAY_UNORDERED ? 2 : 1;
+        memcpy(values, notes, sizeof notes);
+        return 0;
+    }
+    if (d->type == DNN_PLAN && d->finalized && name == DNN_PLAN_WORKSPACE_SIZE &&
+        type == DNN_TYPE_INT64) {
+        memcpy(values, &d->workspace, sizeof d->workspace);
+        return 0;
+    }
+    return fake_complain("an attribute is asked for that is not there");
+}
+
+/* ---- running ---- */
+
+typedef struct places {
+    const descriptor *t[PLACES_MAX];
+    void *data[PLACES_MAX]; // on the host where the tensor is a value
+    int n;
+} places;
+
+// Every tensor in memory has its pointer in the pack; the others lie in the workspace.
+static int place_all(places *p, const descriptor *graph, const descriptor *pack)
+{
+    const attribute *ids = find(pack, DNN_PACK_UNIQUE_IDS),
+                    *pointers = find(pack, DNN_PACK_DATA_POINTERS);
+    char *next = find(pack, DNN_PACK_WORKSPACE)->v.pointer[0];
+    int64_t used = 0;
+    p->n = tensors_of(graph, p->t);
+    for (int i = 0; i < p->n; i++) {
+        const descriptor *t = p->t[i];
+        p->data[i] = NULL;
+        if (flag(t, DNN_TENSOR_IS_VIRTUAL)) {
+            p->data[i] = next;
+            next += (bytes_of(t) + 255) / 256 * 256;
+            continue;
+        }
+        for (int64_t k = 0; k < ids->n; k++)
+            if (ids->v.integer[k] == find(t, DNN_TENSOR_UNIQUE_ID)->v.integer[0])
+                p->data[i] = pointers->v.pointer[k], used++;
+        if (!p->data[i] ||
+            !fake_aligned(p->data[i], (size_t)find(t, DNN_TENSOR_BYTE_ALIGNMENT)->v.integer[0]))
+            return fake_complain("a tensor has no memory, or it is not aligned");
+    }
+    return ids->n == pointers->n && used == ids->n ? 0
+                                                   : fake_complain("a pointer is nobody's tensor");
+}
+
+static fake_map operand(const places *p, const descriptor *op, int name)
+{
+    const descriptor *t = linked(op, name);
+    int i = 0;
+    while (p->t[i] != t) i++;
+    return map_of(t, p->data[i]);
+}
+
+static int run_conv(const places *p, const descriptor *op, cudaStream_t stream)
+{
+    const descriptor *f = linked(op, DNN_OP_CONVOLUTION_DESC);
+    const fake_map x = operand(p, op, DNN_OP_CONVOLUTION_X),
+                   w = operand(p, op, DNN_OP_CONVOLUTION_W),
+                   y = operand(p, op, DNN_OP_CONVOLUTION_Y);
+    const int64_t *stride = find(f, DNN_CONVOLUTION_STRIDES)->v.integer,
+                  *before = find(f, DNN_CONVOLUTION_PRE_PADDINGS)->v.integer,
+                  *after = find(f, DNN_CONVOLUTION_POST_PADDINGS)->v.integer;
+    for (int i = 0; i < 2; i++)
+        if (y.dim[2 + i] != (x.dim[2 + i] + before[i] + after[i] - w.dim[2 + i]) / stride[i] + 1)
+            return fake_complain("the sides of a convolution don't fit");
+    if (x.dim[1] != w.dim[1] || y.dim[1] != w.dim[0] || x.stride[1] != 1 || y.stride[1] != 1 ||
+        x.dtype != w.dtype || find(op, DNN_OP_CONVOLUTION_ALPHA)->v.real != 1 ||
+        find(op, DNN_OP_CONVOLUTION_BETA)->v.real != 0)
+        return fake_complain("a convolution is not NHWC, or scales");
+    fake_count(FAKE_CONVOLUTION);
+    return fake_conv_launch(&y, &x, &w, stride[0], before, stream) ? FAKE_FAILED : 0;
+}
+
+static int run_op(const places *p, const descriptor *op, cudaStream_t stream)
+{
+    if (op->type == DNN_OP_CONVOLUTION) return run_conv(p, op, stream);
+    if (op->type == DNN_OP_MATMUL) {
+        const fake_map a = operand(p, op, DNN_OP_MATMUL_A), b = operand(p, op, DNN_OP_MATMUL_B),
+                       c = operand(p, op, DNN_OP_MATMUL_C);
+        if (a.dim[3] != b.dim[2] || c.dim[2] != a.dim[2] || c.dim[3] != b.dim[3] ||
+            a.dtype != b.dtype)
+            return fake_complain("the sides of a product don't fit");
+        return fake_matmul_launch(&c, &a, &b, stream) ? FAKE_FAILED : 0;
+    }
+    if (op->type == DNN_OP_REDUCTION) {
+        const fake_map x = operand(p, op, DNN_OP_REDUCTION_X),
+                       y = operand(p, op, DNN_OP_REDUCTION_Y);
+        if (y.dim[3] != 1 || y.dim[2] != x.dim[2]) return fake_complain("a reduction of no row");
+        return fake_reduce_launch(mode_of(op), &y, &x, stream) ? FAKE_FAILED : 0;
+    }
+    const fake_map x = operand(p, op, DNN_OP_POINTWISE_X), y = operand(p, op, DNN_OP_POINTWISE_Y);
+    const descriptor *second = linked(op, DNN_OP_POINTWISE_B);
+    fake_map b = {0};
+    float scale = 0;
+    if (second) b = operand(p, op, DNN_OP_POINTWISE_B);
+    if (second && flag(second, DNN_TENSOR_IS_BY_VALUE)) scale = *(float *)b.data, b.data = NULL;
+    return fake_pointwise_launch(mode_of(op), &y, &x, b.data ? &b : NULL, scale, stream)
+               ? FAKE_FAILED
+               : 0;
+}
+
+int cudnnBackendExecute(void *h, void *of, void *with)
+{
+    const descriptor *plan = of, *pack = with, *ops[OPS_MAX];
+    const cudaStream_t stream = ((handle *)h)->stream;
+    places p;
+    if (fake_fails()) return FAKE_FAILED;
+    if (!plan->finalized || !pack->finalized || find(plan, DNN_PLAN_HANDLE)->v.pointer[0] != h)
+        return fake_complain("a plan or a pack is not finalized, or another handle's");
+    const descriptor *graph = linked(plan, DNN_PLAN_ENGINE_CONFIG)->graph;
+    void *workspace = find(pack, DNN_PACK_WORKSPACE)->v.pointer[0];
+    if (plan->workspace && (!workspace || !fake_aligned(workspace, 256)))
+        return fake_complain("the workspace of a plan is missing or not aligned");
+    if (place_all(&p, graph, pack)) return FAKE_FAILED;
+    if (fake_scribble_launch(workspace, (size_t)plan->workspace, stream)) return FAKE_FAILED;
+    int n = ops_of(graph, ops), s = 0;
+    if (ops[0]->type == DNN_OP_MATMUL) fake_count(FAKE_ATTENTION);
+    for (int i = 0; i < n && !s; i++) s = run_op(&p, ops[i], stream);
+    return s;
+}
