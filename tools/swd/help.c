@@ -182,7 +182,7 @@ static const char bench_help[] =
     "--vae-tiny, --text-encoders\n"
     "      --arch NAME          a published shape with random weights in memory, no files: "
     "sd3.5-medium, sd3.5-large,\n"
-    "                           sd3-medium, demo, ...\n"
+    "                           sd3-medium, flux-dev, flux-schnell, demo\n"
     "      --device auto|cpu|cuda[:K]   --threads N   --precision f32|bf16   --no-graphs\n"
     "\n"
     "the work\n"

@@ -84,9 +84,7 @@ static swd_status run_group(session *s, contest *c, const char *name, const yard
                             .run = run_network,
                             .arg = c,
                             .flop = flop,
-                            .bytes = c->meter.bytes,
-                            .peak_flop_s = s->peak_flop_s,
-                            .peak_byte_s = s->peak_byte_s},
+                            .bytes = c->meter.bytes},
                            {.name = "oneDNN's products",
                             .run = yardstick_run,
                             .arg = (void *)(uintptr_t)y,
@@ -121,8 +119,9 @@ static swd_status set_up(contest *c, session *s, load_fn load, swd_err *err)
     c->network.p = &s->p;
     machine_peak_reset();
     SWD_TRY(network_prepare(&c->network, err), err);
-    c->meter.timed = c->metered = true;
+    c->meter.timed = true;
     SWD_TRY(meter_attach(&c->meter, s->p.backend, err), err);
+    c->metered = true;
     swd_status st = run_network(c, err);
     if (st != SWD_OK) look_away(c, s);
     return st;
