@@ -188,6 +188,12 @@ double bench_value_of(const bench_entry *e, const char *key)
     return 0;
 }
 
+void bench_work(bench *b, int i, double flop, double bytes)
+{
+    b->entries[i].flop = flop;
+    b->entries[i].bytes = bytes;
+}
+
 void bench_peak(bench *b, int i, double flop_s, double byte_s, const char *what)
 {
     bench_entry *e = &b->entries[i];

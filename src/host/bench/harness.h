@@ -126,7 +126,8 @@ swd_status bench_report(bench *b, const bench_case *c, double *samples, int n, s
 /* One more number of entry i; beyond the limit it is left out. */
 void bench_value(bench *b, int i, const char *key, double value);
 double bench_value_of(const bench_entry *e, const char *key); /* 0: not there */
-/* Peaks that are known only afterwards. */
+/* Work and peaks that are known only afterwards. */
+void bench_work(bench *b, int i, double flop, double bytes);
 void bench_peak(bench *b, int i, double flop_s, double byte_s, const char *what);
 
 /* How many sets of `bytes` overflow the last cache twice over: buffers to rotate; at least 2, at most max. */

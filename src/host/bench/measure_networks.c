@@ -119,7 +119,7 @@ static swd_status set_up(contest *c, session *s, load_fn load, swd_err *err)
     c->network.p = &s->p;
     machine_peak_reset();
     SWD_TRY(network_prepare(&c->network, err), err);
-    c->meter.timed = true;
+    c->meter.timed = c->meter.by_call = true;
     SWD_TRY(meter_attach(&c->meter, s->p.backend, err), err);
     c->metered = true;
     swd_status st = run_network(c, err);

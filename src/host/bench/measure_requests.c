@@ -31,7 +31,8 @@ typedef struct contestant {
     double part_s[PARTS][BENCH_RUNS_MAX]; // of each
     double p50_s, p90_s;                  // latencies of the last run
     int n_runs;
-    work work;
+    meter *meter;
+    work work; // of the last run that was metered
 } contestant;
 
 /* ---- one request ---- */
@@ -52,10 +53,26 @@ static swd_status request_once(contestant *c, const swd_generate_params *params,
     return SWD_OK;
 }
 
+// One request with the meter looking on, which costs next to nothing: no times, no calls told apart.
+static swd_status request_metered(contestant *c, const swd_generate_params *params, swd_err *err)
+{
+    swd_backend *b = c->s->p.backend;
+    meter *m = c->meter;
+    meter_reset(m);
+    SWD_TRY(meter_attach(m, b, err), err);
+    swd_status st = request_once(c, params, err);
+    meter_detach(b);
+    c->work = (work){meter_flop(m) / c->pictures, m->bytes / c->pictures,
+                     m->stage_flop[METER_DENOISE] / c->pictures};
+    return st;
+}
+
+// What a graph replays no meter sees: on a device the work is that of a run before.
 static swd_status run(void *arg, swd_err *err)
 {
     contestant *c = arg;
-    return request_once(c, &c->params, err);
+    return async_has(c->s->p.backend) ? request_once(c, &c->params, err)
+                                      : request_metered(c, &c->params, err);
 }
 
 static double total_s(void *arg)
@@ -63,58 +80,24 @@ static double total_s(void *arg)
     return ((contestant *)arg)->total_s;
 }
 
-static swd_status metered(work *out, contestant *c, const swd_generate_params *params, meter *m,
-                          swd_err *err)
+// Requests that are not counted: what is missing is loaded, packed and, on a device, recorded. On the CPU one step warms up for any number
+// of its kind; warm: those kinds of full steps, without guidance and with it.
+static swd_status warm_up(contestant *c, bool warm[2], swd_err *err)
 {
     pipeline *p = &c->s->p;
-    bool no_graphs = p->no_graphs;
-    SWD_TRY(pipeline_load_backend(p, err), err);
-    meter_reset(m);
-    SWD_TRY(meter_attach(m, p->backend, err), err);
-    p->no_graphs = true; // what a graph replays no meter sees
-    swd_status st = request_once(c, params, err);
-    p->no_graphs = no_graphs;
-    meter_detach(p->backend);
-    *out = (work){meter_flop(m) / c->pictures, m->bytes / c->pictures,
-                  m->stage_flop[METER_DENOISE] / c->pictures};
-    return st;
-}
-
-// Requests of one step and of two tell the work of any number: full steps are all alike.
-typedef struct full_work {
-    bool known;
-    work one, step;
-} full_work;
-
-static swd_status meter_full(full_work *f, contestant *c, meter *m, swd_err *err)
-{
-    swd_generate_params few = c->params;
-    work two;
-    if (f->known) return SWD_OK;
-    few.steps = 1;
-    SWD_TRY(metered(&f->one, c, &few, m, err), err);
-    few.steps = 2;
-    SWD_TRY(metered(&two, c, &few, m, err), err);
-    f->step = (work){two.flop - f->one.flop, two.bytes - f->one.bytes,
-                     two.denoise_flop - f->one.denoise_flop};
-    f->known = true;
-    return SWD_OK;
-}
-
-// Runs that are not counted: load and pack what is missing, and meter the work. full: of this size, without guidance and with it.
-static swd_status warm_up(contestant *c, full_work full[2], meter *m, swd_err *err)
-{
-    full_work *f = &full[c->guided];
-    double more = c->full_steps - 1;
-    if (c->full_steps) {
-        SWD_TRY(meter_full(f, c, m, err), err);
-        c->work = (work){f->one.flop + more * f->step.flop, f->one.bytes + more * f->step.bytes,
-                         f->one.denoise_flop + more * f->step.denoise_flop};
-    } else {
-        SWD_TRY(metered(&c->work, c, &c->params, m, err), err);
+    swd_generate_params params = c->params;
+    if (async_has(p->backend)) {
+        bool no_graphs = p->no_graphs;
+        p->no_graphs = true;
+        swd_status st = request_metered(c, &params, err);
+        p->no_graphs = no_graphs;
+        SWD_TRY(st, err);
+        if (!no_graphs) SWD_TRY(request_once(c, &params, err), err);
+    } else if (!c->full_steps || !warm[c->guided]) {
+        if (c->full_steps) params.steps = 1;
+        SWD_TRY(request_once(c, &params, err), err);
     }
-    if (async_has(c->s->p.backend)) // records its graphs
-        SWD_TRY(request_once(c, &c->params, err), err);
+    if (c->full_steps) warm[c->guided] = true;
     c->n_runs = 0;
     return SWD_OK;
 }
@@ -245,42 +228,44 @@ static void report_peaks(const session *s, int at, int n, const yardstick *y)
     }
 }
 
-static swd_status prepare(session *s, bench_case *cases, contestant *c, int n, swd_err *err)
+static swd_status prepare(session *s, bench_case *cases, contestant *c, int n, meter *m,
+                          swd_err *err)
 {
-    full_work full[2] = {0};
-    meter *m;
-    SWD_TRY(swd_calloc(&m, 1, sizeof *m, "a meter", err), err);
-    swd_status st = SWD_OK;
-    for (int i = 0; i < n && st == SWD_OK; i++) {
-        st = warm_up(&c[i], full, m, err);
+    bool warm[2] = {false, false};
+    for (int i = 0; i < n; i++) {
+        c[i].meter = m;
+        SWD_TRY(warm_up(&c[i], warm, err), err);
         cases[i] = (bench_case){.name = c[i].name,
                                 .precision = session_precision(s),
                                 .run = run,
                                 .own_s = total_s,
-                                .arg = &c[i],
-                                .flop = c[i].work.flop,
-                                .bytes = c[i].work.bytes};
+                                .arg = &c[i]};
     }
-    free(m);
-    return st == SWD_OK ? st : swd_err_frame(err, st, __FILE__, __LINE__, __func__);
+    return SWD_OK;
 }
 
 static swd_status run_contest(session *s, contestant *c, int n, int *at, swd_err *err)
 {
     bench_case cases[BENCH_GROUP_MAX];
     yardstick *y = NULL;
+    meter *m = NULL;
     bool wanted = false;
     *at = -1;
     for (int i = 0; i < n; i++) wanted |= bench_wanted(s->b, c[i].name);
     if (!wanted) return SWD_OK;
-    SWD_TRY(prepare(s, cases, c, n, err), err);
-    if (!async_has(s->p.backend)) SWD_TRY(yardstick_create(&y, NULL, s->p.compute, err), err);
+    swd_status st = swd_calloc(&m, 1, sizeof *m, "a meter", err);
+    if (st == SWD_OK) st = prepare(s, cases, c, n, m, err);
+    if (st == SWD_OK && !async_has(s->p.backend))
+        st = yardstick_create(&y, NULL, s->p.compute, err);
     cases[n] =
         (bench_case){.name = "oneDNN's product", .run = yardstick_run, .arg = y, .unlisted = true};
     bench_set_limits(s->b, (bench_limits){0, 3, BENCH_RUNS_MAX, 2, session_patience_s(s)});
-    swd_status st = bench_run(at, s->b, cases, y ? n + 1 : n, err);
+    if (st == SWD_OK) st = bench_run(at, s->b, cases, y ? n + 1 : n, err);
+    for (int i = 0; i < n && st == SWD_OK && *at >= 0; i++)
+        bench_work(s->b, *at + i, c[i].work.flop, c[i].work.bytes);
     if (st == SWD_OK && *at >= 0) report_peaks(s, *at, n, y);
     yardstick_destroy(&y);
+    free(m);
     return st == SWD_OK ? st : swd_err_frame(err, st, __FILE__, __LINE__, __func__);
 }
 

@@ -28,9 +28,10 @@ double meter_flop(const meter *m)
 
 void meter_reset(meter *m)
 {
-    bool timed = m->timed;
+    bool timed = m->timed, by_call = m->by_call;
     memset(m, 0, sizeof *m);
     m->timed = timed;
+    m->by_call = by_call;
 }
 
 char *meter_describe(const meter_call *c, char *buf, size_t n)
@@ -62,7 +63,7 @@ static meter_call *find(const meter_call *like)
 
 static void add(const meter_call *call, double seconds)
 {
-    meter_call *c = find(call);
+    meter_call *c = active->by_call ? find(call) : NULL;
     active->seconds[call->class] += seconds;
     active->flop[call->class] += call->flop;
     active->stage_flop[stage] += call->flop;

@@ -40,7 +40,9 @@ typedef struct meter_call {
 } meter_call;
 
 typedef struct meter {
-    bool timed; /* set by the user: seconds are taken; on a device that waits for each op */
+    /* set by the user: */
+    bool timed;   /* seconds are taken; on a device that waits for each op */
+    bool by_call; /* calls are told apart */
     double seconds[METER_CLASSES], flop[METER_CLASSES], bytes;
     double stage_flop[METER_STAGES];
     meter_call calls[METER_CALLS_MAX]; /* beyond the limit they are left out */
