@@ -7,6 +7,7 @@
 #include <string.h>
 
 enum { STAGES = 4, MANY = 64 };
+static const double ROOM = 1.2; // for the number at the end of the longest bar
 
 static const char *device(const bench *b)
 {
@@ -27,11 +28,14 @@ static swd_status bars(const bench *b, int side, const char *file, swd_err *err)
     const char *labels[MANY], *what;
     double y[STAGES][MANY];
     char title[192];
+    double longest = 0;
     int n = 0;
     for (int i = 0; i < bench_count(b) && n < MANY; i++) {
         const bench_entry *e = bench_at(b, i);
+        double sum = 0;
         if (tables_side(&what, e) != side) continue;
-        for (int k = 0; k < STAGES; k++) y[k][n] = bench_value_of(e, keys[k]) * 1e-3;
+        for (int k = 0; k < STAGES; k++) sum += y[k][n] = bench_value_of(e, keys[k]) * 1e-3;
+        if (sum > longest) longest = sum;
         labels[n++] = what;
     }
     swd_plot_series series[STAGES];
@@ -43,7 +47,7 @@ static swd_status bars(const bench *b, int side, const char *file, swd_err *err)
                       &(swd_plot){.size = sizeof(swd_plot),
                                   .title = title,
                                   .subtitle = device(b),
-                                  .x = {.label = "seconds"},
+                                  .x = {.label = "seconds", .to = ROOM * longest},
                                   .series = series,
                                   .n_series = STAGES,
                                   .bars = labels,
