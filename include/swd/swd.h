@@ -72,6 +72,10 @@ typedef enum swd_precision {
     SWD_PRECISION_F32,
     SWD_PRECISION_BF16
 } swd_precision;
+/* Where the device's memory is short the networks take turns in it: the prompts of a call are encoded first, T5 layer by layer; then the text
+ * encoders go and the transformer comes, and where it does not fit beside the decoder, that comes after it. The same pictures, but each call with
+ * prompts that are not known (embeds_cache) reads the files again. AUTO: on a GPU that does not hold everything; never on the CPU. */
+typedef enum swd_offload { SWD_OFFLOAD_AUTO, SWD_OFFLOAD_OFF, SWD_OFFLOAD_ON } swd_offload;
 enum { SWD_CLIP_L = 1, SWD_CLIP_G = 2, SWD_T5 = 4, SWD_TEXT_ALL = 7 };
 
 typedef struct swd_lora {
@@ -98,6 +102,7 @@ typedef struct swd_open_params {
         embeds_cache; /* a folder, made if absent, where embeddings of prompts are kept: a prompt that is found there, made by the same
                                       encoders on the same device, is not encoded again. NULL: they are kept in memory alone */
     int no_embeds;    /* 1: none are kept, every prompt of a call is encoded; to measure that */
+    swd_offload offload; /* AUTO (default) */
 } swd_open_params;
 
 SWD_API void swd_open_params_default(swd_open_params *params);
@@ -105,7 +110,8 @@ SWD_API void swd_open_params_default(swd_open_params *params);
  * params NULL: the defaults. On failure *out is still a context that holds the message (NULL if even that had no memory): close it. */
 SWD_API swd_status swd_open(swd_context **out, const swd_open_params *params);
 SWD_API void swd_close(swd_context **ctx); /* writes NULL; accepts it */
-/* Loads what swd_generate needs, now. */
+/* Loads what swd_generate needs, now, and on a GPU takes the memory for a picture of the default size: a request like that then allocates nothing
+ * there. Where the networks take turns (offload) nothing is loaded. */
 SWD_API swd_status swd_load(swd_context *ctx);
 /* The folder of the bundled model into buf: beside the installed library, else in the source tree it was built from.
  * SWD_ERR_FILE if there is none, SWD_ERR_ARGUMENT if n is too small. Thread-safe. */
@@ -306,6 +312,11 @@ typedef struct swd_info {
     int64_t
         memory_peak; /* most that this context has held on the device; 0: the host's memory, which is not counted */
     int64_t device_free, device_total; /* bytes, other programs counted; 0: the host */
+    /* What one picture of the default size takes on a device, weights and activations, learnt without loading; 0: the host */
+    int64_t plan_all;  /* everything stays there */
+    int64_t plan_text, /* offload: the peak while prompts are encoded, ... */
+        plan_pictures, /* ... and of the transformer and the decoder beside each other, or, where that is too much ... */
+        plan_denoise, plan_decode; /* ... of one after the other */
 } swd_info;
 
 /* Reads configurations and file headers only; what is loaded is measured. */

@@ -71,7 +71,7 @@ static void slab_use_cuda(swd_backend *b, swd_slab *s)
 
 static void plan_cuda(swd_backend *b, bool on)
 {
-    cuda_of(b)->account.planning = on;
+    cuda_of(b)->account.planning += on ? 1 : -1;
 }
 
 static const swd_slabs cuda_slabs = {slab_create_cuda, slab_destroy_cuda, slab_use_cuda, plan_cuda};

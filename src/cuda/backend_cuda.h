@@ -38,7 +38,7 @@ static inline cudaStream_t cuda_stream(swd_backend *b, swd_stream *s)
 /* Memory that is given out is not there (backend/slab.h): no copy to it and no launch. */
 static inline bool cuda_planning(swd_backend *b)
 {
-    return cuda_of(b)->account.planning;
+    return cuda_of(b)->account.planning > 0;
 }
 
 /* swd_status of a call of the runtime or a launcher: SWD_ERR_MEMORY or SWD_ERR_DEVICE with the error's name in the message. */

@@ -31,7 +31,7 @@ static void *block_alloc(cuda_account *a, size_t bytes)
         a->held += bytes;
         if (a->held > a->peak) a->peak = a->held;
     }
-    a->blocks[a->n++] = (struct cuda_block){p, bytes, a->planning};
+    a->blocks[a->n++] = (struct cuda_block){p, bytes, a->planning > 0};
     return p;
 }
 

@@ -27,8 +27,8 @@ typedef struct cuda_account {
     size_t held, peak;                     /* bytes */
     size_t planned;                        /* bytes, not held */
     cuda_slab *slabs[CUDA_SLABS_MAX], *at; /* at: where pieces come from; NULL: each for itself */
-    bool planning;
-    uintptr_t next; /* address of the next planned block */
+    int planning;                          /* plans under way, one within another */
+    uintptr_t next;                        /* address of the next planned block */
 } cuda_account;
 
 /* NULL where there is no memory left. */

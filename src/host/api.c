@@ -4,7 +4,7 @@
 #include "base/memory.h"
 #include "pipeline/bundled.h"
 #include "pipeline/generate.h"
-#include "pipeline/networks.h"
+
 #include "pipeline/parts.h"
 #include "pipeline/plan.h"
 #include "pipeline/prompt.h"
@@ -85,9 +85,7 @@ void swd_close(swd_context **ctx)
 swd_status swd_load(swd_context *ctx)
 {
     ENTER(ctx);
-    SWD_TRY(pipeline_load_text(&ctx->p, &ctx->err), &ctx->err);
-    SWD_TRY(pipeline_load_transformer(&ctx->p, &ctx->err), &ctx->err);
-    return pipeline_load_decoder(&ctx->p, &ctx->err);
+    return generate_load(&ctx->p, &ctx->err);
 }
 
 swd_status swd_default_model(char *buf, size_t n)

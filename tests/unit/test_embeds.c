@@ -131,7 +131,7 @@ Test(embeds, those_used_least_recently_make_room)
 
 static const char *const prompts[] = {"a red apple", "", "a cat face", "a red apple"};
 
-static pipeline *open_with(const char *dir)
+static pipeline *open_with(const char *dir, swd_offload offload)
 {
     static char model[1024];
     swd_err err = {0};
@@ -141,6 +141,7 @@ static pipeline *open_with(const char *dir)
     o.model = model;
     o.device = "cpu";
     o.embeds_cache = dir;
+    o.offload = offload;
     pipeline *p = calloc(1, sizeof *p);
     cr_assert_eq(pipeline_open(p, &o, &err), SWD_OK, "%s", err.message);
     return p;
@@ -184,30 +185,47 @@ Test(embeds, pictures_are_the_same_and_a_known_prompt_needs_no_encoder)
 {
     char *dir = temporary_folder();
     rmdir(dir); // made by the first request
-    pipeline *p = open_with(NULL);
+    pipeline *p = open_with(NULL, SWD_OFFLOAD_AUTO);
     uint64_t want = pictures(p, 4, ""), two = pictures(p, 2, "");
     cr_expect(p->text_loaded);
     cr_expect_eq(pictures(p, 4, ""), want, "from memory");
     close_it(p);
-    p = open_with(dir);
+    p = open_with(dir, SWD_OFFLOAD_AUTO);
     cr_expect_eq(pictures(p, 2, ""), two, "the first with a folder");
     cr_expect(p->text_loaded);
     close_it(p);
-    p = open_with(dir);
+    p = open_with(dir, SWD_OFFLOAD_AUTO);
     cr_expect_eq(pictures(p, 2, ""), two, "from the folder");
     cr_expect(!p->text_loaded && !p->clip[0] && !p->t5, "encoders were loaded");
     cr_expect_eq(pictures(p, 4, ""), want, "one prompt more");
     cr_expect(p->text_loaded);
     close_it(p);
     shell("for f in %s/*; do truncate -s -4 $f; break; done", dir);
-    p = open_with(dir);
+    p = open_with(dir, SWD_OFFLOAD_AUTO);
     cr_expect_eq(pictures(p, 4, "1 damaged"), want, "a damaged file");
     cr_expect(p->text_loaded);
     close_it(p);
     shell("test $(ls %s | wc -l) = 4", dir); // four prompts and nothing temporary
-    p = open_with(dir);
+    p = open_with(dir, SWD_OFFLOAD_AUTO);
     cr_expect_eq(pictures(p, 4, ""), want, "made anew");
     cr_expect_not(p->text_loaded);
     shell("rm -r %s", dir);
+    close_it(p);
+}
+
+// One after the other, T5 layer by layer: the same sums in the same order, so the same bytes.
+Test(embeds, networks_that_take_turns_give_the_same_pictures)
+{
+    pipeline *p = open_with(NULL, SWD_OFFLOAD_AUTO);
+    uint64_t want = pictures(p, 4, "");
+    cr_expect(p->text_loaded && p->transformer, "nobody asked for it");
+    close_it(p);
+    p = open_with(NULL, SWD_OFFLOAD_ON);
+    for (int i = 0; i < 2; i++) {
+        cr_expect_eq(pictures(p, 4, ""), want, "call %d", i);
+        cr_expect(!p->clip[0] && !p->clip[1] && !p->t5 && p->transformer && p->decoder);
+    }
+    p->no_embeds = true;
+    cr_expect_eq(pictures(p, 4, ""), want, "encoded again");
     close_it(p);
 }

@@ -82,6 +82,9 @@ static const char generate_help[] =
     "                           (seed 0 unless given; -o there is a pattern, default %06d.jpg)\n"
     "      --embeds-cache DIR   keep embeddings of prompts there: a known prompt needs no text "
     "encoder\n"
+    "      --offload            networks take turns in the device's memory, T5 layer by layer "
+    "(default: where it is short)\n"
+    "      --no-offload         all of them stay there\n"
     "\n"
     "for looking closer\n"
     "      --save-latents FILE  safetensors: latents, and x0.K of each step\n"
@@ -117,10 +120,11 @@ static const char info_help[] =
     "  swd info -m ~/sd3.5-medium --json\n"
     "  swd info -m ~/sd3.5-medium --device cuda\n"
     "\n"
-    "usage: swd info [-m DIR] [--lora PATH] [--device auto|cpu|cuda[:K]] [--json]\n"
-    "Reads configurations and file headers only; with --device the networks are loaded there, and "
-    "what they and a picture\n"
-    "take is measured.\n";
+    "usage: swd info [-m DIR] [--lora PATH] [--device auto|cpu|cuda[:K]] [--offload] [--json]\n"
+    "Reads configurations and file headers only. On a GPU it says what one picture of the default "
+    "size takes, with all networks\n"
+    "there and with --offload; with --device the networks are loaded, and what they take is "
+    "measured.\n";
 
 static const char presets_help[] =
     "  swd presets\n"

@@ -223,6 +223,8 @@ enum option_id {
     O_DATASET,
     O_MIX,
     O_EMBEDS_CACHE,
+    O_OFFLOAD,
+    O_NO_OFFLOAD,
     O_MULTIPLE,
     O_SCALE_MIN,
     O_WRITE,
@@ -283,6 +285,8 @@ static const struct option_entry {
     {"--dataset", 0, O_DATASET, true, CMD_GENERATE},
     {"--mix", 0, O_MIX, false, CMD_GENERATE | CMD_BENCH},
     {"--embeds-cache", 0, O_EMBEDS_CACHE, true, CMD_GENERATE},
+    {"--offload", 0, O_OFFLOAD, false, CMD_GENERATE | CMD_INFO},
+    {"--no-offload", 0, O_NO_OFFLOAD, false, CMD_GENERATE | CMD_INFO},
     {"--scale-multiple", 0, O_MULTIPLE, true, CMD_SPECTRUM},
     {"--scale-min", 0, O_SCALE_MIN, true, CMD_SPECTRUM},
     {"--write", 0, O_WRITE, true, CMD_SPECTRUM},
@@ -348,6 +352,10 @@ static bool apply_model(options *o, enum option_id id, const char *name, const c
         return true;
     case O_EMBEDS_CACHE:
         o->open.embeds_cache = v;
+        return true;
+    case O_OFFLOAD:
+    case O_NO_OFFLOAD:
+        o->open.offload = id == O_OFFLOAD ? SWD_OFFLOAD_ON : SWD_OFFLOAD_OFF;
         return true;
     default:
         return true;

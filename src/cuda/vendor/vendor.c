@@ -115,7 +115,7 @@ cublaslt *vendor_cublaslt(swd_backend *b)
 bool vendor_may_choose(swd_backend *b)
 {
     const cuda_vendor *v = vendor_of(b);
-    return !v->capturing && v->failed.status == SWD_OK;
+    return !v->capturing && !cuda_planning(b) && v->failed.status == SWD_OK;
 }
 
 void vendor_failed(swd_backend *b, const swd_err *err)

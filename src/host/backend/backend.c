@@ -2,6 +2,13 @@
 // What every backend has in common.
 #include "backend/backend.h"
 
+size_t backend_held(swd_backend *b)
+{
+    swd_memory m;
+    if (b->memory && b->memory(b, &m, NULL) == SWD_OK) return m.held;
+    return b->weight_bytes(b);
+}
+
 void backend_destroy(swd_backend **b)
 {
     if (!*b) return;

@@ -170,4 +170,6 @@ static inline const struct swd_conv_facts *conv_facts(const swd_conv *w)
 /* threads <= 0: as many as the process may use. */
 swd_status backend_cpu_create(swd_backend **out, int threads, swd_err *err);
 void backend_destroy(swd_backend **b);
+/* Bytes of memory that are given out, planned ones too: a device counts everything, the host what is packed. */
+size_t backend_held(swd_backend *b);
 #endif

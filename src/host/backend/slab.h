@@ -19,7 +19,7 @@ void slab_destroy(swd_slab **s, swd_backend *b);
 void slab_use(swd_slab *s, swd_backend *b);
 
 /* Between the two nothing is allocated, uploaded or computed: there are addresses that nobody may touch, which count as held, each rounded as in
- * a slab. What was made then is released as ever, also later. Only where slab_has(). */
+ * a slab. What was made then is released as ever, also later. A plan may lie within another. Only where slab_has(). */
 void plan_begin(swd_backend *b);
 void plan_end(swd_backend *b);
 #endif

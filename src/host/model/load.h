@@ -43,8 +43,9 @@ typedef struct loader {
     swd_dtype compute; /* of the products: SWD_F32 or SWD_BF16 */
     holdings *held;
     swd_err *err;
-    swd_status status;          /* the first error */
-    size_t used;                /* of prefix */
+    swd_status status; /* the first error */
+    bool names_only; /* while set, linear layers and tensors are looked for, no more: slots stay */
+    size_t used;     /* of prefix */
     char prefix[LOAD_NAME_MAX]; /* before every name */
 } loader;
 

@@ -47,6 +47,10 @@ swd_status pipeline_open(pipeline *p, const swd_open_params *params, swd_err *er
     p->text_encoders = params->text_encoders;
     p->no_graphs = params->no_graphs != 0;
     p->no_embeds = params->no_embeds != 0;
+    p->offload = params->offload;
+    p->offloading = params->offload == SWD_OFFLOAD_ON;
+    if (params->offload < SWD_OFFLOAD_AUTO || params->offload > SWD_OFFLOAD_ON)
+        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "offload %d is not known", (int)params->offload);
     if (params->threads < 0 || params->threads > 1024)
         return SWD_FAIL(err, SWD_ERR_ARGUMENT, "%d threads; give 1 to 1024, or 0 for all",
                         params->threads);
@@ -85,8 +89,7 @@ void pipeline_close(pipeline *p)
     for (int i = 0; i < 2; i++) clip_bpe_close(&p->bpe[i]);
     t5_unigram_close(&p->unigram);
     embeds_destroy(&p->embeds);
-    graph_cache_clear(&p->graphs, p->backend);
-    if (p->slab) p->backend->release(p->backend, p->slab);
+    pipeline_drop_slab(p);
     if (p->backend) host_release(p->backend, p->host);
     backend_destroy(&p->backend);
     for (int i = 0; i < p->n_adapters; i++) {
@@ -246,12 +249,18 @@ swd_exec pipeline_exec(const pipeline *p, bool dry, swd_err *err)
                       .slab_bytes = dry ? 0 : p->slab_bytes};
 }
 
+void pipeline_drop_slab(pipeline *p)
+{
+    graph_cache_clear(&p->graphs, p->backend);
+    if (p->slab) p->backend->release(p->backend, p->slab);
+    p->slab = NULL;
+    p->slab_bytes = 0;
+}
+
 swd_status pipeline_reserve(pipeline *p, size_t bytes, swd_err *err)
 {
     if (bytes <= p->slab_bytes) return SWD_OK;
-    graph_cache_clear(&p->graphs, p->backend);
-    if (p->slab) p->backend->release(p->backend, p->slab);
-    p->slab_bytes = 0;
+    pipeline_drop_slab(p);
     p->slab = p->backend->alloc(p->backend, bytes);
     if (!p->slab) {
         SWD_FAIL(err, SWD_ERR_MEMORY,

@@ -84,6 +84,11 @@ typedef struct pipeline {
     embeds_cache *embeds; /* of prompts that were encoded */
     graph_cache graphs;   /* of denoising steps */
     bool no_graphs, no_embeds;
+    swd_offload offload;
+    bool offloading; /* networks take turns in the device's memory */
+    char offload_note[256];
+    bool planning;              /* nothing is loaded in earnest (backend/slab.h) */
+    struct weights *t5_weights; /* of a T5 whose layers come one by one */
 
     swd_progress_fn progress;
     void *progress_user;
@@ -114,6 +119,8 @@ swd_status pipeline_part_path(char **out, const pipeline *p, const char *folder,
 int pipeline_vae_factor(const pipeline *p); /* pixels per latent */
 /* An exec over the slab, or one that measures. */
 swd_exec pipeline_exec(const pipeline *p, bool dry, swd_err *err);
+/* The slab of activations goes, and what was recorded in it. */
+void pipeline_drop_slab(pipeline *p);
 /* Room for bytes of activations. */
 swd_status pipeline_reserve(pipeline *p, size_t bytes, swd_err *err);
 /* Room for bytes of pictures, where downloads reach them. */

@@ -252,10 +252,15 @@ swd_status embeds_create(embeds_cache **out, const char *identity, const char *d
     return s;
 }
 
+void embeds_forget(embeds_cache *c)
+{
+    while (c->n > 0) drop(c, c->n - 1);
+}
+
 void embeds_destroy(embeds_cache **c)
 {
     if (!*c) return;
-    while ((*c)->n > 0) drop(*c, (*c)->n - 1);
+    embeds_forget(*c);
     free((*c)->list);
     free((*c)->identity);
     free((*c)->dir);

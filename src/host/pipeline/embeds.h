@@ -25,6 +25,7 @@ const float *embeds_find(embeds_cache *c, const char *prompt, const embeds_shape
 /* Takes a copy of context, then pooled. A folder that cannot be written to is noted, no error. */
 swd_status embeds_keep(embeds_cache *c, const char *prompt, const embeds_shape *shape,
                        const float *numbers, swd_err *err);
+void embeds_forget(embeds_cache *c); /* what is in memory */
 size_t embeds_numbers(const embeds_shape *shape);
 /* How many prompts of this shape find room beside each other. */
 int embeds_room(const embeds_shape *shape);

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
 #include "pipeline/generate.h"
+#include "backend/slab.h"
 #include "backend/trace.h"
 #include "base/clock.h"
 #include "base/memory.h"
-#include "pipeline/mixed_batches.h"
+#include "pipeline/batches.h"
 #include "pipeline/networks.h"
+#include "pipeline/offload.h"
 #include "pipeline/prompt.h"
 #include "pipeline/request.h"
-#include "pipeline/stages.h"
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
@@ -16,135 +17,37 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Where the prompts of all images are known no text encoder is loaded: then at most as many images go to work as there is room for their
- * prompts. Sets r->end. */
-static swd_status load_prompts(request *r, swd_err *err)
-{
-    pipeline *p = r->p;
-    bool guided = r->plan.evaluations > 1;
-    int room = embeds_room(&r->embeds) - guided, i = r->first;
-    r->end = r->n_todo;
-    r->known = !p->text_loaded && room > 0 && !p->no_embeds;
-    if (guided && r->known)
-        r->known = embeds_find(p->embeds, request_negative(r), &r->embeds) != NULL;
-    for (const char *last = NULL; r->known && i < r->n_todo; i++) {
-        const char *prompt = request_prompt(r, r->todo[i]);
-        if (last && strcmp(last, prompt) == 0) continue;
-        if (room-- == 0) break;
-        r->known = embeds_find(p->embeds, prompt, &r->embeds) != NULL;
-        last = prompt;
-    }
-    if (r->known) r->end = i;
-    return r->known ? SWD_OK : pipeline_load_text(p, err);
-}
-
 static swd_status load(request *r, swd_err *err)
 {
     swd_status (*const parts[])(pipeline *, swd_err *) = {
         pipeline_load_transformer, pipeline_load_decoder, pipeline_load_encoder};
     int n = r->params->init ? 4 : 3;
-    double started_s = clock_now_s();
+    double started_s = clock_now_s(), text_ms = r->result->pub.text_ms;
     SWD_TRY(request_progress(r, SWD_STAGE_LOAD, 1, n, 0, err), err);
-    SWD_TRY(load_prompts(r, err), err);
+    SWD_TRY(offload_prompts(r, err), err);
     for (int i = 1; i < n; i++) {
+        if (i == 2 && r->apart) continue; /* the decoder comes when its turn comes */
         SWD_TRY(request_progress(r, SWD_STAGE_LOAD, i + 1, n, 0, err), err);
         SWD_TRY(parts[i - 1](r->p, err), err);
     }
-    r->result->pub.load_ms += (clock_now_s() - started_s) * 1e3;
+    text_ms = r->result->pub.text_ms - text_ms; /* what was encoded ahead */
+    r->result->pub.load_ms += (clock_now_s() - started_s) * 1e3 - text_ms;
     return SWD_OK;
-}
-
-static swd_status stage(const char *name, swd_status (*work)(request *, swd_exec *), int place,
-                        request *r)
-{
-    swd_exec *ex = &r->ex[place];
-    if (ex->dry) return work(r, ex);
-    range_begin(ex->backend, RANGE_STAGE, name);
-    swd_status s = work(r, ex);
-    range_end(ex->backend);
-    return s;
-}
-
-/* A batch begins, with image `first`. */
-static swd_status begin_batch(request *r, batch *b, int first, swd_err *err)
-{
-    r->at = b;
-    b->first = first;
-    b->n = r->end - first < r->plan.batch ? r->end - first : r->plan.batch;
-    b->started_s = clock_now_s();
-    SWD_TRY(stage("text", stage_encode_prompts, REQUEST_TEXT, r), err);
-    return SWD_OK;
-}
-
-/* The story of a batch; while measuring nothing is computed. */
-static swd_status run_batch(request *r, batch *b, int first, swd_err *err)
-{
-    SWD_TRY(begin_batch(r, b, first, err), err);
-    if (r->plan.with_init && first == r->first)
-        SWD_TRY(stage("init", stage_encode_init, REQUEST_DENOISE, r), err);
-    SWD_TRY(stage("denoise", stage_denoise, REQUEST_DENOISE, r), err);
-    SWD_TRY(stage("decode", stage_decode, REQUEST_DECODE, r), err);
-    return SWD_OK;
-}
-
-/* Where stages overlap, a batch is collected when the next one has its work. */
-static swd_status run_batches(request *r, swd_err *err)
-{
-    int size = r->plan.batch, n = (r->end - r->first + size - 1) / size, late = r->n_batches - 1;
-    for (int i = 0; i < n + late; i++) {
-        if (i < n)
-            SWD_TRY(run_batch(r, &r->batch[i % r->n_batches], r->first + i * size, err), err);
-        if (i >= late) SWD_TRY(request_collect(r, &r->batch[(i - late) % r->n_batches], err), err);
-    }
-    return SWD_OK;
-}
-
-/* Where steps are mixed a batch enters at every tick, and the one at the last step leaves it. */
-static swd_status run_ticks(request *r, swd_err *err)
-{
-    int size = r->plan.batch, n = (r->end - r->first + size - 1) / size, last = r->plan.n_steps - 1;
-    for (int tick = 0; tick <= n + last; tick++) {
-        if (tick < n)
-            SWD_TRY(begin_batch(r, mixed_batch_at(r, tick, 0), r->first + tick * size, err), err);
-        r->mixed.tick = tick;
-        r->mixed.n_batches = n;
-        if (tick < n + last) SWD_TRY(stage("denoise", mixed_tick, REQUEST_DENOISE, r), err);
-        if (tick >= last && tick < n + last) {
-            r->at = mixed_batch_at(r, tick, last);
-            SWD_TRY(stage("decode", stage_decode, REQUEST_DECODE, r), err);
-        }
-        if (tick > last) SWD_TRY(request_collect(r, mixed_batch_at(r, tick, last + 1), err), err);
-    }
-    return SWD_OK;
-}
-
-static swd_status measure(request *r, swd_err *err)
-{
-    request_measure(r, err);
-    if (r->is_mixed) {
-        SWD_TRY(begin_batch(r, &r->batch[0], r->first, err), err);
-        SWD_TRY(stage("denoise", mixed_tick, REQUEST_DENOISE, r), err);
-        SWD_TRY(stage("decode", stage_decode, REQUEST_DECODE, r), err);
-        return SWD_OK;
-    }
-    return run_batch(r, &r->batch[0], r->first, err);
 }
 
 /* The images from r->first to r->end. */
 static swd_status run_part(request *r, swd_err *err)
 {
     SWD_TRY(load(r, err), err);
-    SWD_TRY(measure(r, err), err);
-    swd_status s = request_place(r, err);
-    if (s == SWD_OK) s = r->is_mixed ? run_ticks(r, err) : run_batches(r, err);
-    request_release(r);
-    return s;
+    if (r->apart) return batches_run_apart(r, err);
+    return batches_run(r, err);
 }
 
 static swd_status run(request *r, swd_err *err)
 {
     swd_status s = SWD_OK;
     range_begin(r->p->backend, RANGE_REQUEST, "request");
+    s = offload_choose(r, err);
     for (r->first = 0; r->first < r->n_todo && s == SWD_OK; r->first = r->end) s = run_part(r, err);
     range_end(r->p->backend);
     if (s == SWD_ERR_CANCELLED) writer_abandon(r->writer);
@@ -229,6 +132,7 @@ static void finish_result(request *r)
     result *o = r->result;
     note_device(o, r->p);
     add_note(o, r->not_mixed);
+    add_note(o, r->p->offload_note);
     if (r->p->embeds) {
         char text[EMBEDS_NOTE_MAX];
         embeds_take_note(r->p->embeds, text);
@@ -354,14 +258,62 @@ done:
     return s;
 }
 
-swd_status generate_measure(size_t *bytes, const swd_generate_params *params, pipeline *p,
-                            swd_err *err)
+/* One picture of the default size. */
+static swd_generate_params one_picture(void)
 {
-    request r = {.p = p, .params = params};
+    static const char *const prompt = "";
+    swd_generate_params a;
+    swd_generate_params_default(&a);
+    a.prompts = &prompt;
+    return a;
+}
+
+static swd_status load_and_reserve(request *r, swd_err *err)
+{
+    SWD_TRY(offload_choose(r, err), err);
+    if (r->p->offloading) return SWD_OK;
+    SWD_TRY(pipeline_load_text(r->p, err), err);
+    SWD_TRY(pipeline_load_transformer(r->p, err), err);
+    SWD_TRY(pipeline_load_decoder(r->p, err), err);
+    if (!slab_has(r->p->backend)) return SWD_OK;
+    r->end = r->n_todo;
+    SWD_TRY(batches_measure(r, err), err);
+    swd_status s = request_place(r, err);
+    request_release(r);
+    if (s != SWD_ERR_MEMORY) return s;
+    swd_err_clear(err); /* a smaller picture may find room */
+    return SWD_OK;
+}
+
+swd_status generate_load(pipeline *p, swd_err *err)
+{
+    swd_generate_params a = one_picture();
+    request r = {.p = p, .params = &a};
     swd_status s = prepare(&r, err);
-    if (s == SWD_OK) s = load(&r, err);
-    if (s == SWD_OK) s = measure(&r, err);
+    if (s == SWD_OK) s = load_and_reserve(&r, err);
+    dispose(&r);
+    return s == SWD_OK ? s : swd_err_frame(err, s, __FILE__, __LINE__, __func__);
+}
+
+swd_status generate_measure(size_t *bytes, pipeline *p, swd_err *err)
+{
+    swd_generate_params a = one_picture();
+    request r = {.p = p, .params = &a};
+    swd_status s = prepare(&r, err);
+    r.end = r.n_todo;
+    if (s == SWD_OK) s = batches_measure(&r, err);
     if (s == SWD_OK) *bytes = request_slab_bytes(&r);
+    dispose(&r);
+    return s == SWD_OK ? s : swd_err_frame(err, s, __FILE__, __LINE__, __func__);
+}
+
+swd_status generate_plan(memory_plan *out, const swd_generate_params *params, pipeline *p,
+                         swd_err *err)
+{
+    swd_generate_params one = one_picture();
+    request r = {.p = p, .params = params ? params : &one};
+    swd_status s = prepare(&r, err);
+    if (s == SWD_OK) s = memory_plan_make(out, &r, err);
     dispose(&r);
     return s == SWD_OK ? s : swd_err_frame(err, s, __FILE__, __LINE__, __func__);
 }

@@ -12,7 +12,9 @@ bool mixed_possible(const request *r, char why[128])
     const char *reason = "";
     why[0] = '\0';
     if (!r->params->mix) return false;
-    if (plan->sampler != SWD_SAMPLER_SCALEWISE || plan->evaluations > 1 || plan->with_init)
+    if (r->p->offloading)
+        reason = "networks take turns in the device's memory";
+    else if (plan->sampler != SWD_SAMPLER_SCALEWISE || plan->evaluations > 1 || plan->with_init)
         reason = "only a scale-wise schedule that starts from noise";
     else if (r->params->rng == SWD_RNG_TORCH)
         reason = "torch's noise is drawn step by step";

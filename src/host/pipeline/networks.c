@@ -13,13 +13,6 @@ static const unsigned encoder_bit[FAMILY_ENCODERS] = {SWD_CLIP_L, SWD_CLIP_G, SW
 
 /* ---- memory ---- */
 
-size_t pipeline_held_bytes(const pipeline *p)
-{
-    swd_memory m;
-    if (p->backend->memory && p->backend->memory(p->backend, &m, NULL) == SWD_OK) return m.held;
-    return p->backend->weight_bytes(p->backend);
-}
-
 swd_status pipeline_tell_memory(const pipeline *p, const char *wanted, size_t bytes, swd_err *err)
 {
     swd_memory m;
@@ -57,7 +50,8 @@ static swd_status create_clip_g(pipeline *p, weights *w, swd_err *err)
 
 static swd_status create_t5(pipeline *p, weights *w, swd_err *err)
 {
-    return t5_create(&p->t5, &p->t5_config, w, p->backend, p->compute, err);
+    return (p->offloading ? t5_create_streamed : t5_create)(&p->t5, &p->t5_config, w, p->backend,
+                                                            p->compute, err);
 }
 
 static swd_status create_transformer(pipeline *p, weights *w, swd_err *err)
@@ -102,6 +96,7 @@ void pipeline_release(pipeline *p, pipeline_part part)
     destroy_part(p, part);
     slab_destroy(&p->weights[part].slab, p->backend);
     p->weights[part] = (struct pipeline_weights){0};
+    if (part == PART_T5) weights_close(&p->t5_weights);
     if (part <= PART_T5) p->text_loaded = false; // of all or of none
 }
 
@@ -109,13 +104,13 @@ void pipeline_release(pipeline *p, pipeline_part part)
 static swd_status measure_part(size_t *bytes, pipeline *p, pipeline_part part, weights *w,
                                swd_err *err)
 {
-    size_t before = pipeline_held_bytes(p);
+    size_t before = backend_held(p->backend);
     plan_begin(p->backend);
     weights_set_dry(w, true);
     swd_status s = create_part[part](p, w, err);
-    *bytes = pipeline_held_bytes(p) - before;
+    *bytes = backend_held(p->backend) - before;
     destroy_part(p, part);
-    weights_set_dry(w, false);
+    weights_set_dry(w, p->planning);
     plan_end(p->backend);
     return s;
 }
@@ -124,7 +119,7 @@ static swd_status measure_part(size_t *bytes, pipeline *p, pipeline_part part, w
 static swd_status fill_part(pipeline *p, pipeline_part part, weights *w, swd_err *err)
 {
     struct pipeline_weights *held = &p->weights[part];
-    size_t before = pipeline_held_bytes(p), bytes;
+    size_t before = backend_held(p->backend), bytes;
     if (slab_has(p->backend)) {
         SWD_TRY(measure_part(&bytes, p, part, w, err), err);
         SWD_TRY(slab_create(&held->slab, bytes, p->backend, err), err);
@@ -136,7 +131,7 @@ static swd_status fill_part(pipeline *p, pipeline_part part, weights *w, swd_err
         destroy_part(p, part);
         slab_destroy(&held->slab, p->backend);
     }
-    held->bytes = pipeline_held_bytes(p) - before;
+    held->bytes = backend_held(p->backend) - before;
     return s;
 }
 
@@ -155,7 +150,10 @@ static swd_status load_from(pipeline *p, pipeline_part part, const char *path, c
     }
     if (s == SWD_OK) s = fill_part(p, part, w, err);
     if (s == SWD_ERR_MEMORY && w) s = pipeline_tell_memory(p, folder, weights_bytes(p, w), err);
-    weights_close(&w);
+    if (s == SWD_OK && part == PART_T5 && p->offloading)
+        p->t5_weights = w;
+    else
+        weights_close(&w);
     for (int i = 0; i < p->n_adapters; i++) lora_close(&files[i]);
     if (s == SWD_OK) p->weights[part].folder = folder;
     return s == SWD_OK ? s : swd_err_frame(err, s, __FILE__, __LINE__, __func__);
@@ -222,7 +220,13 @@ static swd_status load_t5(pipeline *p, swd_err *err)
     free(path);
     SWD_TRY(s, err);
     if (!p->unigram && !p->random) return no_tokenizer(p, FAMILY_T5, err);
-    return load_part(p, PART_T5, folder, "model", err);
+    SWD_TRY(load_part(p, PART_T5, folder, "model", err), err);
+    if (!p->offloading) return SWD_OK;
+    size_t before = backend_held(p->backend);
+    s = t5_make_room(p->t5, err);
+    p->weights[PART_T5].bytes += backend_held(p->backend) - before;
+    if (s != SWD_OK) pipeline_release(p, PART_T5);
+    return s == SWD_OK ? s : swd_err_frame(err, s, __FILE__, __LINE__, __func__);
 }
 
 swd_status pipeline_load_text(pipeline *p, swd_err *err)

@@ -12,8 +12,6 @@ swd_status pipeline_load_encoder(pipeline *p, swd_err *err);
 /* Gives a network's memory back, if it is there; nothing that uses it is under way. */
 void pipeline_release(pipeline *p, pipeline_part part);
 
-/* Bytes of all weights: a device counts everything, the host what is packed. */
-size_t pipeline_held_bytes(const pipeline *p);
 /* To a message about a full device: what there is, what has been loaded, and what was wanted. SWD_ERR_MEMORY. */
 swd_status pipeline_tell_memory(const pipeline *p, const char *wanted, size_t bytes, swd_err *err);
 #endif

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "pipeline/parts.h"
+#include "backend/slab.h"
 #include "base/memory.h"
 #include "image/image.h"
 #include "io/safetensors.h"
@@ -183,19 +184,24 @@ static swd_status add_component(swd_info *o, const config_component *part, const
     return SWD_OK;
 }
 
-/* What a request would take, where nothing is left to be loaded for it, and what the device has. */
+/* What a request takes: planned on a device that can, else measured, where nothing is left to be loaded for it; and what the device has. */
 static swd_status add_memory(swd_info *o, pipeline *p, swd_err *err)
 {
     swd_memory m = {0};
-    if (p->text_loaded && p->transformer && (p->decoder || p->tiny)) {
-        const char *const prompt = "";
-        size_t bytes = 0;
-        swd_generate_params a;
-        swd_generate_params_default(&a);
-        a.prompts = &prompt;
-        SWD_TRY(generate_measure(&bytes, &a, p, err), err);
-        o->memory_activations = (int64_t)bytes;
-    }
+    memory_plan plan = {0};
+    size_t bytes = 0;
+    bool there = p->text_loaded && p->transformer && (p->decoder || p->tiny);
+    if (slab_has(p->backend)) SWD_TRY(generate_plan(&plan, NULL, p, err), err);
+    if (slab_has(p->backend))
+        bytes = plan.activations;
+    else if (there)
+        SWD_TRY(generate_measure(&bytes, p, err), err);
+    o->memory_activations = (int64_t)bytes;
+    o->plan_all = (int64_t)plan.all;
+    o->plan_text = (int64_t)plan.text;
+    o->plan_pictures = (int64_t)plan.pictures;
+    o->plan_denoise = (int64_t)plan.denoise;
+    o->plan_decode = (int64_t)plan.decode;
     if (p->backend->memory) SWD_TRY(p->backend->memory(p->backend, &m, err), err);
     o->memory_peak = (int64_t)m.peak;
     o->device_free = (int64_t)m.free;

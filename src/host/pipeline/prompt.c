@@ -103,34 +103,46 @@ static swd_status encode_clip(swd_tensor context, swd_tensor pooled, int i, cons
     return SWD_OK;
 }
 
-static swd_status encode_t5(swd_tensor context, const char *prompt, int max_tokens,
-                            const pipeline *p, swd_exec *ex)
+static swd_status encode_t5(const swd_tensor *context, const char *const *prompts, int n_prompts,
+                            int max_tokens, const pipeline *p, swd_exec *ex)
 {
     const char *folder = p->family->encoder[FAMILY_T5].folder;
-    if (p->t5_config.d_model != context.shape[2])
+    int64_t width = context[0].shape[2];
+    if (p->t5_config.d_model != width)
         return SWD_FAIL(ex->err, SWD_ERR_FILE,
                         "model %s: %s is %d wide, the transformer's joint_attention_dim is %d",
-                        p->dir, folder, p->t5_config.d_model, (int)context.shape[2]);
-    int32_t ids[SWD_TOKENS_MAX];
+                        p->dir, folder, p->t5_config.d_model, (int)width);
     int n = 0;
     size_t mark = exec_mark(ex);
-    swd_tensor device_ids;
-    RUN(prompt_tokenize(ids, &n, prompt, FAMILY_T5, max_tokens, p, ex->err));
-    RUN(upload_ids(&device_ids, ids, n, folder, p->t5_config.vocab_size, p, ex));
-    swd_tensor hidden = exec3(ex, SWD_F32, 1, n, context.shape[2]);
-    RUN(t5_forward(hidden, device_ids, p->t5, ex));
-    RUN(op_copy(tensor_slice(context, 1, context.shape[1] - n, n), hidden, ex));
+    swd_tensor device_ids[T5_EACH_MAX], hidden[T5_EACH_MAX];
+    for (int i = 0; i < n_prompts; i++) {
+        int32_t ids[SWD_TOKENS_MAX];
+        RUN(prompt_tokenize(ids, &n, prompts[i], FAMILY_T5, max_tokens, p, ex->err));
+        RUN(upload_ids(&device_ids[i], ids, n, folder, p->t5_config.vocab_size, p, ex));
+        hidden[i] = exec3(ex, SWD_F32, 1, n, width);
+    }
+    RUN(t5_forward_each(hidden, device_ids, n_prompts, p->t5, ex));
+    for (int i = 0; i < n_prompts; i++)
+        RUN(op_copy(tensor_slice(context[i], 1, context[i].shape[1] - n, n), hidden[i], ex));
     exec_rewind(ex, mark);
     return SWD_OK;
+}
+
+swd_status prompt_encode_each(const swd_tensor *context, const swd_tensor *pooled,
+                              const char *const *prompts, int n, int max_tokens, const pipeline *p,
+                              swd_exec *ex)
+{
+    for (int k = 0; k < n; k++) {
+        RUN(op_fill(context[k], 0.0f, ex));
+        RUN(op_fill(pooled[k], 0.0f, ex));
+        for (int i = 0; i < 2; i++)
+            if (p->clip[i]) RUN(encode_clip(context[k], pooled[k], i, prompts[k], p, ex));
+    }
+    return p->t5 ? encode_t5(context, prompts, n, max_tokens, p, ex) : SWD_OK;
 }
 
 swd_status prompt_encode(swd_tensor context, swd_tensor pooled, const char *prompt, int max_tokens,
                          const pipeline *p, swd_exec *ex)
 {
-    RUN(op_fill(context, 0.0f, ex));
-    RUN(op_fill(pooled, 0.0f, ex));
-    for (int i = 0; i < 2; i++)
-        if (p->clip[i]) RUN(encode_clip(context, pooled, i, prompt, p, ex));
-    if (p->t5) RUN(encode_t5(context, prompt, max_tokens, p, ex));
-    return SWD_OK;
+    return prompt_encode_each(&context, &pooled, &prompt, 1, max_tokens, p, ex);
 }

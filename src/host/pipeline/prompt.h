@@ -15,4 +15,8 @@ int prompt_tokens(const pipeline *p, int max_tokens); /* rows of context */
 /* context F32 [1, prompt_tokens, context_width], pooled F32 [1, pooled_width]. Scratch from the slab is returned. */
 swd_status prompt_encode(swd_tensor context, swd_tensor pooled, const char *prompt, int max_tokens,
                          const pipeline *p, swd_exec *ex);
+/* n of them, at most T5_EACH_MAX: the same, but layers that are streamed come once for all. */
+swd_status prompt_encode_each(const swd_tensor *context, const swd_tensor *pooled,
+                              const char *const *prompts, int n, int max_tokens, const pipeline *p,
+                              swd_exec *ex);
 #endif

@@ -62,9 +62,10 @@ static void place(request *r, swd_exec *ex)
 void request_measure(request *r, swd_err *err)
 {
     const pipeline *p = r->p;
-    r->live = !async_has(p->backend) || r->x0_host || r->params->save_scales ||
+    r->live = !async_has(p->backend) || r->x0_host || r->params->save_scales || r->half ||
               (p->progress && p->want_x0);
-    r->n_batches = r->live || r->end - r->first <= r->plan.batch ? 1 : 2;
+    bool one = r->live || p->offloading || r->end - r->first <= r->plan.batch;
+    r->n_batches = one ? 1 : 2;
     r->is_mixed = mixed_possible(r, r->not_mixed);
     if (r->is_mixed) r->n_batches = r->plan.n_steps + 1;
     swd_exec kept = pipeline_exec(p, true, err);
@@ -78,14 +79,22 @@ static size_t round256(size_t n)
     return (n + 255) / 256 * 256;
 }
 
+request_sizes request_measured(const request *r)
+{
+    request_sizes s = {.kept = round256(r->kept_bytes)};
+    for (int i = 0; i < REQUEST_STAGES; i++) s.stage[i] = round256(r->ex[i].peak);
+    return s;
+}
+
 /* The slab, once the stages are measured: what lasts, then the stages: one after the other where they overlap in time, else in the same
- * place. Gives its size. */
+ * place: events keep the stages of one batch apart. Gives its size. */
 static size_t divide_slab(size_t at[REQUEST_STAGES], size_t bytes[REQUEST_STAGES], const request *r)
 {
-    size_t kept = round256(r->kept_bytes), end = kept;
+    request_sizes s = request_measured(r);
+    size_t end = s.kept;
     for (int i = 0; i < REQUEST_STAGES; i++) {
-        bytes[i] = round256(r->ex[i].peak);
-        at[i] = r->live && !r->is_mixed ? kept : end; // mixed: batches stay while others begin and end
+        bytes[i] = s.stage[i];
+        at[i] = r->n_batches == 1 ? s.kept : end; // mixed: batches stay while others begin and end
         if (at[i] + bytes[i] > end) end = at[i] + bytes[i];
     }
     return end;
@@ -236,6 +245,7 @@ swd_status request_collect(request *r, batch *b, swd_err *err)
         SWD_TRY(embeds_keep(r->p->embeds, b->fresh[i], &r->embeds,
                             b->embeddings + embeds_numbers(&r->embeds) * (size_t)i, err),
                 err);
+    if (r->half && !r->decoding) return SWD_OK;
     double ms = (clock_now_s() - b->started_s) * 1e3;
     for (int i = 0; i < b->n; i++) r->latency_ms[b->first + i] = ms;
     for (int i = 0; i < b->n; i++)

@@ -50,6 +50,11 @@ typedef struct request {
     int first,
         end; /* of todo: the images at work; their prompts are known or the text encoders are there */
     bool known; /* all of their prompts are: nothing is encoded */
+    bool
+        apart; /* transformer and decoder do not fit beside each other: all images are denoised, then all are decoded */
+    bool half; /* what is being done is one of the two, ... */
+    bool decoding;   /* ... this one */
+    float *x0_apart; /* [end - first, C, h, w] between the two */
     embeds_shape embeds;
     int n_fresh_max;
     noise_source *noise;
@@ -106,6 +111,10 @@ static inline const char *request_negative(const request *r)
 /* Places everything for a dry run of a batch, which measures the stages. The networks are loaded. */
 void request_measure(request *r, swd_err *err);
 size_t request_slab_bytes(const request *r); /* after the dry run */
+typedef struct request_sizes {
+    size_t kept, stage[REQUEST_STAGES];
+} request_sizes;
+request_sizes request_measured(const request *r);
 /* After it: slab, streams, events and buffers for the batches. */
 swd_status request_place(request *r, swd_err *err);
 /* Waits for the pictures of b, reports what was done for them and hands them to the writer. */

@@ -58,8 +58,9 @@ static swd_status keep_later(request *r, swd_tensor context, swd_tensor pooled, 
 static swd_status embed_prompt(request *r, swd_tensor context, swd_tensor pooled,
                                const char *prompt, swd_exec *ex)
 {
-    const float *known =
-        ex->dry || r->p->no_embeds ? NULL : embeds_find(r->p->embeds, prompt, &r->embeds);
+    const float *known = ex->dry || (r->p->no_embeds && !r->known)
+                             ? NULL
+                             : embeds_find(r->p->embeds, prompt, &r->embeds);
     if (known) {
         RUN(ex->backend->upload(ex->backend, context, known, ex->stream, ex->err));
         known += tensor_numel(context);

@@ -359,9 +359,18 @@ swd_status weights_get(weights *w, swd_tensor *out, const char *name, const int6
     return SWD_OK;
 }
 
-void weights_set_dry(weights *w, bool dry)
+swd_status weights_expect(weights *w, const char *name, const int64_t *shape, int ndim,
+                          swd_err *err)
 {
+    const st_tensor *t;
+    return look_up(&t, w, name, shape, ndim, SWD_F32, err);
+}
+
+bool weights_set_dry(weights *w, bool dry)
+{
+    bool before = w->dry;
     w->dry = dry;
+    return before;
 }
 
 swd_dtype weights_exact_dtype(const weights *w, const char *name)

@@ -37,9 +37,12 @@ swd_status weights_read(weights *w, const char *name, const int64_t *shape, int 
 swd_status weights_get(weights *w, swd_tensor *out, const char *name, const int64_t *shape,
                        int ndim, swd_dtype dtype, swd_err *err);
 
+/* That the tensor is there and has this shape; it counts as read. */
+swd_status weights_expect(weights *w, const char *name, const int64_t *shape, int ndim,
+                          swd_err *err);
 /* From now on weights_read and weights_get look for the tensor and check its shape, but what they give is not set: for a model that is put
- * together to learn its size. */
-void weights_set_dry(weights *w, bool dry);
+ * together to learn its size. Gives what it was before. */
+bool weights_set_dry(weights *w, bool dry);
 
 /* The smallest dtype that holds this tensor, adapters merged, without loss: BF16 if it is stored so and nothing is merged, else F32
  * (F16 has no packed form here; a missing tensor is F32). */

@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: MIT
+// What lies in the device's memory when: prompts that are known need no text encoder; networks that take turns (--offload), T5 layer by
+// layer, give the same bytes and take what was planned; without being asked where the device is too small. And that the events between the
+// copies of T5's layers and their use are needed, as is a place of its own for each of the two: this program starts itself without them.
+#include "backend/slab.h"
+#include "emu/control.h"
+#include "pipeline/generate.h"
+#include "pipeline/prompt.h"
+#include "tiny_folder.h"
+
+static const char *const prompts[] = {"a red apple", "", "a red apple"};
+enum { N = 3, SIDE = 16, TEXTS = 3 * 3 }; // two prompts and a negative one, three encoders
+
+static swd_err error;
+
+static swd_open_params tiny(swd_offload offload)
+{
+    swd_open_params o = opening(tiny_model(), "cuda", SWD_PRECISION_AUTO);
+    o.offload = offload;
+    return o;
+}
+
+static pipeline *open_it(const swd_open_params *o)
+{
+    pipeline *p = calloc(1, sizeof *p);
+    OK(pipeline_open(p, o, &error), error);
+    OK(pipeline_load_backend(p, &error), error);
+    return p;
+}
+
+static void close_it(pipeline *p)
+{
+    pipeline_close(p);
+    free(p);
+    CHECK(emu_live_bytes() == 0, "%zu bytes of the device are left", emu_live_bytes());
+}
+
+// n pictures of 16 x 16 in one step, with guidance, so that the negative prompt is there.
+static swd_generate_params few(int n)
+{
+    swd_generate_params a = request(prompts, n);
+    a.width = a.height = SIDE;
+    a.sampler = SWD_SAMPLER_EULER;
+    a.steps = 1;
+    a.max_tokens = 4;
+    a.guidance = 3;
+    a.negative = "blurry";
+    a.batch = 1;
+    return a;
+}
+
+static uint64_t hash_of(const void *bytes, size_t n, uint64_t h)
+{
+    for (const unsigned char *p = bytes; n > 0; n--) h = (h ^ *p++) * 1099511628211u;
+    return h;
+}
+
+static char note[768];
+
+static uint64_t pictures(pipeline *p, int n)
+{
+    swd_result *r = NULL;
+    swd_generate_params a = few(n);
+    uint64_t h = 14695981039346656037u;
+    OK(generate(&r, &a, p, &error), error);
+    CHECK(r->n_images == n, "%d pictures of %d", r->n_images, n);
+    for (int i = 0; i < n; i++) h = hash_of(r->images[i].rgb, SIDE * SIDE * 3, h);
+    snprintf(note, sizeof note, "%s", r->note);
+    swd_result_free(&r);
+    return h;
+}
+
+static size_t peak_of(pipeline *p)
+{
+    swd_memory m;
+    OK(p->backend->memory(p->backend, &m, &error), error);
+    return m.peak;
+}
+
+/* ---- prompts that are known ---- */
+
+static int n_embedded;
+static swd_status (*embed)(swd_backend *, swd_tensor, swd_tensor, swd_tensor, swd_stream *,
+                           swd_err *);
+
+static swd_status counted(swd_backend *b, swd_tensor y, swd_tensor table, swd_tensor ids,
+                          swd_stream *s, swd_err *err)
+{
+    n_embedded++;
+    return embed(b, y, table, ids, s, err);
+}
+
+static void known_prompts(void)
+{
+    swd_open_params o = tiny(SWD_OFFLOAD_OFF);
+    char dir[] = "/tmp/swd-emu-XXXXXX", command[64];
+    CHECK(mkdtemp(dir), "no temporary folder");
+    o.embeds_cache = dir;
+    pipeline *p = open_it(&o);
+    embed = p->backend->ops.embed;
+    p->backend->ops.embed = counted;
+    uint64_t want = pictures(p, N);
+    CHECK(n_embedded == TEXTS, "%d texts for three encoders and three prompts", n_embedded);
+    n_embedded = 0;
+    CHECK(pictures(p, N) == want && n_embedded == 0, "%d texts encoded again", n_embedded);
+    p->no_embeds = true;
+    CHECK(pictures(p, N) == want && n_embedded > 0, "nothing is encoded without the cache");
+    close_it(p);
+    p = open_it(&o);
+    CHECK(pictures(p, N) == want, "other pictures from the folder");
+    CHECK(!p->text_loaded && !p->t5 && !p->clip[0], "text encoders are there");
+    close_it(p);
+    snprintf(command, sizeof command, "rm -r %s", dir);
+    CHECK(system(command) == 0, "%s", command);
+}
+
+/* ---- turns ---- */
+
+static size_t pretended; // memory of the device
+static size_t most[2];   // held while text is encoded, and afterwards
+static const pipeline *watched;
+static int plans;        // under way
+static swd_backend real; // what is called for the pretending one
+
+static swd_status less_memory(swd_backend *b, swd_memory *out, swd_err *err)
+{
+    swd_status s = real.memory(b, out, err);
+    out->free = pretended > out->held ? pretended - out->held : 0;
+    out->total = pretended;
+    return s;
+}
+
+static void watch(swd_backend *b)
+{
+    size_t held = backend_held(b), *m = &most[n_embedded == TEXTS && !watched->text_loaded];
+    if (plans > 0) return;
+    if (held > *m) *m = held;
+}
+
+static void watched_plan(swd_backend *b, bool on)
+{
+    plans += on ? 1 : -1;
+    real.slabs->plan(b, on);
+}
+
+static void *watched_alloc(swd_backend *b, size_t bytes)
+{
+    void *p = real.alloc(b, bytes);
+    watch(b);
+    return p;
+}
+
+static swd_status watched_slab(swd_backend *b, swd_slab **out, size_t bytes, swd_err *err)
+{
+    swd_status s = real.slabs->create(b, out, bytes, err);
+    watch(b);
+    return s;
+}
+
+// The device pretends to have so much free that budget bytes of it are for us.
+static pipeline *open_small(size_t budget)
+{
+    static swd_slabs slabs;
+    swd_open_params o = tiny(SWD_OFFLOAD_AUTO);
+    pipeline *p = open_it(&o);
+    real = *p->backend;
+    slabs = *real.slabs;
+    slabs.create = watched_slab;
+    slabs.plan = watched_plan;
+    p->backend->slabs = &slabs;
+    p->backend->alloc = watched_alloc;
+    p->backend->memory = less_memory;
+    p->backend->ops.embed = counted;
+    embed = real.ops.embed;
+    watched = p;
+    n_embedded = 0;
+    most[0] = most[1] = 0;
+    pretended = budget + budget / 31;
+    return p;
+}
+
+static void on_small_device(size_t budget, bool apart, uint64_t want, const memory_plan *plan)
+{
+    pipeline *p = open_small(budget);
+    size_t pictures_most = !apart                         ? plan->pictures
+                           : plan->denoise > plan->decode ? plan->denoise
+                                                          : plan->decode;
+    CHECK(pictures(p, N) == want, "other pictures on a device of %zu bytes", budget);
+    CHECK(p->offloading && strstr(note, "--offload"), "note \"%s\"", note);
+    CHECK(!p->t5 && !p->clip[0] && !p->clip[1], "text encoders stay");
+    CHECK(!p->transformer == apart, "the transformer is %sthere", apart ? "" : "not ");
+    printf("# %s: text %zu of %zu, pictures %zu of %zu\n", apart ? "apart" : "beside", most[0],
+           plan->text, most[1], pictures_most);
+    CHECK(most[0] <= plan->text && most[1] <= pictures_most, "more than was planned");
+    CHECK(most[0] > plan->text / 10 * 9 && most[1] > pictures_most / 10 * 9, "a wasteful plan");
+    n_embedded = 0;
+    CHECK(pictures(p, N) == want && n_embedded == 0, "again: other pictures, %d texts", n_embedded);
+    close_it(p);
+}
+
+static void turns(void)
+{
+    memory_plan plan;
+    swd_open_params o = tiny(SWD_OFFLOAD_AUTO);
+    pipeline *p = open_it(&o);
+    uint64_t want = pictures(p, N);
+    CHECK(!p->offloading && !note[0], "note \"%s\"", note);
+    size_t all = peak_of(p);
+    close_it(p);
+    o.offload = SWD_OFFLOAD_ON;
+    p = open_it(&o);
+    CHECK(pictures(p, N) == want, "other pictures with --offload");
+    size_t peak = peak_of(p);
+    printf("# everything %zu bytes, in turns %zu\n", all, peak);
+    CHECK(peak < all, "--offload takes %zu bytes, without it %zu", peak, all);
+    p->no_embeds = true;
+    CHECK(pictures(p, N) == want, "other pictures when all is encoded again");
+    swd_generate_params a = few(N);
+    OK(generate_plan(&plan, &a, p, &error), error);
+    CHECK(plan.pictures < plan.all && plan.denoise < plan.pictures && plan.decode < plan.pictures,
+          "a plan that saves nothing");
+    close_it(p);
+    on_small_device(all - 1000, false, want, &plan);
+    on_small_device(plan.pictures - 1000, true, want, &plan);
+}
+
+/* ---- what keeps T5's layers apart ---- */
+
+enum { WRITTEN, USED, PLACES, BUGS }; // waits that are left out; two places that are one
+static int bug = BUGS, n_waits;
+
+static swd_status faulty_wait(swd_backend *b, swd_stream *s, swd_event *e, swd_err *err)
+{
+    enum { LAYERS = 3 }; // the first waits of a stream that is no backend's own are for them
+    bool left_out = s ? bug == WRITTEN && n_waits++ < LAYERS : bug == USED;
+    return left_out ? SWD_OK : real.async->stream_wait(b, s, e, err);
+}
+
+// A slow bus: every copy of a weight, eight times.
+static swd_status slow_upload(swd_backend *b, swd_tensor dst, const void *src, swd_stream *s,
+                              swd_err *err)
+{
+    swd_status st = SWD_OK;
+    for (int i = 0; i < (s ? 1 : 8) && st == SWD_OK; i++) st = real.upload(b, dst, src, s, err);
+    return st;
+}
+
+static swd_slab *twice;
+
+static swd_status faulty_create(swd_backend *b, swd_slab **out, size_t bytes, swd_err *err)
+{
+    static swd_slab *last;
+    static size_t last_bytes;
+    if (bytes == last_bytes) { // only the two places are alike
+        *out = twice = last;
+        last_bytes = 0;
+        return SWD_OK;
+    }
+    swd_status s = real.slabs->create(b, out, bytes, err);
+    last = *out;
+    last_bytes = bytes;
+    return s;
+}
+
+static void faulty_destroy(swd_backend *b, swd_slab **s)
+{
+    if (*s == twice)
+        twice = NULL;
+    else
+        real.slabs->destroy(b, s);
+}
+
+static int stop(void *user, const swd_progress *now)
+{
+    (void)user;
+    return now->stage == SWD_STAGE_TEXT; // all of it is encoded when the first batch begins
+}
+
+// Embeddings of a group of n prompts, no picture.
+static uint64_t texts(pipeline *p, int n)
+{
+    static const char *const group[] = {"a", "red", "apple"};
+    swd_generate_params a = few(1);
+    a.guidance = 1;
+    a.prompts = group;
+    a.n_prompts = n;
+    p->progress = stop;
+    p->want_x0 = true;
+    CHECK(generate(NULL, &a, p, &error) == SWD_ERR_CANCELLED, "%s", error.message);
+    embeds_shape shape = {prompt_tokens(p, a.max_tokens), p->facts.context_width,
+                          p->facts.pooled_width, a.max_tokens};
+    uint64_t h = 14695981039346656037u;
+    for (int i = 0; i < n; i++) {
+        const float *found = embeds_find(p->embeds, group[i], &shape);
+        CHECK(found, "\"%s\" is not known", group[i]);
+        h = hash_of(found, embeds_numbers(&shape) * sizeof *found, h);
+    }
+    return h;
+}
+
+static void run_faulty(int n)
+{
+    static swd_async async;
+    static swd_slabs slabs;
+    char model[1024];
+    snprintf(model, sizeof model, "%s", in_source("weights/emoji"));
+    swd_open_params o = opening(model, "cuda", SWD_PRECISION_AUTO);
+    o.offload = SWD_OFFLOAD_ON;
+    o.text_encoders = SWD_T5; // of three layers: the third one takes the place of the first
+    pipeline *p = open_it(&o);
+    real = *p->backend;
+    async = *real.async;
+    async.stream_wait = faulty_wait;
+    p->backend->async = &async;
+    if (n == 1) p->backend->upload = slow_upload;
+    slabs = *real.slabs;
+    slabs.create = faulty_create;
+    slabs.destroy = faulty_destroy;
+    if (bug == PLACES) p->backend->slabs = &slabs;
+    printf("%016llx\n", (unsigned long long)texts(p, n));
+    close_it(p);
+}
+
+// What the child printed, "" where the emulator stopped it.
+static void child(char out[64], const char *program, int which, int n, int seed)
+{
+    char command[4096];
+    snprintf(command, sizeof command, "EMU_SEED=%d '%s' --bug %d %d 2>/dev/null", seed, program,
+             which, n);
+    FILE *f = popen(command, "r");
+    CHECK(f, "%s", command);
+    if (!fgets(out, 64, f)) out[0] = 0;
+    if (pclose(f) != 0) out[0] = 0;
+}
+
+static const char *program;
+
+static void layers_apart(void)
+{
+    static const char *const names[] = {"the wait for a layer's copy", "the wait for its use",
+                                        "the second place"};
+    char want[64], got[64];
+    if (only_small()) return; // a dozen programs; the order counts here, not the sanitizer
+    for (int i = 0; i < BUGS; i++) {
+        int n = i == WRITTEN ? 1 : 3; // one text overtakes slow copies, fast ones overtake three
+        bool caught = false;
+        child(want, program, BUGS, n, 1);
+        CHECK(want[0], "the whole request fails");
+        for (int seed = 1; seed <= 8 && !caught; seed++) {
+            child(got, program, i, n, seed);
+            caught = strcmp(got, want) != 0;
+        }
+        CHECK(caught, "nobody notices that %s is left out", names[i]);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    static const tap_test tests[] = {
+        {"known prompts", known_prompts}, {"turns", turns}, {"layers apart", layers_apart}};
+    program = argv[0];
+    if (argc == 4 && strcmp(argv[1], "--bug") == 0) {
+        bug = atoi(argv[2]);
+        run_faulty(atoi(argv[3]));
+        return 0;
+    }
+    return tap_run(tests, sizeof tests / sizeof *tests, argc, argv);
+}
