@@ -83,6 +83,9 @@ typedef struct swd_lora {
     float scale;      /* 1: as trained */
 } swd_lora;
 
+/* One line for people, without a line end, valid during the call; in the thread that called the library. */
+typedef void (*swd_log_fn)(void *user, const char *line);
+
 typedef struct swd_open_params {
     size_t size;
     const char *model; /* a diffusers folder; NULL: the bundled model (swd_default_model) */
@@ -103,6 +106,12 @@ typedef struct swd_open_params {
                                       encoders on the same device, is not encoded again. NULL: they are kept in memory alone */
     int no_embeds;    /* 1: none are kept, every prompt of a call is encoded; to measure that */
     swd_offload offload; /* AUTO (default) */
+    const char *
+        tune; /* on a GPU, whose work products are, NVIDIA's libraries' or our kernels': "measure" (the faster one for each shape, kept on
+                 disk), "off" (what is kept there, nothing is measured), "ours", "vendor". NULL: SWD_TUNE of the environment, else "measure".
+                 Another word is SWD_ERR_ARGUMENT of the call that needs the device */
+    swd_log_fn log; /* hears what was found and decided on the way; NULL: nobody */
+    void *log_user;
 } swd_open_params;
 
 SWD_API void swd_open_params_default(swd_open_params *params);

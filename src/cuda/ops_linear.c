@@ -108,7 +108,7 @@ static swd_status fill(swd_linear *w, swd_backend *b, swd_tensor weight, swd_ten
     w->bytes = bytes;
     swd_status s = SWD_OK;
     if (w->bias && !plain && vendor_cublaslt(b)) {
-        w->bias_fits = fits(bias, w->facts.compute);
+        w->bias_fits = !cuda_planning(b) && fits(bias, w->facts.compute);
         s = narrow(w, b, err);
     }
     cuda_of(b)->weight_bytes += w->bytes;

@@ -81,16 +81,11 @@ static const struct rule {
     {DNN_TENSOR, DNN_TENSOR_BYTE_ALIGNMENT, DNN_TYPE_INT64, 1, true},
     {DNN_TENSOR, DNN_TENSOR_IS_VIRTUAL, DNN_TYPE_BOOLEAN, 1, false},
     {DNN_TENSOR, DNN_TENSOR_IS_BY_VALUE, DNN_TYPE_BOOLEAN, 1, false},
-    {DNN_MATMUL, DNN_MATMUL_COMP_TYPE, DNN_TYPE_DATA_TYPE, 1, true},
-    {DNN_OP_MATMUL, DNN_OP_MATMUL_DESC, DNN_TYPE_DESCRIPTOR, 1, true},
-    {DNN_OP_MATMUL, DNN_OP_MATMUL_A, DNN_TYPE_DESCRIPTOR, 1, true},
-    {DNN_OP_MATMUL, DNN_OP_MATMUL_B, DNN_TYPE_DESCRIPTOR, 1, true},
-    {DNN_OP_MATMUL, DNN_OP_MATMUL_C, DNN_TYPE_DESCRIPTOR, 1, true},
-    {DNN_REDUCTION, DNN_REDUCTION_OPERATOR, DNN_TYPE_REDUCTION_OPERATOR, 1, true},
-    {DNN_REDUCTION, DNN_REDUCTION_COMP_TYPE, DNN_TYPE_DATA_TYPE, 1, true},
-    {DNN_OP_REDUCTION, DNN_OP_REDUCTION_DESC, DNN_TYPE_DESCRIPTOR, 1, true},
-    {DNN_OP_REDUCTION, DNN_OP_REDUCTION_X, DNN_TYPE_DESCRIPTOR, 1, true},
-    {DNN_OP_REDUCTION, DNN_OP_REDUCTION_Y, DNN_TYPE_DESCRIPTOR, 1, true},
+    {DNN_OP_ATTENTION, DNN_OP_ATTENTION_Q, DNN_TYPE_DESCRIPTOR, 1, true},
+    {DNN_OP_ATTENTION, DNN_OP_ATTENTION_K, DNN_TYPE_DESCRIPTOR, 1, true},
+    {DNN_OP_ATTENTION, DNN_OP_ATTENTION_V, DNN_TYPE_DESCRIPTOR, 1, true},
+    {DNN_OP_ATTENTION, DNN_OP_ATTENTION_O, DNN_TYPE_DESCRIPTOR, 1, true},
+    {DNN_OP_ATTENTION, DNN_OP_ATTENTION_SCALE, DNN_TYPE_DESCRIPTOR, 1, true},
 };
 enum { N_RULES = sizeof rules / sizeof *rules };
 
@@ -126,7 +121,7 @@ static bool flag(const descriptor *t, int name)
 
 size_t cudnnGetVersion(void)
 {
-    return 2;
+    return DNN_VERSION_ATTENTION;
 }
 
 int cudnnCreate(void **out)
@@ -186,10 +181,10 @@ static int ops_of(const descriptor *graph, const descriptor *ops[OPS_MAX])
     return (int)a->n;
 }
 
-static const int operands[] = {DNN_OP_CONVOLUTION_X, DNN_OP_CONVOLUTION_W, DNN_OP_CONVOLUTION_Y,
-                               DNN_OP_POINTWISE_X,   DNN_OP_POINTWISE_B,   DNN_OP_POINTWISE_Y,
-                               DNN_OP_MATMUL_A,      DNN_OP_MATMUL_B,      DNN_OP_MATMUL_C,
-                               DNN_OP_REDUCTION_X,   DNN_OP_REDUCTION_Y};
+static const int operands[] = {DNN_OP_CONVOLUTION_X, DNN_OP_CONVOLUTION_W,  DNN_OP_CONVOLUTION_Y,
+                               DNN_OP_POINTWISE_X,   DNN_OP_POINTWISE_B,    DNN_OP_POINTWISE_Y,
+                               DNN_OP_ATTENTION_Q,   DNN_OP_ATTENTION_K,    DNN_OP_ATTENTION_V,
+                               DNN_OP_ATTENTION_O,   DNN_OP_ATTENTION_SCALE};
 enum { N_OPERANDS = sizeof operands / sizeof *operands };
 
 // The tensors of a graph, each once.
@@ -234,38 +229,14 @@ static int64_t workspace_of(const descriptor *graph)
     return sum;
 }
 
-static int mode_of(const descriptor *op)
-{
-    if (op->type == DNN_OP_POINTWISE)
-        return find(linked(op, DNN_OP_POINTWISE_DESC), DNN_POINTWISE_MODE)->v.word;
-    if (op->type == DNN_OP_REDUCTION)
-        return find(linked(op, DNN_OP_REDUCTION_DESC), DNN_REDUCTION_OPERATOR)->v.word;
-    return 0;
-}
-
-// A convolution and what may follow it, or flash attention, as its kernels are known by; nothing else.
+// A convolution and what may follow it, or attention by itself; nothing else.
 static bool known(const descriptor *graph)
 {
-    static const int attention[][2] = {
-        {DNN_OP_MATMUL, 0},
-        {DNN_OP_POINTWISE, DNN_POINTWISE_MUL},
-        {DNN_OP_REDUCTION, DNN_REDUCE_MAX},
-        {DNN_OP_POINTWISE, DNN_POINTWISE_SUB},
-        {DNN_OP_POINTWISE, DNN_POINTWISE_EXP},
-        {DNN_OP_REDUCTION, DNN_REDUCE_ADD},
-        {DNN_OP_POINTWISE, DNN_POINTWISE_DIV},
-        {DNN_OP_MATMUL, 0},
-    };
     const descriptor *ops[OPS_MAX];
     int n = ops_of(graph, ops);
-    if (ops[0]->type == DNN_OP_CONVOLUTION) {
-        for (int i = 1; i < n; i++)
-            if (ops[i]->type != DNN_OP_POINTWISE) return false;
-        return true;
-    }
+    if (ops[0]->type == DNN_OP_ATTENTION) return n == 1;
     for (int i = 0; i < n; i++)
-        if (n != 8 || ops[i]->type != attention[i][0] || mode_of(ops[i]) != attention[i][1])
-            return false;
+        if (ops[i]->type != (i ? DNN_OP_POINTWISE : DNN_OP_CONVOLUTION)) return false;
     return true;
 }
 
@@ -391,32 +362,34 @@ static int run_conv(const places *p, const descriptor *op, cudaStream_t stream)
     return fake_conv_launch(&y, &x, &w, stride[0], before, stream) ? FAKE_FAILED : 0;
 }
 
+static int run_attention(const places *p, const descriptor *op, cudaStream_t stream)
+{
+    const fake_map q = operand(p, op, DNN_OP_ATTENTION_Q), k = operand(p, op, DNN_OP_ATTENTION_K),
+                   v = operand(p, op, DNN_OP_ATTENTION_V), o = operand(p, op, DNN_OP_ATTENTION_O),
+                   scale = operand(p, op, DNN_OP_ATTENTION_SCALE);
+    if (q.dim[3] != k.dim[3] || k.dim[2] != v.dim[2] || o.dim[2] != q.dim[2] ||
+        o.dim[3] != v.dim[3] || q.dtype != k.dtype || q.dtype != v.dtype || q.dtype == DNN_FLOAT)
+        return fake_complain("the sides or types of attention don't fit");
+    if (q.stride[3] != 1 || k.stride[3] != 1 || v.stride[3] != 1 || o.stride[3] != 1 ||
+        o.dim[3] > 512)
+        return fake_complain("heads of attention are no rows, or too long");
+    if (!flag(linked(op, DNN_OP_ATTENTION_SCALE), DNN_TENSOR_IS_BY_VALUE))
+        return fake_complain("the scale is no value");
+    fake_count(FAKE_ATTENTION);
+    return fake_attention_launch(&o, &q, &k, &v, *(float *)scale.data, stream) ? FAKE_FAILED : 0;
+}
+
 static int run_op(const places *p, const descriptor *op, cudaStream_t stream)
 {
     if (op->type == DNN_OP_CONVOLUTION) return run_conv(p, op, stream);
-    if (op->type == DNN_OP_MATMUL) {
-        const fake_map a = operand(p, op, DNN_OP_MATMUL_A), b = operand(p, op, DNN_OP_MATMUL_B),
-                       c = operand(p, op, DNN_OP_MATMUL_C);
-        if (a.dim[3] != b.dim[2] || c.dim[2] != a.dim[2] || c.dim[3] != b.dim[3] ||
-            a.dtype != b.dtype)
-            return fake_complain("the sides of a product don't fit");
-        return fake_matmul_launch(&c, &a, &b, stream) ? FAKE_FAILED : 0;
-    }
-    if (op->type == DNN_OP_REDUCTION) {
-        const fake_map x = operand(p, op, DNN_OP_REDUCTION_X),
-                       y = operand(p, op, DNN_OP_REDUCTION_Y);
-        if (y.dim[3] != 1 || y.dim[2] != x.dim[2]) return fake_complain("a reduction of no row");
-        return fake_reduce_launch(mode_of(op), &y, &x, stream) ? FAKE_FAILED : 0;
-    }
+    if (op->type == DNN_OP_ATTENTION) return run_attention(p, op, stream);
     const fake_map x = operand(p, op, DNN_OP_POINTWISE_X), y = operand(p, op, DNN_OP_POINTWISE_Y);
-    const descriptor *second = linked(op, DNN_OP_POINTWISE_B);
+    const int mode = find(linked(op, DNN_OP_POINTWISE_DESC), DNN_POINTWISE_MODE)->v.word;
+    const bool two = linked(op, DNN_OP_POINTWISE_B) != NULL;
     fake_map b = {0};
-    float scale = 0;
-    if (second) b = operand(p, op, DNN_OP_POINTWISE_B);
-    if (second && flag(second, DNN_TENSOR_IS_BY_VALUE)) scale = *(float *)b.data, b.data = NULL;
-    return fake_pointwise_launch(mode_of(op), &y, &x, b.data ? &b : NULL, scale, stream)
-               ? FAKE_FAILED
-               : 0;
+    if (two) b = operand(p, op, DNN_OP_POINTWISE_B);
+    if (two != (mode == DNN_POINTWISE_ADD)) return fake_complain("an operand too many or too few");
+    return fake_pointwise_launch(mode, &y, &x, two ? &b : NULL, stream) ? FAKE_FAILED : 0;
 }
 
 int cudnnBackendExecute(void *h, void *of, void *with)
@@ -434,7 +407,6 @@ int cudnnBackendExecute(void *h, void *of, void *with)
     if (place_all(&p, graph, pack)) return FAKE_FAILED;
     if (fake_scribble_launch(workspace, (size_t)plan->workspace, stream)) return FAKE_FAILED;
     int n = ops_of(graph, ops), s = 0;
-    if (ops[0]->type == DNN_OP_MATMUL) fake_count(FAKE_ATTENTION);
     for (int i = 0; i < n && !s; i++) s = run_op(&p, ops[i], stream);
     return s;
 }

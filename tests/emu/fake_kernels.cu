@@ -90,51 +90,51 @@ DEV int64_t offset(const fake_map &m, const place &p)
     return at;
 }
 
-__global__ void fake_matmul(const __grid_constant__ fake_map c, const __grid_constant__ fake_map a,
-                            const __grid_constant__ fake_map b)
+constexpr int HEAD_DIM_MAX = 512;
+
+// A row of a head a thread, first the largest score, then the sums.
+__global__ void fake_attention(const __grid_constant__ fake_map o,
+                               const __grid_constant__ fake_map q,
+                               const __grid_constant__ fake_map k,
+                               const __grid_constant__ fake_map v, float scale)
 {
-    const int64_t id = this_thread();
-    if (id >= elements(c)) return;
-    const place p = place_of(c, id);
-    double sum = 0;
-    for (int64_t k = 0; k < a.dim[3]; k++) {
-        const place pa = {{p.at[0], p.at[1], p.at[2], k}}, pb = {{p.at[0], p.at[1], k, p.at[3]}};
-        sum += load(a.data, a.dtype, offset(a, pa)) * load(b.data, b.dtype, offset(b, pb));
-    }
-    store(c.data, c.dtype, offset(c, p), sum);
+    const int64_t id = this_thread(), d = o.dim[3];
+    if (id >= o.dim[1] * o.dim[2]) return;
+    const int64_t head = id / o.dim[2], row = id % o.dim[2];
+    float total[HEAD_DIM_MAX];
+    double most = -1e300, sum = 0;
+    for (int64_t c = 0; c < d; c++) total[c] = 0;
+    for (int pass = 0; pass < 2; pass++)
+        for (int64_t j = 0; j < k.dim[2]; j++) {
+            double s = 0;
+            for (int64_t c = 0; c < d; c++)
+                s += load(q.data, q.dtype, head * q.stride[1] + row * q.stride[2] + c) *
+                     load(k.data, k.dtype, head * k.stride[1] + j * k.stride[2] + c);
+            s *= static_cast<double>(scale);
+            if (pass == 0) most = s > most ? s : most;
+            if (pass == 0) continue;
+            const double e = exp(s - most);
+            sum += e;
+            for (int64_t c = 0; c < d; c++)
+                total[c] += static_cast<float>(
+                    e * load(v.data, v.dtype, head * v.stride[1] + j * v.stride[2] + c));
+        }
+    for (int64_t c = 0; c < d; c++)
+        store(o.data, o.dtype, head * o.stride[1] + row * o.stride[2] + c,
+              static_cast<double>(total[c]) / sum);
 }
 
 __global__ void fake_pointwise(int mode, const __grid_constant__ fake_map y,
                                const __grid_constant__ fake_map x,
-                               const __grid_constant__ fake_map b, float scale)
+                               const __grid_constant__ fake_map b)
 {
     const int64_t id = this_thread();
     if (id >= elements(y)) return;
     const place p = place_of(y, id);
     const double u = load(x.data, x.dtype, offset(x, p));
-    const double v = b.data ? load(b.data, b.dtype, offset(b, p)) : static_cast<double>(scale);
-    const double r = mode == DNN_POINTWISE_ADD   ? u + v
-                     : mode == DNN_POINTWISE_MUL ? u * v
-                     : mode == DNN_POINTWISE_DIV ? u / v
-                     : mode == DNN_POINTWISE_SUB ? u - v
-                     : mode == DNN_POINTWISE_EXP ? exp(u)
-                                                 : (u > 0 ? u : 0);
-    store(y.data, y.dtype, offset(y, p), r);
-}
-
-__global__ void fake_reduce(int mode, const __grid_constant__ fake_map y,
-                            const __grid_constant__ fake_map x)
-{
-    const int64_t id = this_thread();
-    if (id >= elements(y)) return;
-    place p = place_of(y, id);
-    double r = 0;
-    for (int64_t k = 0; k < x.dim[3]; k++) {
-        p.at[3] = k;
-        const double v = load(x.data, x.dtype, offset(x, p));
-        r = k == 0 ? v : mode == DNN_REDUCE_ADD ? r + v : v > r ? v : r;
-    }
-    p.at[3] = 0;
+    const double r = mode == DNN_POINTWISE_ADD ? u + load(b.data, b.dtype, offset(b, p))
+                     : u > 0                   ? u
+                                               : 0;
     store(y.data, y.dtype, offset(y, p), r);
 }
 
@@ -183,24 +183,20 @@ extern "C" cudaError_t fake_scribble_launch(void *workspace, size_t bytes, cudaS
                   static_cast<unsigned char *>(workspace), n);
 }
 
-extern "C" cudaError_t fake_matmul_launch(const fake_map *c, const fake_map *a, const fake_map *b,
-                                          cudaStream_t stream)
+extern "C" cudaError_t fake_attention_launch(const fake_map *o, const fake_map *q,
+                                             const fake_map *k, const fake_map *v, float scale,
+                                             cudaStream_t stream)
 {
-    return launch(fake_matmul, blocks(count(c)), dim3(THREADS), 0, stream, *c, *a, *b);
+    return launch(fake_attention, blocks(o->dim[1] * o->dim[2]), dim3(THREADS), 0, stream, *o, *q,
+                  *k, *v, scale);
 }
 
 extern "C" cudaError_t fake_pointwise_launch(int mode, const fake_map *y, const fake_map *x,
-                                             const fake_map *b, float scale, cudaStream_t stream)
+                                             const fake_map *b, cudaStream_t stream)
 {
     const fake_map none = {};
     return launch(fake_pointwise, blocks(count(y)), dim3(THREADS), 0, stream, mode, *y, *x,
-                  b ? *b : none, scale);
-}
-
-extern "C" cudaError_t fake_reduce_launch(int mode, const fake_map *y, const fake_map *x,
-                                          cudaStream_t stream)
-{
-    return launch(fake_reduce, blocks(count(y)), dim3(THREADS), 0, stream, mode, *y, *x);
+                  b ? *b : none);
 }
 
 extern "C" cudaError_t fake_conv_launch(const fake_map *y, const fake_map *x, const fake_map *w,

@@ -53,12 +53,11 @@ typedef struct fake_gemm {
 
 cudaError_t fake_gemm_launch(const fake_gemm *g, cudaStream_t stream);
 cudaError_t fake_scribble_launch(void *workspace, size_t bytes, cudaStream_t stream);
-cudaError_t fake_matmul_launch(const fake_map *c, const fake_map *a, const fake_map *b,
-                               cudaStream_t stream);
-/* b NULL: of one operand; scale: where b lies on the host */
+cudaError_t fake_attention_launch(const fake_map *o, const fake_map *q, const fake_map *k,
+                                  const fake_map *v, float scale, cudaStream_t stream);
+/* b NULL: of one operand */
 cudaError_t fake_pointwise_launch(int mode, const fake_map *y, const fake_map *x, const fake_map *b,
-                                  float scale, cudaStream_t stream);
-cudaError_t fake_reduce_launch(int mode, const fake_map *y, const fake_map *x, cudaStream_t stream);
+                                  cudaStream_t stream);
 cudaError_t fake_conv_launch(const fake_map *y, const fake_map *x, const fake_map *w,
                              int64_t stride, const int64_t pad[2], cudaStream_t stream);
 

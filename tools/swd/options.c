@@ -27,6 +27,12 @@ void print_error(const char *fmt, ...)
     fputc('\n', stderr);
 }
 
+static void print_line(void *user, const char *line)
+{
+    (void)user;
+    fprintf(stderr, "swd: %s\n", line);
+}
+
 void print_note(const char *text)
 {
     if (text[0]) fprintf(stderr, "swd: note: %s\n", text);
@@ -214,6 +220,8 @@ enum option_id {
     O_DEVICE,
     O_THREADS,
     O_NO_GRAPHS,
+    O_TUNE,
+    O_VERBOSE,
     O_RNG,
     O_TINY,
     O_SAVE_LATENTS,
@@ -276,6 +284,9 @@ static const struct option_entry {
     {"--threads", 0, O_THREADS, true,
      CMD_GENERATE | CMD_EVAL | CMD_ENCODE | CMD_DECODE | CMD_INFO | CMD_SPECTRUM | CMD_BENCH},
     {"--no-graphs", 0, O_NO_GRAPHS, false, CMD_GENERATE | CMD_EVAL | CMD_BENCH},
+    {"--tune", 0, O_TUNE, true, CMD_GENERATE | CMD_EVAL | CMD_ENCODE | CMD_DECODE | CMD_BENCH},
+    {"--verbose", 'v', O_VERBOSE, false,
+     CMD_GENERATE | CMD_EVAL | CMD_ENCODE | CMD_DECODE | CMD_INFO | CMD_BENCH},
     {"--rng", 0, O_RNG, true, CMD_GENERATE | CMD_EVAL},
     {"--vae-tiny", 0, O_TINY, true, CMD_GENERATE | CMD_EVAL | CMD_DECODE | CMD_BENCH},
     {"--save-latents", 0, O_SAVE_LATENTS, true, CMD_GENERATE},
@@ -324,7 +335,9 @@ enum { N_OPTIONS = sizeof(table) / sizeof(table[0]) };
 
 static bool apply_model(options *o, enum option_id id, const char *name, const char *v)
 {
-    static const char *const precisions[] = {"f32", "bf16", NULL};
+    static const char *const precisions[] = {"f32", "bf16", NULL}, *const tunes[] = {
+                                                                       "measure", "off", "ours",
+                                                                       "vendor", NULL};
     int word;
     switch (id) {
     case O_MODEL:
@@ -346,6 +359,12 @@ static bool apply_model(options *o, enum option_id id, const char *name, const c
         return option_to_int(&o->open.threads, name, v, 1, 1024);
     case O_NO_GRAPHS:
         o->open.no_graphs = 1;
+        return true;
+    case O_TUNE:
+        o->open.tune = v;
+        return to_word(&word, name, v, tunes);
+    case O_VERBOSE:
+        o->open.log = print_line;
         return true;
     case O_TINY:
         o->open.vae_tiny = v;

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { TOKENS_MIN = 16, HEAD_DIM_MAX = 256, SEVERAL = 4, SEVERAL_TOKENS_MAX = 512 };
+enum { TOKENS_MIN = 16, HEAD_DIM_MAX = 512, SEVERAL = 4, SEVERAL_TOKENS_MAX = 512 };
 
 static bool aligned(const void *p)
 {
@@ -21,8 +21,9 @@ static bool library_can(const k_attention_args *a)
     const k_dtype dtype = a->k[0].dtype;
     return a->n_streams == 1 && !a->causal && !a->bias && !a->cu[0] && !a->lse &&
            a->n_q[0] >= TOKENS_MIN && a->n_k[0] >= TOKENS_MIN && a->head_dim % 8 == 0 &&
-           a->head_dim <= HEAD_DIM_MAX && dtype != K_F32 && a->o[0].dtype == dtype &&
-           whole(a->q[0]) && whole(a->k[0]) && whole(a->v[0]) && whole(a->o[0]);
+           a->head_dim <= HEAD_DIM_MAX && dtype != K_F32 &&
+           (a->o[0].dtype == dtype || a->o[0].dtype == K_F32) && whole(a->q[0]) && whole(a->k[0]) &&
+           whole(a->v[0]) && whole(a->o[0]);
 }
 
 bool vendor_attention_takes(const k_attention_args *a)
@@ -55,11 +56,12 @@ static swd_status make(dnn_work **out, const cudnn *dnn, const void *args, swd_e
     return dnn_attention_make(out, dnn, &d, err);
 }
 
-// Of one sample; all elements have 2 bytes.
+// Of one sample.
 static void point(void *pointers[DNN_POINTERS], const k_attention_args *a, int64_t sample)
 {
     const k_view v[4] = {a->q[0], a->k[0], a->v[0], a->o[0]};
-    for (int i = 0; i < 4; i++) pointers[i] = (char *)v[i].data + sample * v[i].stride[0] * 2;
+    for (int i = 0; i < 4; i++)
+        pointers[i] = (char *)v[i].data + sample * v[i].stride[0] * (v[i].dtype == K_F32 ? 4 : 2);
     pointers[4] = NULL;
 }
 
@@ -137,16 +139,18 @@ const graph_choice *vendor_attention_choice(const k_attention_args *a, swd_backe
     key.word[n++] = a->n_q[0];
     key.word[n++] = a->n_k[0];
     key.word[n++] = (int64_t)a->k[0].dtype;
+    key.word[n++] = (int64_t)a->o[0].dtype;
     memcpy(&key.word[n++], &a->scale, sizeof a->scale);
     for (int i = 0; i < 4; i++) {
         key.word[n++] = v[i].stride[1];
         key.word[n++] = v[i].stride[2];
     }
     snprintf(name, sizeof name,
-             "attention %d x %d, %d heads of %d, %s, rows %" PRId64 " %" PRId64 " %" PRId64
+             "attention %d x %d, %d heads of %d, %s%s, rows %" PRId64 " %" PRId64 " %" PRId64
              " %" PRId64 ", heads %" PRId64 " %" PRId64 " %" PRId64 " %" PRId64,
              a->n_q[0], a->n_k[0], a->heads, a->head_dim, a->k[0].dtype == K_BF16 ? "bf16" : "f16",
-             v[0].stride[1], v[1].stride[1], v[2].stride[1], v[3].stride[1], v[0].stride[2],
-             v[1].stride[2], v[2].stride[2], v[3].stride[2]);
+             a->o[0].dtype == K_F32 ? " to f32" : "", v[0].stride[1], v[1].stride[1],
+             v[2].stride[1], v[3].stride[1], v[0].stride[2], v[1].stride[2], v[2].stride[2],
+             v[3].stride[2]);
     return graph_choice_of(&key, name, &family, a, b);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Attention: cuDNN's or our kernels. With cuDNN: one stream of bf16 or fp16 with results of that type, no mask and no bias, at least 16
- * queries and keys, heads of up to 256 in multiples of 8, everything aligned to 16 bytes. Two joint streams lie in two tensors, which
+/* Attention: cuDNN's (9.13.1 or newer) or our kernels. With cuDNN: one stream of bf16 or fp16 with results of that type or float32, no mask
+ * and no bias, at least 16 queries and keys, heads of up to 512 in multiples of 8, everything aligned to 16 bytes. Two joint streams lie in two tensors, which
  * cuDNN cannot read as one: they are ours. */
 #ifndef SWD_CUDA_VENDOR_ATTENTION_H
 #define SWD_CUDA_VENDOR_ATTENTION_H

@@ -155,9 +155,9 @@ static void *operand(dnn_work *w, int slot, k_dtype dtype, const shape4 *s)
 }
 
 // What lies between two operations.
-static void *between(dnn_work *w, k_dtype dtype, const shape4 *s)
+static void *between(dnn_work *w, const shape4 *s)
 {
-    return tensor(w, SCALE_ID + 1 + w->n_held, dtype, s, VIRTUAL);
+    return tensor(w, SCALE_ID + 1 + w->n_held, K_F32, s, VIRTUAL);
 }
 
 static void add_op(dnn_work *w, void *op)
@@ -179,34 +179,6 @@ static void pointwise(dnn_work *w, int mode, void *y, void *x, void *b)
     put_descriptor(w, op, DNN_OP_POINTWISE_X, x);
     if (b) put_descriptor(w, op, DNN_OP_POINTWISE_B, b);
     put_descriptor(w, op, DNN_OP_POINTWISE_Y, y);
-    add_op(w, op);
-}
-
-// c = a b over the last two dimensions
-static void matmul(dnn_work *w, void *c, void *a, void *b)
-{
-    void *f = make(w, DNN_MATMUL);
-    put_word(w, f, DNN_MATMUL_COMP_TYPE, DNN_TYPE_DATA_TYPE, DNN_FLOAT);
-    finalize(w, f);
-    void *op = make(w, DNN_OP_MATMUL);
-    put_descriptor(w, op, DNN_OP_MATMUL_DESC, f);
-    put_descriptor(w, op, DNN_OP_MATMUL_A, a);
-    put_descriptor(w, op, DNN_OP_MATMUL_B, b);
-    put_descriptor(w, op, DNN_OP_MATMUL_C, c);
-    add_op(w, op);
-}
-
-// Along the dimensions that are 1 in y.
-static void reduce(dnn_work *w, int operator, void * y, void *x)
-{
-    void *f = make(w, DNN_REDUCTION);
-    put_word(w, f, DNN_REDUCTION_OPERATOR, DNN_TYPE_REDUCTION_OPERATOR, operator);
-    put_word(w, f, DNN_REDUCTION_COMP_TYPE, DNN_TYPE_DATA_TYPE, DNN_FLOAT);
-    finalize(w, f);
-    void *op = make(w, DNN_OP_REDUCTION);
-    put_descriptor(w, op, DNN_OP_REDUCTION_DESC, f);
-    put_descriptor(w, op, DNN_OP_REDUCTION_X, x);
-    put_descriptor(w, op, DNN_OP_REDUCTION_Y, y);
     add_op(w, op);
 }
 
@@ -301,7 +273,7 @@ swd_status dnn_conv_make(dnn_work **out, const cudnn *dnn, const dnn_conv *c, sw
     int left = 1 + c->bias + c->relu + c->residual;
     void *at = NULL, *from = operand(w, 0, c->operand, &x),
          *filter = operand(w, 1, c->operand, &weight);
-#define NEXT() (--left ? between(w, K_F32, &y) : operand(w, 2, c->result, &y))
+#define NEXT() (--left ? between(w, &y) : operand(w, 2, c->result, &y))
     at = NEXT();
     convolve(w, at, from, filter, c);
     if (c->bias) {
@@ -322,39 +294,35 @@ swd_status dnn_conv_make(dnn_work **out, const cudnn *dnn, const dnn_conv *c, sw
     return complete(out, w, "a convolution", err);
 }
 
-// Heads of rows; transposed: [.., columns, rows].
-static shape4 heads(const dnn_attention *a, int64_t n, struct dnn_rows s, bool transposed)
+// Heads of rows.
+static shape4 heads(const dnn_attention *a, int64_t n, struct dnn_rows s)
 {
-    const int64_t all = n * s.row;
-    if (transposed) return (shape4){{1, a->heads, a->head_dim, n}, {all, s.head, 1, s.row}};
-    return (shape4){{1, a->heads, n, a->head_dim}, {all, s.head, s.row, 1}};
+    return (shape4){{1, a->heads, n, a->head_dim}, {n * s.row, s.head, s.row, 1}};
 }
 
-// The operations and types by which cuDNN knows flash attention: s = scale q k^T; p = exp(s - max s) / sum, in the type of v; o = p v.
 swd_status dnn_attention_make(dnn_work **out, const cudnn *dnn, const dnn_attention *a,
                               swd_err *err)
 {
     dnn_work *w;
+    *out = NULL;
+    if (dnn->version < DNN_VERSION_ATTENTION)
+        return SWD_FAIL(err, SWD_ERR_UNSUPPORTED, "cuDNN %zu has no attention as one operation",
+                        dnn->version);
     SWD_TRY(begin(&w, dnn, err), err);
     w->scale = a->scale;
     w->has_scale = true;
-    const int64_t h = a->heads, m = a->n_q, n = a->n_k;
-    const shape4 q = heads(a, m, a->q, false), k = heads(a, n, a->k, true),
-                 v = heads(a, n, a->v, false), o = heads(a, m, a->o, false),
-                 s = {{1, h, m, n}, {h * m * n, m * n, n, 1}},
-                 row = {{1, h, m, 1}, {h * m, m, 1, 1}}, one = {{1, 1, 1, 1}, {1, 1, 1, 1}};
-    void *scale = tensor(w, SCALE_ID, K_F32, &one, BY_VALUE), *product = between(w, K_F32, &s),
-         *scaled = between(w, K_F32, &s), *most = between(w, K_F32, &row),
-         *less = between(w, K_F32, &s), *power = between(w, K_F32, &s),
-         *sum = between(w, K_F32, &row), *share = between(w, a->operand, &s);
-    matmul(w, product, operand(w, 0, a->operand, &q), operand(w, 1, a->operand, &k));
-    pointwise(w, DNN_POINTWISE_MUL, scaled, product, scale);
-    reduce(w, DNN_REDUCE_MAX, most, scaled);
-    pointwise(w, DNN_POINTWISE_SUB, less, scaled, most);
-    pointwise(w, DNN_POINTWISE_EXP, power, less, NULL);
-    reduce(w, DNN_REDUCE_ADD, sum, power);
-    pointwise(w, DNN_POINTWISE_DIV, share, power, sum);
-    matmul(w, operand(w, 3, a->result, &o), share, operand(w, 2, a->operand, &v));
+    const shape4 q = heads(a, a->n_q, a->q), k = heads(a, a->n_k, a->k), v = heads(a, a->n_k, a->v),
+                 o = heads(a, a->n_q, a->o), one = {{1, 1, 1, 1}, {1, 1, 1, 1}};
+    void *scale = tensor(w, SCALE_ID, K_F32, &one, BY_VALUE),
+         *from[3] = {operand(w, 0, a->operand, &q), operand(w, 1, a->operand, &k),
+                     operand(w, 2, a->operand, &v)};
+    void *to = operand(w, 3, a->result, &o), *op = make(w, DNN_OP_ATTENTION);
+    put_descriptor(w, op, DNN_OP_ATTENTION_Q, from[0]);
+    put_descriptor(w, op, DNN_OP_ATTENTION_K, from[1]);
+    put_descriptor(w, op, DNN_OP_ATTENTION_V, from[2]);
+    put_descriptor(w, op, DNN_OP_ATTENTION_O, to);
+    put_descriptor(w, op, DNN_OP_ATTENTION_SCALE, scale);
+    add_op(w, op);
     return complete(out, w, "attention", err);
 }
 

@@ -25,7 +25,7 @@ typedef struct dnn_conv {
     bool bias, relu, residual;               /* bias is float32 */
 } dnn_conv;
 
-/* o = softmax(scale q k^T) v */
+/* o = softmax(scale q k^T) v; by cuDNN 9.13.1 or newer */
 typedef struct dnn_attention {
     int64_t heads, head_dim, n_q, n_k;
     struct dnn_rows {

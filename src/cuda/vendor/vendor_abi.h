@@ -69,15 +69,7 @@ typedef struct lt_heuristic {
 
 enum { DNN_FLOAT = 0, DNN_HALF = 2, DNN_BF16 = 9 }; /* data types */
 enum { DNN_CROSS_CORRELATION = 1, DNN_HEUR_MODE_FALLBACK = 2, DNN_HEUR_MODE_A = 3 };
-enum { DNN_REDUCE_ADD = 0, DNN_REDUCE_MAX = 3 };
-enum {
-    DNN_POINTWISE_ADD = 0,
-    DNN_POINTWISE_MUL = 1,
-    DNN_POINTWISE_DIV = 6,
-    DNN_POINTWISE_SUB = 9,
-    DNN_POINTWISE_EXP = 13,
-    DNN_POINTWISE_RELU = 100
-};
+enum { DNN_POINTWISE_ADD = 0, DNN_POINTWISE_RELU = 100 };
 /* What an engine does to numbers that we do not want done, and what is harmless. */
 enum { DNN_NOTE_TENSOR_CORE = 0, DNN_NOTE_STRICT_NAN = 9 };
 
@@ -92,8 +84,7 @@ enum dnn_type {
     DNN_TYPE_HEUR_MODE = 8,
     DNN_TYPE_NUMERICAL_NOTE = 11,
     DNN_TYPE_POINTWISE_MODE = 14,
-    DNN_TYPE_DESCRIPTOR = 15,
-    DNN_TYPE_REDUCTION_OPERATOR = 18
+    DNN_TYPE_DESCRIPTOR = 15
 };
 
 enum dnn_descriptor {
@@ -108,10 +99,7 @@ enum dnn_descriptor {
     DNN_OPERATIONGRAPH = 15,
     DNN_VARIANT_PACK = 16,
     DNN_TENSOR = 17,
-    DNN_MATMUL = 18,
-    DNN_OP_MATMUL = 19,
-    DNN_REDUCTION = 21,
-    DNN_OP_REDUCTION = 22
+    DNN_OP_ATTENTION = 41 /* from 9.13.1 on */
 };
 
 enum dnn_attribute {
@@ -154,17 +142,13 @@ enum dnn_attribute {
     DNN_PACK_DATA_POINTERS = 1001,
     DNN_PACK_WORKSPACE = 1003,
     DNN_ENGINE_NUMERICAL_NOTE = 1303,
-    DNN_MATMUL_COMP_TYPE = 1500,
-    DNN_OP_MATMUL_A = 1520,
-    DNN_OP_MATMUL_B = 1521,
-    DNN_OP_MATMUL_C = 1522,
-    DNN_OP_MATMUL_DESC = 1523,
-    DNN_REDUCTION_OPERATOR = 1600,
-    DNN_REDUCTION_COMP_TYPE = 1601,
-    DNN_OP_REDUCTION_X = 1610,
-    DNN_OP_REDUCTION_Y = 1611,
-    DNN_OP_REDUCTION_DESC = 1612
+    DNN_OP_ATTENTION_Q = 2800,
+    DNN_OP_ATTENTION_K = 2801,
+    DNN_OP_ATTENTION_V = 2802,
+    DNN_OP_ATTENTION_O = 2803,
+    DNN_OP_ATTENTION_SCALE = 2805
 };
+enum { DNN_VERSION_ATTENTION = 91301 }; /* cudnnGetVersion() */
 
 #define DNN_FUNCTIONS(X)                                                                           \
     X(Create, (void **handle))                                                                     \

@@ -40,6 +40,13 @@ static swd_status open_adapters(pipeline *p, const swd_open_params *params, swd_
     return SWD_OK;
 }
 
+static void hand_on(void *of, swd_log_level level, const char *text)
+{
+    const pipeline *p = of;
+    (void)level;
+    p->log_line(p->log_user, text);
+}
+
 swd_status pipeline_open(pipeline *p, const swd_open_params *params, swd_err *err)
 {
     p->threads = params->threads;
@@ -51,6 +58,10 @@ swd_status pipeline_open(pipeline *p, const swd_open_params *params, swd_err *er
     p->offloading = params->offload == SWD_OFFLOAD_ON;
     if (params->offload < SWD_OFFLOAD_AUTO || params->offload > SWD_OFFLOAD_ON)
         return SWD_FAIL(err, SWD_ERR_ARGUMENT, "offload %d is not known", (int)params->offload);
+    p->log_line = params->log;
+    p->log_user = params->log_user;
+    p->log = (swd_log){SWD_LOG_INFO, hand_on, p};
+    if (params->tune) SWD_TRY(swd_strdup(&p->tune, params->tune, err), err);
     if (params->threads < 0 || params->threads > 1024)
         return SWD_FAIL(err, SWD_ERR_ARGUMENT, "%d threads; give 1 to 1024, or 0 for all",
                         params->threads);
@@ -98,6 +109,7 @@ void pipeline_close(pipeline *p)
     }
     free(p->swd);
     free(p->dir);
+    free(p->tune);
     free(p->device);
     free(p->vae_tiny_dir);
     free(p->embeds_dir);
@@ -123,6 +135,11 @@ swd_status pipeline_load_backend(pipeline *p, swd_err *err)
 {
     if (p->backend) return SWD_OK;
     SWD_TRY(device_open(&p->backend, p->device_note, p->device, p->threads, err), err);
+    swd_status s = SWD_OK;
+    if (p->log_line) p->backend->log = &p->log;
+    if (p->tune && p->backend->set_tune) s = p->backend->set_tune(p->backend, p->tune, err);
+    if (s != SWD_OK) backend_destroy(&p->backend);
+    SWD_TRY(s, err);
     bool bf16 = p->precision == SWD_PRECISION_BF16
                     ? p->backend->has_bf16
                     : p->precision == SWD_PRECISION_AUTO && p->backend->native_bf16;

@@ -89,6 +89,10 @@ typedef struct pipeline {
     char offload_note[256];
     bool planning;              /* nothing is loaded in earnest (backend/slab.h) */
     struct weights *t5_weights; /* of a T5 whose layers come one by one */
+    char *tune;  /* NULL: not given */
+    swd_log log; /* the backend's, where log_line hears it */
+    swd_log_fn log_line;
+    void *log_user;
 
     swd_progress_fn progress;
     void *progress_user;
