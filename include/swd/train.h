@@ -54,7 +54,11 @@ typedef int (*swd_train_progress_fn)(void *user, const swd_train_progress *progr
 
 typedef struct swd_train_params {
     size_t size;
-    swd_train_progress_fn progress; /* NULL: none. No key. */
+    swd_train_progress_fn progress; /* NULL: none. This and the next two are no keys. */
+    void (*message)(
+        void *user,
+        const char
+            *text); /* what is worth saying on the way, a line each; NULL: nobody wants to know */
     void *user;
 
     char model[SWD_TRAIN_PATH_MAX];
@@ -89,6 +93,7 @@ typedef struct swd_train_params {
     int fake_updates;
     double guidance;
     int mmd_noise_from, dmd_noise_from;
+    double flow_mean, flow_deviation;
 
     char cache[SWD_TRAIN_PATH_MAX];
     swd_train_dtype cache_dtype;

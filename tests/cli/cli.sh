@@ -38,7 +38,6 @@ for c in generate tokenize encode decode info presets spectrum eval bench; do
 done
 expect 2 "no command"
 expect 2 "no such command" paint
-for c in train; do expect 2 "not there yet" $c; done
 expect 2 "no prompt" generate
 expect 2 "--size" generate x --size 12
 expect 2 "multiples of 16" generate x --size 100x100

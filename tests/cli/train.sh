@@ -3,6 +3,7 @@
 # From a prompt list to data for training, taken up where they were left. $1: swd
 set -eu
 swd=$1
+export OMP_NUM_THREADS=1 # steps of milliseconds
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 fail() {
@@ -56,3 +57,65 @@ for wrong in 'x.png' 'a/%d.png' '%d%d.png' '%d.bmp'; do
     if data -o "$wrong"; then fail "-o $wrong was taken"; fi
     cmp -s "$out/expected" "$out/d/metainfo.csv" || fail "-o $wrong has changed metainfo.csv"
 done
+
+# ---- training ----
+learn() { # folder, options...
+    folder=$1
+    shift
+    "$swd" train --data "$out/d" --output "$out/$folder" --cache "$out/cache" --scales 4,6 --sigmas 1,.8 --batch 2 --lora-rank 2 \
+        --learning-rate 1e-3 --log-every 1 "$@" >"$out/made" 2>"$out/log"
+}
+same() { cmp -s "$out/$1/result/$3" "$out/$2/result/$3" || fail "$1 and $2 differ in $3"; }
+learn whole --steps 4 --sample-every 4 || fail "train"
+[ "$(cat "$out/made")" = "$out/whole/result" ] || fail "the result's folder is printed"
+grep -q '6 pictures with captions' "$out/log" || fail "the pictures are counted"
+for f in config.json log.jsonl loss.svg samples/step-00000004.png result/adapter_config.json result/swd.json; do
+    [ -s "$out/whole/$f" ] || fail "$f is not there"
+done
+"$swd" generate "a red apple" --lora "$out/whole/result" --seed 1 --json -o "$out/a.png" >"$out/json" 2>"$out/log" || fail "generate --lora"
+grep -q '"preset": "student-2"' "$out/json" || fail "the adapter's schedule is used"
+learn parts --steps 4 --checkpoint-every 1 --minutes 1e-9 || fail "a time limit"
+[ ! -s "$out/made" ] || fail "no result is named before the end"
+grep -q '1 of 4 steps are done; --resume goes on' "$out/log" || fail "what is left is told"
+if learn parts --steps 4; then fail "a folder with checkpoints was taken"; fi
+if learn parts --steps 4 --resume --lora-rank 3; then fail "another rank was taken"; fi
+grep -q 'was trained with lora_rank 2, now it is 3' "$out/log" || fail "another rank is told"
+learn parts --steps 4 --resume || fail "--resume"
+same whole parts adapter_model.safetensors
+# killed, and stopped by Ctrl-C, somewhere; in the end it is as if it had been left alone
+learn long --steps 20 || fail "a longer one"
+"$swd" train --config "$out/whole/config.json" --output "$out/cut" --steps 20 --checkpoint-every 3 --sample-every 0 >/dev/null 2>&1 &
+pid=$!
+while [ ! -e "$out/cut/checkpoints/step-00000003" ] && kill -0 $pid 2>/dev/null; do sleep 0.01; done
+kill -9 $pid 2>/dev/null || true
+wait $pid 2>/dev/null || true
+"$swd" train --config "$out/cut/config.json" --resume >/dev/null 2>"$out/log" &
+pid=$!
+while [ "$(wc -l <"$out/cut/log.jsonl")" -lt 12 ] && kill -0 $pid 2>/dev/null; do sleep 0.01; done
+kill -INT $pid 2>/dev/null || true
+if wait $pid; then echo "# it was done before Ctrl-C came"; else
+    grep -q 'has it all, --resume goes on' "$out/log" || fail "Ctrl-C"
+fi
+"$swd" train --config "$out/cut/config.json" --resume >/dev/null 2>"$out/log" || fail "after Ctrl-C"
+same long cut adapter_model.safetensors
+[ "$(wc -l <"$out/cut/log.jsonl")" = 20 ] || fail "each step has one line"
+# the other modes, and a stop in between
+full="--mode full --fake-updates 2 --micro-batch 1 --ema .9 --caption-dropout .3"
+# shellcheck disable=SC2086
+learn full $full --steps 2 || fail "train --mode full"
+# shellcheck disable=SC2086
+learn cutfull $full --steps 1 && learn cutfull $full --steps 2 --resume || fail "train --mode full --resume"
+same full cutfull adapter_model.safetensors
+grep -q '"dmd":.*"gan":.*"fake":.*"discriminator":' "$out/full/log.jsonl" || fail "the losses of the full mode are told"
+"$swd" train --data "$out/d" --output "$out/flow" --mode flow-matching --weights whole --scales 4 --steps 1 --batch 2 >"$out/made" 2>"$out/log" ||
+    fail "train --mode flow-matching"
+"$swd" generate "a dog" -m "$out/flow/result" --steps 1 -o "$out/b.png" >/dev/null 2>"$out/log" || fail "the model that was fine-tuned"
+# a call that is wrong
+for wrong in '--steps x' '--lerning-rate 1' '--steps' 'run' '--batch 4 --micro-batch 3' '--preset nowhere'; do
+    # shellcheck disable=SC2086
+    learn wrong $wrong && fail "$wrong was taken" || [ $? = 2 ] || fail "$wrong: another exit status"
+done
+printf '{"data": "%s", "lerning_rate": 1}' "$out/d" >"$out/wrong.json"
+if "$swd" train --config "$out/wrong.json" --output "$out/wrong" >/dev/null 2>"$out/log"; then fail "an unknown key was taken"; fi
+grep -q '"lerning_rate" is no key; the nearest is "learning_rate"' "$out/log" || fail "the nearest key is told"
+"$swd" train --help | grep -q -- '--learning-rate .*(default 5e-6)' || fail "train --help"

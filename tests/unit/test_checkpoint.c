@@ -311,9 +311,10 @@ Test(batches, each_once_an_epoch)
                 cr_assert(x >= 0 && x < N);
                 count[x]++;
                 moved += x != at % N;
-                dropped += batches_drops(&b, t, j, i, 0.25);
-                cr_expect_not(batches_drops(&b, t, j, i, 0));
-                cr_expect(batches_drops(&b, t, j, i, 1));
+                double u = batches_uniform(&b, t, j, i, 1);
+                cr_expect(u >= 0 && u < 1);
+                dropped += u < 0.25;
+                cr_expect_neq(batches_bits(&b, t, j, i, 1), batches_bits(&b, t, j, i, 2));
                 cr_expect_eq(batches_draw(&b, t, j, i), (uint32_t)at);
                 if (at % N == N - 1)
                     for (int k = 0; k < N; k++) cr_expect_eq(count[k], at / N + 1);

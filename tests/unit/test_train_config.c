@@ -45,7 +45,7 @@ Test(train_config, table)
     }
     for (size_t i = 0; i < sizeof owner; i++) cr_expect_leq(owner[i], 1, "byte %zu", i);
     /* size, progress, user, and what alignment leaves */
-    cr_expect_leq(sizeof p - owned, 3 * sizeof(void *) + 32, "a field without a key: %zu bytes",
+    cr_expect_leq(sizeof p - owned, 4 * sizeof(void *) + 32, "a field without a key: %zu bytes",
                   sizeof p - owned);
     cr_expect_null(train_config_key(-1));
     cr_expect_null(train_config_key(train_n_keys));
@@ -179,6 +179,8 @@ Test(train_config, together)
         {"{\"data\": \"d\", \"output\": \"o\", \"scales\": [1]}", "sigmas are missing"},
         {"{\"data\": \"d\", \"output\": \"o\", \"batch\": 8, \"micro_batch\": 3}",
          "does not divide"},
+        {"{\"data\": \"d\", \"output\": \"o\", \"mode\": \"flow-matching\", \"preset\": \"p\"}",
+         "no preset"},
     };
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         train_config_default(&p);

@@ -15,6 +15,9 @@ int command_presets(options *o);
 int command_spectrum(options *o);
 int command_eval(options *o);
 int command_bench(options *o);
+/* Its options are the keys of swd/train.h, so it parses them itself. */
+int command_train(int argc, char **argv);
+void train_help(void);
 
 void help_print(const char *command); /* NULL: of the program */
 

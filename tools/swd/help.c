@@ -19,6 +19,7 @@ static const char overview[] =
     "  presets    the schedules that are known\n"
     "  spectrum   power spectra of latents, and the schedule that they suggest\n"
     "  eval       pictures in numbers, against prompts and a reference, and as a page\n"
+    "  train      an adapter from pictures: a scale-wise student of a model, or fine-tuning\n"
     "  bench      what a model costs on this machine\n"
     "  help       this, or swd help COMMAND = swd COMMAND --help\n"
     "\n"

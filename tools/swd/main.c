@@ -31,19 +31,13 @@ static int find_command(const char *name)
 
 static int unknown(const char *name)
 {
-    static const char *const later[] = {"train"};
-    for (size_t i = 0; i < sizeof later / sizeof *later; i++)
-        if (strcmp(name, later[i]) == 0) {
-            print_error("%s is not there yet in swd %s; swd help lists what is", name,
-                        swd_version());
-            return EXIT_USAGE;
-        }
     print_error("%s: no such command; swd help lists them", name);
     return EXIT_USAGE;
 }
 
 static int help(const char *about)
 {
+    if (about && strcmp(about, "train") == 0) return train_help(), EXIT_DONE;
     if (about && find_command(about) == N_COMMANDS) return unknown(about);
     help_print(about);
     return EXIT_DONE;
@@ -81,6 +75,7 @@ static int run(int argc, char **argv)
     }
     if (strcmp(name, "help") == 0 || strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0)
         return help(argc > 2 ? argv[2] : NULL);
+    if (strcmp(name, "train") == 0) return command_train(argc, argv);
     int i = find_command(name);
     if (i == N_COMMANDS) return unknown(name);
     options o;

@@ -31,11 +31,11 @@ int batches_scale(const batches *b, int64_t step)
     return (int)(step % b->n_scales);
 }
 
-// 64 random bits, a pure function of its arguments.
-static uint64_t draw(uint64_t seed, uint64_t stream, uint64_t a, uint64_t c)
+// 64 random bits, a pure function of its arguments. Stream 0 is the order's.
+static uint64_t draw(uint64_t seed, int stream, uint64_t a, uint64_t c)
 {
     const uint32_t counter[4] = {(uint32_t)c, (uint32_t)(c >> 32), (uint32_t)a,
-                                 (uint32_t)(stream ^ stream >> 32 ^ a >> 32)};
+                                 (uint32_t)stream << 24 | (uint32_t)(a >> 32)};
     const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
     uint32_t w[4];
     philox_4x32(w, counter, key);
@@ -47,7 +47,7 @@ static void shuffle(batches *b, int64_t epoch)
 {
     for (int64_t i = 0; i < b->n; i++) b->order[i] = i;
     for (int64_t i = b->n - 1; i > 0; i--) {
-        uint64_t r = draw(b->seed, STREAM_ORDER, (uint64_t)epoch, (uint64_t)i);
+        uint64_t r = draw(b->seed, 0, (uint64_t)epoch, (uint64_t)i);
         int64_t j = (int64_t)((unsigned __int128)r * (uint64_t)(i + 1) >> 64);
         int64_t kept = b->order[i];
         b->order[i] = b->order[j];
@@ -73,8 +73,12 @@ uint32_t batches_draw(const batches *b, int64_t step, int j, int i)
     return (uint32_t)place(b, step, j, i);
 }
 
-int batches_drops(const batches *b, int64_t step, int j, int i, double probability)
+uint64_t batches_bits(const batches *b, int64_t step, int j, int i, int stream)
 {
-    uint64_t r = draw(b->seed, STREAM_DROP, 0, (uint64_t)place(b, step, j, i));
-    return (double)(r >> 11) * 0x1p-53 < probability;
+    return draw(b->seed, stream, 0, (uint64_t)place(b, step, j, i));
+}
+
+double batches_uniform(const batches *b, int64_t step, int j, int i, int stream)
+{
+    return (double)(batches_bits(b, step, j, i, stream) >> 11) * 0x1p-53;
 }

@@ -26,6 +26,8 @@ int batches_scale(const batches *b, int64_t step);
 int64_t batches_at(batches *b, int64_t step, int j, int i);
 /* The draw of cache_sample for a sample: its place in the endless row; no two uses of a picture share one before 2^32 samples. */
 uint32_t batches_draw(const batches *b, int64_t step, int j, int i);
-/* Whether that sample's caption is to be dropped, with this probability. */
-int batches_drops(const batches *b, int64_t step, int j, int i, double probability);
+/* 64 random bits for that sample; each stream, from 1, has its own. */
+uint64_t batches_bits(const batches *b, int64_t step, int j, int i, int stream);
+/* The same as a number in [0, 1). */
+double batches_uniform(const batches *b, int64_t step, int j, int i, int stream);
 #endif

@@ -289,7 +289,7 @@ static swd_status write_state(const char *part, const char *tensors, const check
     return s;
 }
 
-/* Every file in the folder, then the folder; folders in it are synced the same way. */
+/* Every file in the folder, then the folder; folders in it are synced the same way. What links lead to is not ours. */
 static swd_status sync_folder(const char *path, swd_err *err)
 {
     DIR *d = opendir(path);
@@ -297,7 +297,7 @@ static swd_status sync_folder(const char *path, swd_err *err)
     swd_status s = SWD_OK;
     for (struct dirent *e; s == SWD_OK && (e = readdir(d));) {
         char *file = NULL;
-        if (e->d_name[0] == '.') continue;
+        if (e->d_name[0] == '.' || e->d_type == DT_LNK) continue;
         s = path_join(&file, path, e->d_name, err);
         if (s == SWD_OK) s = path_is_dir(file) ? sync_folder(file, err) : durable_sync(file, err);
         free(file);

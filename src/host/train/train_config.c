@@ -360,11 +360,15 @@ swd_status train_config_check(const swd_train_params *p, swd_err *err)
     if (p->preset[0] && (p->n_scales || p->n_sigmas))
         return SWD_FAIL(err, SWD_ERR_ARGUMENT,
                         "preset and scales are both given; one of them makes the schedule");
-    if ((p->n_scales > 0) != (p->n_sigmas > 0))
+    bool student = p->mode != SWD_TRAIN_FLOW_MATCHING;
+    if (student && (p->n_scales > 0) != (p->n_sigmas > 0))
         return SWD_FAIL(err, SWD_ERR_ARGUMENT,
-                        "scales and sigmas make a schedule together; %s are "
-                        "missing",
+                        "scales and sigmas make a schedule together; %s are missing",
                         p->n_scales ? "sigmas" : "scales");
+    if (!student && (p->preset[0] || p->n_sigmas))
+        return SWD_FAIL(err, SWD_ERR_ARGUMENT,
+                        "flow-matching takes scales, and no %s: it learns all noise levels",
+                        p->preset[0] ? "preset" : "sigmas");
     if (p->micro_batch && p->batch % p->micro_batch)
         return SWD_FAIL(err, SWD_ERR_ARGUMENT, "micro_batch %d does not divide batch %d",
                         p->micro_batch, p->batch);

@@ -108,6 +108,9 @@ const train_key train_keys[] = {
            "of the teacher in DMD (full); below 0: swd.json's, else 4.5 (7 for SD3.5-M)"),
     INT(mmd_noise_from, "losses", "18", 0, 27, FIXED, "noise of the patch loss: an entry from this to 27 of the 28"),
     INT(dmd_noise_from, "losses", "12", 0, 27, FIXED, "the same for DMD (full)"),
+    NUMBER(flow_mean, "losses", "0", -10, 10, FIXED,
+           "flow-matching: the noise level is 1 / (1 + exp(-z)), z normal with this mean ..."),
+    NUMBER(flow_deviation, "losses", "1", 0, 10, FIXED, "... and deviation"),
 
     STRING(cache, "machine", "file", "", FREE, "latents and embeddings; empty: cache.swd in the output folder"),
     WORD(cache_dtype, "machine", "f16 or f32", "f16", dtypes, FIXED, "how they are kept"),
