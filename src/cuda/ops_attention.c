@@ -38,17 +38,17 @@ static k_attention_args args_of(const attention_args *a)
 }
 
 // What may have no memory yet is not told by a pointer.
-static const graph_choice *choice_of(swd_backend *b, const attention_args *a,
-                                     const k_attention_args *k)
+static bool only_ours(const attention_args *a)
 {
-    if (tensor_present(a->bias) || a->samples || tensor_present(a->lse[0])) return NULL;
-    return vendor_attention_choice(k, b);
+    return tensor_present(a->bias) || a->samples || tensor_present(a->lse[0]);
 }
 
 static size_t attention_workspace(swd_backend *b, const attention_args *a)
 {
     const k_attention_args k = args_of(a);
-    const graph_choice *o = choice_of(b, a, &k);
+    if (only_ours(a)) return 0;
+    if (cuda_planning(b)) return vendor_attention_planned(&k, b);
+    const graph_choice *o = vendor_attention_choice(&k, b);
     return o ? graph_choice_workspace(o) : 0;
 }
 
@@ -56,7 +56,7 @@ static swd_status attention(swd_backend *b, const attention_args *a, void *ws, s
                             swd_err *err)
 {
     const k_attention_args k = args_of(a);
-    const graph_choice *o = choice_of(b, a, &k);
+    const graph_choice *o = only_ours(a) ? NULL : vendor_attention_choice(&k, b);
     SWD_TRY(vendor_told(b, err), err);
     if (o && vendor_attention_takes(&k))
         return vendor_attention_run(o, &k, ws, cuda_stream(b, stream), err);

@@ -163,6 +163,7 @@ static size_t conv_workspace(swd_backend *b, const conv_args *a)
 {
     const vendor_conv c = vendor_args(a);
     if (a->y.dtype == SWD_U8) return k_conv_rgb8_workspace(&c.args);
+    if (cuda_planning(b)) return vendor_conv_planned(&c, b);
     const graph_choice *o = vendor_conv_choice(&c, b);
     return o ? graph_choice_workspace(o) : 0;
 }

@@ -190,6 +190,7 @@ static size_t linear_workspace(swd_backend *b, const linear_args *a)
     const k_gemm_args k = args_of(a);
     const vendor_linear *o = choice_of(b, a, &k);
     size_t ours = k_gemm_workspace(&k), theirs = o ? vendor_linear_workspace(o) : 0;
+    if (cuda_planning(b) && a->x.ndim == 3) theirs = vendor_linear_planned(&k, b);
     return theirs > ours ? theirs : ours;
 }
 

@@ -26,6 +26,11 @@ static bool library_can(const k_attention_args *a)
            whole(a->v[0]) && whole(a->o[0]);
 }
 
+size_t vendor_attention_planned(const k_attention_args *a, swd_backend *b)
+{
+    return library_can(a) && vendor_cudnn(b) ? GRAPH_WORKSPACE_MAX + GRAPH_ALIGN : 0;
+}
+
 bool vendor_attention_takes(const k_attention_args *a)
 {
     return aligned(a->q[0].data) && aligned(a->k[0].data) && aligned(a->v[0].data) &&

@@ -8,6 +8,8 @@
 
 /* NULL: our kernel. */
 const graph_choice *vendor_attention_choice(const k_attention_args *a, swd_backend *b);
+/* While memory is planned for weights that have no numbers nothing is chosen: as much workspace as a choice may need. */
+size_t vendor_attention_planned(const k_attention_args *a, swd_backend *b);
 /* false: these pointers are not aligned as the choice needs them. */
 bool vendor_attention_takes(const k_attention_args *a);
 swd_status vendor_attention_run(const graph_choice *o, const k_attention_args *a, void *workspace,

@@ -23,6 +23,11 @@ static bool library_can(const vendor_conv *c)
            (a->act == K_ACT_NONE || a->act == K_ACT_RELU);
 }
 
+size_t vendor_conv_planned(const vendor_conv *c, swd_backend *b)
+{
+    return library_can(c) && vendor_cudnn(b) ? GRAPH_WORKSPACE_MAX + GRAPH_ALIGN : 0;
+}
+
 bool vendor_conv_takes(const vendor_conv *c)
 {
     return aligned(c->args.x) && aligned(c->args.y) && aligned(c->args.residual);

@@ -16,6 +16,8 @@ typedef struct vendor_conv {
 bool vendor_conv_wants(const k_conv_shape *s, swd_backend *b);
 /* NULL: our kernel. */
 const graph_choice *vendor_conv_choice(const vendor_conv *c, swd_backend *b);
+/* While memory is planned for weights that have no numbers nothing is chosen: as much workspace as a choice may need. */
+size_t vendor_conv_planned(const vendor_conv *c, swd_backend *b);
 /* false: these pointers are not aligned as the choice needs them. */
 bool vendor_conv_takes(const vendor_conv *c);
 swd_status vendor_conv_run(const graph_choice *o, const vendor_conv *c, void *workspace,

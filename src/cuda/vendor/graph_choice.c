@@ -7,14 +7,13 @@
 
 static_assert((int)DNN_WAYS_MAX < (int)MEASURE_MAX,
               "every way is a contestant, our kernel is one, too");
-static const size_t workspace_max = (size_t)256 << 20;
 
 /* ---- the contest ---- */
 
 static swd_status prepare(void *arg, const graph_family *family, swd_err *err)
 {
     graph_trial *t = arg;
-    dnn_work_prepare(t->o->work, -1, workspace_max);
+    dnn_work_prepare(t->o->work, -1, GRAPH_WORKSPACE_MAX);
     for (int i = 0; i < dnn_work_ways(t->o->work); i++)
         if (dnn_work_ready(t->o->work, i) && dnn_work_workspace(t->o->work, i) > t->workspace_bytes)
             t->workspace_bytes = dnn_work_workspace(t->o->work, i);
@@ -59,7 +58,7 @@ static swd_status choose(graph_choice *o, const char *name, const graph_family *
     for (int i = 1; i < c.n; i++) snprintf(c.choice[i], TUNE_TEXT_MAX, "cuDNN %d", i - 1);
     SWD_TRY(vendor_choose(&winner, &c, b, err), err);
     o->way = winner - 1;
-    if (winner) dnn_work_prepare(o->work, o->way, workspace_max);
+    if (winner) dnn_work_prepare(o->work, o->way, GRAPH_WORKSPACE_MAX);
     if (winner && dnn_work_ready(o->work, o->way)) {
         dnn_work_keep(o->work, o->way);
     } else {

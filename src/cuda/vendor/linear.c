@@ -131,6 +131,13 @@ size_t vendor_linear_workspace(const vendor_linear *o)
     return bytes ? bytes + ALIGN : 0; // the slab is aligned to less
 }
 
+size_t vendor_linear_planned(const k_gemm_args *a, swd_backend *b)
+{
+    const linear_key key = key_of(a, NULL);
+    if (!vendor_cublaslt(b) || !library_can(a, &key)) return 0;
+    return (size_t)(a->rows * a->n) * sizeof(float) + workspace_max + 2 * (size_t)ALIGN;
+}
+
 swd_status vendor_linear_run(const vendor_linear *o, const k_gemm_args *a, void *workspace,
                              cudaStream_t stream, swd_err *err)
 {

@@ -19,6 +19,8 @@ const vendor_linear *vendor_linear_choice(vendor_linear **list, const k_gemm_arg
 void vendor_linear_free(vendor_linear **list);
 
 size_t vendor_linear_workspace(const vendor_linear *o);
+/* While memory is planned for weights that have no numbers nothing can be chosen: as much as a choice may need. */
+size_t vendor_linear_planned(const k_gemm_args *a, swd_backend *b);
 /* false: these pointers are not where the choice needs them. */
 bool vendor_linear_takes(const k_gemm_args *a);
 swd_status vendor_linear_run(const vendor_linear *o, const k_gemm_args *a, void *workspace,
