@@ -483,7 +483,7 @@ void load_matrix(loader *l, swd_tensor *out, const int64_t *shape, int ndim, con
 void load_vector(loader *l, swd_tensor *out, int64_t n, const char *name)
 {
     load_matrix(l, out, &n, 1, name);
-    if (l->status == SWD_OK) settle(l, name_parts(l, 1, &name, &n), name);
+    if (l->status == SWD_OK && !l->names_only) settle(l, name_parts(l, 1, &name, &n), name);
 }
 
 void load_table(loader *l, swd_tensor *out, int64_t rows, int64_t d, const char *name)
