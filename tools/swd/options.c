@@ -296,7 +296,7 @@ static const struct option_entry {
     {"--dataset", 0, O_DATASET, true, CMD_GENERATE},
     {"--mix", 0, O_MIX, false, CMD_GENERATE | CMD_BENCH},
     {"--embeds-cache", 0, O_EMBEDS_CACHE, true, CMD_GENERATE},
-    {"--offload", 0, O_OFFLOAD, false, CMD_GENERATE | CMD_INFO},
+    {"--offload", 0, O_OFFLOAD, false, CMD_GENERATE | CMD_BENCH | CMD_INFO},
     {"--no-offload", 0, O_NO_OFFLOAD, false, CMD_GENERATE | CMD_INFO},
     {"--scale-multiple", 0, O_MULTIPLE, true, CMD_SPECTRUM},
     {"--scale-min", 0, O_SCALE_MIN, true, CMD_SPECTRUM},
