@@ -86,7 +86,8 @@ SWD_API void swd_spectrum_free(swd_spectrum **spectrum); /* writes NULL; accepts
 /* ---- pictures ----
  *
  * Features are the picture embeddings of a CLIP folder (transformers' CLIPModel or CLIPVisionModelWithProjection with its
- * preprocessor_config.json; a CLIPModel with vocab.json and merges.txt), scaled to the length sqrt(d). Metrics, where what they need is there:
+ * preprocessor_config.json; a CLIPModel with vocab.json and merges.txt), scaled to the length sqrt(d); or those of an Inception folder as
+ * FID takes them (docs/evaluation.md). Metrics, where what they need is there:
  *
  *     frechet       |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) of features, against the reference
  *     mmd           the unbiased squared MMD of the kernel (x.y / d + 1)^3, as KID's, against the reference

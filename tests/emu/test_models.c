@@ -4,13 +4,14 @@
 //
 // Tolerances are those of the CPU against the same goldens (tests/unit/test_models.c and test_vae.c derive them): the roundings are the
 // same in number, only the order of the sums differs. Two float32 results are apart by the root of two; beside
-// bf16 the CPU's float32 is exact.
+// bf16 the CPU's float32 is exact. Inception is as deep as an autoencoder and has its tolerance.
 #include "backend/devices.h"
 #include "emu/control.h"
 #include "io/safetensors.h"
 #include "model/clip_text.h"
 #include "model/clip_vision.h"
 #include "model/denoiser.h"
+#include "model/inception.h"
 #include "model/mmdit.h"
 #include "model/t5.h"
 #include "model/tiny_vae.h"
@@ -24,6 +25,7 @@ typedef enum kind {
     T5,
     CLIP,
     VISION,
+    INCEPTION,
     DECODER,
     ENCODER,
     TINY_DECODER,
@@ -50,6 +52,7 @@ typedef struct net {
     t5 *t5;
     clip_text *clip;
     clip_vision *vision;
+    inception *inception;
     vae *vae;
     tiny_vae *tiny;
 } net;
@@ -61,6 +64,7 @@ static swd_status create(net *n, weights *w, const char *json)
     config_t5 t;
     config_clip_text c;
     config_clip_vision p;
+    config_inception i;
     config_vae v;
     config_tiny_vae y;
     swd_err *e = &error;
@@ -80,6 +84,9 @@ static swd_status create(net *n, weights *w, const char *json)
     case VISION:
         SWD_TRY(config_clip_vision_read(&p, json, e), e);
         return clip_vision_create(&n->vision, &p, w, n->be, n->compute, e);
+    case INCEPTION:
+        SWD_TRY(config_inception_read(&i, json, e), e);
+        return inception_create(&n->inception, &i, w, n->be, n->compute, e);
     case DECODER:
     case ENCODER:
         SWD_TRY(config_vae_read(&v, json, e), e);
@@ -100,7 +107,7 @@ static net net_open(kind k, const char *dir, const char *device, swd_dtype compu
     snprintf(json, sizeof json, "%s/config.json", dir);
     OK(device_open(&n.be, note, device, 1, &error), error);
     OK(weights_open(&w, dir,
-                    k == T5 || k == CLIP || k == VISION ? "model" : "diffusion_pytorch_model",
+                    is_vae(k) || k == MMDIT || k == FLUX ? "diffusion_pytorch_model" : "model",
                     &error),
        error);
     OK(create(&n, w, json), error);
@@ -115,6 +122,7 @@ static void net_close(net *n)
     t5_destroy(&n->t5);
     clip_text_destroy(&n->clip);
     clip_vision_destroy(&n->vision);
+    inception_destroy(&n->inception);
     vae_destroy(&n->vae);
     tiny_vae_destroy(&n->tiny);
     backend_destroy(&n->be);
@@ -128,15 +136,17 @@ static const char *const input_names[][INPUTS] = {
     [T5] = {"ids"},
     [CLIP] = {"ids"},
     [VISION] = {"pixels"},
+    [INCEPTION] = {"pixels"},
     [DECODER] = {"latents"},
     [ENCODER] = {"image"},
     [TINY_DECODER] = {"latents"},
     [TINY_ENCODER] = {"image"},
 };
 static const char *const output_names[][OUTPUTS] = {
-    [MMDIT] = {"velocity"},        [FLUX] = {"velocity"},        [T5] = {"hidden"},
-    [CLIP] = {"hidden", "pooled"}, [VISION] = {"image"},         [DECODER] = {"decoded"},
-    [ENCODER] = {"encoded"},       [TINY_DECODER] = {"decoded"}, [TINY_ENCODER] = {"encoded"},
+    [MMDIT] = {"velocity"},        [FLUX] = {"velocity"},   [T5] = {"hidden"},
+    [CLIP] = {"hidden", "pooled"}, [VISION] = {"image"},    [INCEPTION] = {"features"},
+    [DECODER] = {"decoded"},       [ENCODER] = {"encoded"}, [TINY_DECODER] = {"decoded"},
+    [TINY_ENCODER] = {"encoded"},
 };
 
 typedef struct io { // on the host; absent where the network has fewer
@@ -244,6 +254,8 @@ static swd_status forward(const net *n, const io *d, const io *host, swd_exec *e
                                  n->clip, ex);
     case VISION:
         return clip_vision_forward(d->out[0], d->in[0], n->vision, ex);
+    case INCEPTION:
+        return inception_forward(d->out[0], d->in[0], n->inception, ex);
     case DECODER:
         return vae_decode(d->out[0], d->in[0], n->vae, ex);
     case ENCODER:
@@ -358,7 +370,8 @@ static void compare(kind k, const char *model_dir, const char *golden_file)
             snprintf(what, sizeof what, "%s %s %s %d", strrchr(model_dir, '/') + 1,
                      output_names[k][0], bf16 ? "bf16" : "f32", n);
             check_case(&cuda, &cpu, &golden, what,
-                       is_vae(k) ? (bf16 ? BF16_VAE : F32_VAE) : (bf16 ? BF16_MODEL : F32_MODEL));
+                       is_vae(k) || k == INCEPTION ? (bf16 ? BF16_VAE : F32_VAE)
+                                                   : (bf16 ? BF16_MODEL : F32_MODEL));
             io_free(&golden);
         }
         io_free(&golden);
@@ -424,6 +437,10 @@ static void clip_vision_towers(void)
     model(VISION, "tests/goldens/eval/clip");
     model(VISION, "tests/goldens/eval/vision");
 }
+static void inception_network(void)
+{
+    model(INCEPTION, "tests/goldens/eval/inception");
+}
 static void autoencoders(void)
 {
     static const char *const dirs[] = {VAES "plain", VAES "quant", VAES "no_attention",
@@ -446,6 +463,7 @@ int main(int argc, char **argv)
         {"t5_encoders", t5_encoders},
         {"clip_encoders", clip_encoders},
         {"clip_vision_towers", clip_vision_towers},
+        {"inception_network", inception_network},
         {"autoencoders", autoencoders},
         {"tiny_autoencoder", tiny_autoencoder},
     };

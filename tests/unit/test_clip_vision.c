@@ -3,6 +3,7 @@
  * float32, 5e-6, as in test_models.c: sums of at most 108 products, some 12 of them behind each other. bf16: 2e-2, as there. */
 #include "base/memory.h"
 #include "eval/clip_model.h"
+#include "eval/features.h"
 #include "image/bicubic.h"
 #include "io/safetensors.h"
 #include <criterion/criterion.h>
@@ -132,6 +133,53 @@ Test(clip_vision, an_enlarged_constant_stays)
     free(out);
 }
 
+/* Some 48 convolutions follow each other, of sums of up to 252 products: sqrt(48) 1e-6 = 7e-6, and torch's own error. Both branches of a
+ * block being wrong in the same way would need them to be wrong in the script, too, whose parameters are counted there. */
+Test(inception, agrees_with_torch)
+{
+    swd_err err = {0};
+    swd_backend *be;
+    features *f;
+    safetensors *io;
+    int64_t shape[4];
+    char *dir = golden("inception", ""), *file = golden("inception", "io.safetensors");
+    cr_assert_eq(backend_cpu_create(&be, 2, &err), SWD_OK);
+    cr_assert_eq(features_open(&f, dir, be, SWD_F32, &err), SWD_OK, "%s", err.message);
+    cr_assert_eq(safetensors_open(&io, file, "", &err), SWD_OK, "%s", err.message);
+    float *want_pixels = copy(io, "0/pixels", shape), *want = copy(io, "0/features", shape);
+    size_t n = (size_t)features_pixels(f), d = (size_t)features_dim(f);
+    cr_assert_eq(shape[1], features_dim(f));
+    cr_assert(!features_have_text(f));
+    float *pixels = malloc(2 * n * sizeof(float)), *got = malloc(2 * d * sizeof(float));
+    for (int i = 0; i < 2; i++) {
+        char key[32];
+        snprintf(key, sizeof key, "picture%d", i);
+        uint8_t *rgb = copy(io, key, shape);
+        image_rgb8 image = {.width = (int)shape[1], .height = (int)shape[0], .rgb = rgb};
+        cr_assert_eq(features_prepare(pixels + (size_t)i * n, &image, f, &err), SWD_OK);
+        free(rgb);
+    }
+    for (size_t i = 0; i < 2 * n; i++)
+        cr_assert_float_eq(pixels[i], want_pixels[i], 2e-6, "pixel %zu: %g, not %g", i,
+                           (double)pixels[i], (double)want_pixels[i]);
+    cr_assert_eq(features_of_pictures(got, pixels, 2, f, &err), SWD_OK, "%s", err.message);
+    double off = 0, length = 0;
+    for (size_t i = 0; i < 2 * d; i++) {
+        off += ((double)got[i] - (double)want[i]) * ((double)got[i] - (double)want[i]);
+        length += (double)want[i] * (double)want[i];
+    }
+    cr_assert(sqrt(off / length) < 1e-5, "off by %g", sqrt(off / length));
+    free(got);
+    free(pixels);
+    free(want);
+    free(want_pixels);
+    safetensors_close(&io);
+    features_close(&f);
+    backend_destroy(&be);
+    free(dir);
+    free(file);
+}
+
 /* ---- wrong folders ---- */
 
 static void write_text(const char *dir, const char *name, const char *text)
@@ -167,6 +215,11 @@ Test(clip_vision, wrong_configs_are_refused)
         {"{}", "{\"image_mean\": [1, 0]}", "image_mean", SWD_ERR_FILE},
         {"{}", "{\"size\": 112, \"crop_size\": 112}", "image_size", SWD_ERR_FILE},
         {"{}", "{}", "safetensors", SWD_ERR_FILE},
+        {"{\"model_type\": \"inception_v3_fid\", \"image_size\": 74}", "{}", "image_size",
+         SWD_ERR_FILE},
+        {"{\"model_type\": \"inception_v3_fid\", \"width_divisor\": 3}", "{}", "width_divisor",
+         SWD_ERR_FILE},
+        {"{\"model_type\": \"inception_v3_fid\"}", "{}", "safetensors", SWD_ERR_FILE},
     };
     char dir[] = "/tmp/swd-clip-XXXXXX", path[64];
     swd_backend *be;
@@ -174,13 +227,13 @@ Test(clip_vision, wrong_configs_are_refused)
     cr_assert_eq(backend_cpu_create(&be, 1, NULL), SWD_OK);
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         swd_err err = {0};
-        clip_model *m;
+        features *f;
         write_text(dir, "config.json", wrong[i].config);
         write_text(dir, "preprocessor_config.json", wrong[i].processor);
-        cr_assert_eq(clip_model_open(&m, dir, be, SWD_F32, &err), wrong[i].status, "%zu: %s", i,
+        cr_assert_eq(features_open(&f, dir, be, SWD_F32, &err), wrong[i].status, "%zu: %s", i,
                      err.message);
         cr_assert(strstr(err.message, wrong[i].message), "%zu: %s", i, err.message);
-        cr_assert_null(m);
+        cr_assert_null(f);
     }
     backend_destroy(&be);
     snprintf(path, sizeof path, "%s/config.json", dir);

@@ -3,7 +3,7 @@
 #include "eval/eval_run.h"
 #include "base/arena.h"
 #include "base/memory.h"
-#include "eval/clip_model.h"
+#include "eval/features.h"
 #include "eval/metrics.h"
 #include "eval/progress.h"
 #include "eval/ssim.h"
@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { METRICS_MAX = 12, BATCH = 32 };
+enum { METRICS_MAX = 12 };
 
 /* The public struct and what it points to: strings and arrays lie in the arena. */
 typedef struct result {
@@ -27,10 +27,10 @@ typedef struct job {
     const swd_eval_params *a;
     pipeline *p;
     result *r;
-    clip_model *clip;
+    features *net;
     swd_arena *scratch;
     int done, total; // files, for progress
-    float *pixels;   // [BATCH, 3, side, side]
+    float *pixels;   // [FEATURES_BATCH, features_pixels]
     feature_set pictures, reference, text;
     int *own; // the prompt of each picture; -1: none
 } job;
@@ -79,7 +79,7 @@ static swd_status read_picture(float *pixels, swd_eval_image *o, const char *fil
     image_rgb8 m = {0};
     SWD_TRY(eval_progress(j->p, j->done++, j->total, err), err);
     SWD_TRY(image_read(&m, file, err), err);
-    swd_status s = clip_pixels(pixels, &m, clip_model_processor(j->clip), err);
+    swd_status s = features_prepare(pixels, &m, j->net, err);
     if (s == SWD_OK && o) s = read_comment(o, m.comment, j, err);
     if (s == SWD_OK && pair) s = compare(o, &m, pair, err);
     image_free(&m);
@@ -89,19 +89,19 @@ static swd_status read_picture(float *pixels, swd_eval_image *o, const char *fil
 static swd_status read_pictures(feature_set *out, const char *const *files, int n,
                                 swd_eval_image *images, job *j, swd_err *err)
 {
-    int d = clip_model_dim(j->clip), side = clip_model_side(j->clip);
-    size_t one = 3 * (size_t)side * (size_t)side;
+    int d = features_dim(j->net);
+    size_t one = (size_t)features_pixels(j->net);
     float *rows;
     SWD_TRY(arena_alloc(&rows, j->scratch, (size_t)n * (size_t)d, sizeof(*rows), err), err);
-    for (int at = 0; at < n; at += BATCH) {
-        int batch = n - at < BATCH ? n - at : BATCH;
+    for (int at = 0; at < n; at += FEATURES_BATCH) {
+        int batch = n - at < FEATURES_BATCH ? n - at : FEATURES_BATCH;
         for (int i = 0; i < batch; i++) {
             const char *pair = images && j->a->pairs ? j->a->pairs[at + i] : NULL;
             SWD_TRY(read_picture(j->pixels + (size_t)i * one, images ? &images[at + i] : NULL,
                                  files[at + i], pair, j, err),
                     err);
         }
-        SWD_TRY(clip_model_pictures(rows + (size_t)at * (size_t)d, j->pixels, batch, j->clip, err),
+        SWD_TRY(features_of_pictures(rows + (size_t)at * (size_t)d, j->pixels, batch, j->net, err),
                 err);
     }
     *out = (feature_set){rows, n, d};
@@ -167,15 +167,15 @@ static swd_status score_prompts(job *j, swd_err *err)
 {
     const char **prompts = NULL;
     float *rows;
-    int d = clip_model_dim(j->clip);
+    int d = features_dim(j->net);
     result *r = j->r;
     SWD_TRY(collect_prompts(&prompts, j, err), err);
     int n = r->pub.n_prompts;
-    if (!n || !clip_model_has_text(j->clip)) return SWD_OK;
+    if (!n || !features_have_text(j->net)) return SWD_OK;
     SWD_TRY(arena_alloc(&rows, j->scratch, (size_t)n * (size_t)d, sizeof(*rows), err), err);
-    for (int at = 0; at < n; at += BATCH)
-        SWD_TRY(clip_model_prompts(rows + (size_t)at * (size_t)d, prompts + at,
-                                   n - at < BATCH ? n - at : BATCH, j->clip, err),
+    for (int at = 0; at < n; at += FEATURES_BATCH)
+        SWD_TRY(features_of_prompts(rows + (size_t)at * (size_t)d, prompts + at,
+                                    n - at < FEATURES_BATCH ? n - at : FEATURES_BATCH, j->net, err),
                 err);
     j->text = (feature_set){rows, n, d};
     return score_pictures(j, err);
@@ -300,16 +300,16 @@ static swd_status open_features(job *j, swd_err *err)
     swd_dtype compute = p->precision == SWD_PRECISION_BF16 ? p->compute : SWD_F32;
     swd_status s =
         j->a->features ? swd_strdup(&dir, j->a->features, err) : bundled_features(&dir, err);
-    if (s == SWD_OK) s = clip_model_open(&j->clip, dir, p->backend, compute, err);
+    if (s == SWD_OK) s = features_open(&j->net, dir, p->backend, compute, err);
     if (s == SWD_OK) s = keep(&o->features, dir, strlen(dir), j->r->arena, err);
     free(dir);
     SWD_TRY(s, err);
-    o->dim = clip_model_dim(j->clip);
+    o->dim = features_dim(j->net);
     snprintf(j->r->device, sizeof(j->r->device), "%s: %s", p->backend->name, p->backend->device);
     o->device = j->r->device;
     o->precision = dtype_name(compute);
-    size_t side = (size_t)clip_model_side(j->clip);
-    return arena_alloc(&j->pixels, j->scratch, BATCH * 3 * side * side, sizeof(float), err);
+    return arena_alloc(&j->pixels, j->scratch, FEATURES_BATCH * (size_t)features_pixels(j->net),
+                       sizeof(float), err);
 }
 
 static swd_status begin(job *j, swd_err *err)
@@ -352,7 +352,7 @@ swd_status eval_run(swd_eval **out, const swd_eval_params *a, pipeline *p, swd_e
     SWD_TRY_GOTO(s, score_prompts(&j, err), err, done);
     SWD_TRY_GOTO(s, conclude(&j, err), err, done);
 done:
-    clip_model_close(&j.clip);
+    features_close(&j.net);
     arena_destroy(&j.scratch);
     if (s != SWD_OK)
         eval_result_free(&o);

@@ -3,6 +3,7 @@
 #include "io/json.h"
 #include <jansson.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 enum { DIM_MAX = 1 << 16, BICUBIC = 3 };
@@ -86,6 +87,45 @@ swd_status config_clip_vision_read(config_clip_vision *out, const char *path, sw
     swd_status s = read_vision(out, &j, err);
     json_close(&j);
     if (s != SWD_OK) *out = (config_clip_vision){0};
+    return s;
+}
+
+/* ---- Inception ---- */
+
+static swd_status read_inception(config_inception *c, const swd_json *j, swd_err *err)
+{
+    const char *type;
+    SWD_TRY(json_str(&type, j, "model_type", "", err), err);
+    if (strcmp(type, CONFIG_INCEPTION_TYPE) != 0)
+        return SWD_FAIL(err, SWD_ERR_UNSUPPORTED, "%s: field \"model_type\" is %s; %s is needed",
+                        j->path, type, CONFIG_INCEPTION_TYPE);
+    SWD_TRY(read_int(&c->image_size, j, "image_size", 299, 75, CONFIG_VISION_SIDE_MAX, err), err);
+    SWD_TRY(read_int(&c->width_divisor, j, "width_divisor", 1, 1, 16, err), err);
+    if (16 % c->width_divisor != 0)
+        return SWD_FAIL(err, SWD_ERR_FILE, "%s: field \"width_divisor\" is %d, no divisor of 16",
+                        j->path, c->width_divisor);
+    return SWD_OK;
+}
+
+swd_status config_inception_read(config_inception *out, const char *path, swd_err *err)
+{
+    swd_json j;
+    *out = (config_inception){0};
+    SWD_TRY(json_open(&j, path, err), err);
+    swd_status s = read_inception(out, &j, err);
+    json_close(&j);
+    if (s != SWD_OK) *out = (config_inception){0};
+    return s;
+}
+
+swd_status config_model_type(char *buf, size_t n, const char *path, swd_err *err)
+{
+    swd_json j;
+    const char *type;
+    SWD_TRY(json_open(&j, path, err), err);
+    swd_status s = json_str(&type, &j, "model_type", "", err);
+    if (s == SWD_OK) snprintf(buf, n, "%s", type);
+    json_close(&j);
     return s;
 }
 

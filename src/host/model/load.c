@@ -430,7 +430,7 @@ void load_conv(loader *l, swd_conv **out, conv_shape c, const char *name)
     if (l->status != SWD_OK) return;
     layer_source source = {.count = 1,
                            .names = &name,
-                           .shape = {c.out, c.in, c.kernel, c.kernel},
+                           .shape = {c.out, c.in, c.kernel, c.kernel_w ? c.kernel_w : c.kernel},
                            .ndim = 4,
                            .bias = c.bias};
     gathered g;

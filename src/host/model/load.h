@@ -92,6 +92,7 @@ void load_patch_linear(loader *l, swd_linear **out, int64_t n, int64_t c, int pa
 typedef struct conv_shape {
     int in, out;
     int kernel, stride, pad_before, pad_after;
+    int kernel_w; /* 0: as kernel, the height */
     bool upsample2x;
     load_bias bias;
 } conv_shape;
@@ -111,7 +112,7 @@ static inline conv_shape conv1x1(int in, int out)
 {
     return (conv_shape){.in = in, .out = out, .kernel = 1, .stride = 1, .bias = WITH_BIAS};
 }
-/* name.weight [out, in, k, k], name.bias [out] */
+/* name.weight [out, in, kernel, kernel_w], name.bias [out] */
 void load_conv(loader *l, swd_conv **out, conv_shape c, const char *name);
 
 /* The tensor of the whole name, in backend memory: F32, or for load_table the dtype that holds the file's tensor exactly. */
