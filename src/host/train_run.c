@@ -10,9 +10,13 @@
 #include "train/session.h"
 #include "train/train_config.h"
 #include "train_encode.h"
+#include <errno.h>
+#include <fcntl.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
 
 enum { SHEET_DEFAULT = 16, SHEET_STEPS = 28, BAD_SHOWN = 5 };
 
@@ -35,6 +39,7 @@ typedef struct run {
     sheet_setup sheet;
     float *sheet_texts; /* context and pooled of all prompts, then of the empty one */
     distill_task *task;
+    int lock; /* file descriptor; -1: none */
 } run;
 
 static bool is_flow(const run *r)
@@ -290,9 +295,31 @@ static swd_status load_networks(run *r)
                            r->pl->compute, r->err);
 }
 
+/* Of the host, as the kernel reckons it; 0: it does not say. */
+static size_t available_bytes(void)
+{
+    char line[128];
+    unsigned long long kilobytes = 0;
+    FILE *f = fopen("/proc/meminfo", "r");
+    while (f && fgets(line, sizeof(line), f))
+        if (sscanf(line, "MemAvailable: %llu kB", &kilobytes) == 1) break;
+    if (f) fclose(f);
+    return (size_t)kilobytes * 1024;
+}
+
+/* A host promises memory that it does not have and ends who asks for it: better to ask before. A device says no by itself. */
+static swd_status check_memory(const run *r, const tape_memory *m)
+{
+    size_t wanted = m->slab + m->gradients + m->weights, there = available_bytes();
+    if (r->pl->backend->memory || !there || wanted <= there) return SWD_OK;
+    return SWD_FAIL(r->err, SWD_ERR_MEMORY, "a step takes %.1f GB, %.1f GB are free",
+                    (double)wanted * 1e-9, (double)there * 1e-9);
+}
+
 static swd_status make_task(run *r)
 {
     char text[512];
+    tape_memory m;
     SWD_TRY(load_networks(r), r->err);
     distill_setup setup = {.params = r->p,
                            .cache = r->cache,
@@ -316,15 +343,33 @@ static swd_status make_task(run *r)
                            .sheet = r->sheet.n ? &r->sheet : NULL};
     SWD_TRY(distill_task_create(&r->task, &setup, r->err), r->err);
     weights_close(&r->files);
-    SWD_TRY(distill_task_describe(text, sizeof(text), r->task, r->err), r->err);
-    log_print(&r->log, SWD_LOG_INFO, "%s", text);
-    return SWD_OK;
+    SWD_TRY(distill_task_measure(&m, r->task, r->err), r->err);
+    log_print(&r->log, SWD_LOG_INFO, "%s", distill_task_describe(text, sizeof(text), r->task, &m));
+    return check_memory(r, &m);
+}
+
+/* One session in a folder at a time; *fd is to be closed. */
+static swd_status lock_output(int *fd, const run *r)
+{
+    char *path;
+    SWD_TRY(path_join(&path, r->p->output, "lock", r->err), r->err);
+    *fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+    swd_status s = SWD_OK;
+    if (*fd < 0)
+        s = SWD_FAIL(r->err, SWD_ERR_FILE, "%s cannot be written: %s", path, strerror(errno));
+    else if (flock(*fd, LOCK_EX | LOCK_NB) != 0)
+        s = SWD_FAIL(r->err, SWD_ERR_ARGUMENT,
+                     "another process trains in %s; wait for it, or choose another output folder",
+                     r->p->output);
+    free(path);
+    return s;
 }
 
 static swd_status run_all(run *r, swd_train_result *out)
 {
     SWD_TRY(train_config_check(r->p, r->err), r->err);
     SWD_TRY(session_prepare(r->p, r->err), r->err);
+    SWD_TRY(lock_output(&r->lock, r), r->err);
     SWD_TRY(open_model(r), r->err);
     SWD_TRY(choose_schedule(r), r->err);
     r->guidance = choose_guidance(r);
@@ -332,14 +377,16 @@ static swd_status run_all(run *r, swd_train_result *out)
     SWD_TRY(encode_begin(&r->source, r->pl, r->p, r->err), r->err);
     SWD_TRY(open_data(r), r->err);
     SWD_TRY(make_sheet(r), r->err);
-    SWD_TRY(make_task(r), r->err);
+    swd_status s = make_task(r);
+    if (s == SWD_ERR_MEMORY) s = session_tell_memory(r->p, r->err);
+    SWD_TRY(s, r->err);
     session_args args = {.params = r->p, .task = distill_task_of(r->task), .log = &r->log};
     return session_run(out, &args, r->err);
 }
 
 swd_status train_run(swd_train_result *out, const swd_train_params *keys, pipeline *p, swd_err *err)
 {
-    run r = {.p = keys, .pl = p, .err = err};
+    run r = {.p = keys, .pl = p, .err = err, .lock = -1};
     r.log = (swd_log){.level = SWD_LOG_INFO, .write = speak, .ctx = &r};
     swd_status s = run_all(&r, out);
     distill_task_destroy(&r.task);
@@ -351,5 +398,6 @@ swd_status train_run(swd_train_result *out, const swd_train_params *keys, pipeli
     free(r.schedule_json);
     free(r.transformer);
     pipeline_close(p);
+    if (r.lock >= 0) close(r.lock);
     return s;
 }

@@ -283,8 +283,11 @@ Test(distill_task, goes_on)
     cr_expect_not(found, "the masters were written");
     safetensors_close(&file);
     char words[512];
-    OK(distill_task_describe(words, sizeof words, t, &err));
-    cr_expect_not_null(strstr(words, "parameters learn"), "%s", words);
+    tape_memory m;
+    OK(distill_task_measure(&m, t, &err));
+    cr_expect_gt(m.slab, 0);
+    distill_task_describe(words, sizeof words, t, &m);
+    cr_expect_not_null(strstr(words, "M parameters learn, and "), "%s", words);
     distill_task_destroy(&t);
     free(saved);
     free(whole);

@@ -6,9 +6,11 @@
 #include "train/durable.h"
 #include "train/digest.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 typedef struct builder {
@@ -188,11 +190,15 @@ static void take_up(builder *b)
 static swd_status open_part(builder *b)
 {
     const cache *c = b->c;
-    b->f = fopen(b->part, "r+b");
-    if (b->f) take_up(b);
-    if (!b->f) b->f = fopen(b->part, "w+b");
+    int fd = open(b->part, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        close(fd);
+        return SWD_FAIL(b->err, SWD_ERR_FILE, "another process makes %s; wait for it", b->part);
+    }
+    b->f = fd >= 0 ? fdopen(fd, "r+b") : NULL;
     if (!b->f)
         return SWD_FAIL(b->err, SWD_ERR_FILE, "%s cannot be written: %s", b->part, strerror(errno));
+    take_up(b);
     if (b->n_texts)
         log_print(b->params->log, SWD_LOG_INFO, "%s: going on behind %lld texts, %lld pictures",
                   b->part, (long long)b->n_texts, (long long)b->n_images);

@@ -402,11 +402,9 @@ const task *distill_task_of(const distill_task *t)
     return &t->task;
 }
 
-swd_status distill_task_describe(char *buf, size_t n, distill_task *t, swd_err *err)
+swd_status distill_task_measure(tape_memory *out, distill_task *t, swd_err *err)
 {
-    const distill_setup *s = &t->setup;
-    int side = s->scales[s->n_scales - 1];
-    tape_memory m;
+    int side = t->setup.scales[t->setup.n_scales - 1];
     distill_batch b = {.low = latents_of(t, t->low, side),
                        .target = latents_of(t, t->target, side),
                        .text = texts_of(t, t->context, t->pooled)};
@@ -414,17 +412,23 @@ swd_status distill_task_describe(char *buf, size_t n, distill_task *t, swd_err *
     for (int i = 0; i < TASK_NOISES; i++)
         *noise[i] = (noise_input){t->sigma[i], latents_of(t, t->eps[i], side)};
     if (t->empty) b.empty = texts_of(t, t->empty, t->empty_pooled);
-    SWD_TRY(distill_measure(&m, &t->d, &b, err), err);
-    int64_t numbers = 0, state = 0;
-    for (int i = 0; i < LEARNERS; i++)
-        if (t->learner[i].o) numbers += params_numbers(t->learner[i].p);
-    for (int i = 0; i < t->task.n_tensors; i++) state += (int64_t)tensor_bytes(t->tensors[i].t);
+    return distill_measure(out, &t->d, &b, err);
+}
+
+char *distill_task_describe(char *buf, size_t n, const distill_task *t, const tape_memory *m)
+{
+    size_t state = 0;
+    char others[64] = "";
+    int64_t numbers = params_numbers(t->learner[LEARNER_STUDENT].p), fake = 0;
+    for (int i = LEARNER_FAKE; i < LEARNERS; i++)
+        if (t->learner[i].o) fake += params_numbers(t->learner[i].p);
+    for (int i = 0; i < t->task.n_tensors; i++) state += tensor_bytes(t->tensors[i].t);
+    if (fake)
+        snprintf(others, sizeof others, ", and %.2f M of fake model and head", (double)fake * 1e-6);
     snprintf(buf, n,
-             "%.2f M parameters learn (in all %.2f M with fake model and head); memory beside the "
-             "networks: parameters and moments %.0f MB, activations %.0f MB, their gradients %.0f "
-             "MB, plain weights %.0f MB",
-             (double)params_numbers(t->learner[LEARNER_STUDENT].p) * 1e-6, (double)numbers * 1e-6,
-             (double)state * 1e-6, (double)m.slab * 1e-6, (double)m.gradients * 1e-6,
-             (double)m.weights * 1e-6);
-    return SWD_OK;
+             "%.2f M parameters learn%s; memory beside the networks: parameters and moments %.0f "
+             "MB, activations %.0f MB, their gradients %.0f MB, plain weights %.0f MB",
+             (double)numbers * 1e-6, others, (double)state * 1e-6, (double)m->slab * 1e-6,
+             (double)m->gradients * 1e-6, (double)m->weights * 1e-6);
+    return buf;
 }

@@ -46,6 +46,8 @@ typedef struct distill_task distill_task;
 swd_status distill_task_create(distill_task **out, const distill_setup *setup, swd_err *err);
 void distill_task_destroy(distill_task **t); /* writes NULL; accepts it */
 const task *distill_task_of(const distill_task *t);
-/* For people: what learns, in how much memory. */
-swd_status distill_task_describe(char *buf, size_t n, distill_task *t, swd_err *err);
+/* What a step will take beside the networks, the parameters and their moments: nothing of it is there before the first. */
+swd_status distill_task_measure(tape_memory *out, distill_task *t, swd_err *err);
+/* For people: what learns, in how much memory. Returns buf. */
+char *distill_task_describe(char *buf, size_t n, const distill_task *t, const tape_memory *m);
 #endif

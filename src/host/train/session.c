@@ -133,9 +133,8 @@ static swd_status load(session *s)
 /* ---- steps ---- */
 
 /* What to lower, by what is not low yet. */
-static swd_status out_of_memory(const session *s)
+swd_status session_tell_memory(const swd_train_params *p, swd_err *err)
 {
-    const swd_train_params *p = s->p;
     int at_once = p->micro_batch ? p->micro_batch : p->batch;
     char why[SWD_ERR_MESSAGE_MAX], what[128];
     if (at_once > 1)
@@ -147,8 +146,8 @@ static swd_status out_of_memory(const session *s)
         snprintf(what, sizeof what, "set mode to mmd, which needs no fake model");
     else
         snprintf(what, sizeof what, "lower max_tokens or lora_rank, or use smaller scales");
-    snprintf(why, sizeof why, "%s", s->err ? s->err->message : "");
-    return SWD_FAIL(s->err, SWD_ERR_MEMORY, "%.700s; %s", why, what);
+    snprintf(why, sizeof why, "%s", err ? err->message : "");
+    return SWD_FAIL(err, SWD_ERR_MEMORY, "%.700s; %s", why, what);
 }
 
 static swd_status one_step(session *s)
@@ -157,7 +156,7 @@ static swd_status one_step(session *s)
     for (int i = 0; i < TASK_VALUES_MAX; i++) r.value[i] = NAN;
     double begin = clock_now_s();
     swd_status st = s->task->step(s->task->user, s->step, &r, s->err);
-    if (st == SWD_ERR_MEMORY) return out_of_memory(s);
+    if (st == SWD_ERR_MEMORY) return session_tell_memory(s->p, s->err);
     SWD_TRY(st, s->err);
     double took = clock_now_s() - begin;
     s->step++;

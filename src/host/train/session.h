@@ -25,6 +25,8 @@ typedef struct session_args {
 /* The output folder as an earlier session left it: fails if there are checkpoints and params say nothing of going on, or were others.
  * Makes the folder. To be called before anything costly. */
 swd_status session_prepare(const swd_train_params *params, swd_err *err);
+/* To a message about memory that is out: which key to lower. SWD_ERR_MEMORY. */
+swd_status session_tell_memory(const swd_train_params *params, swd_err *err);
 /* SWD_ERR_CANCELLED: the progress callback stopped it; a checkpoint was saved. out may be NULL. */
 swd_status session_run(swd_train_result *out, const session_args *args, swd_err *err);
 #endif
