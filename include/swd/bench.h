@@ -132,8 +132,8 @@ typedef enum swd_bench_form {
 } swd_bench_form;
 /* *out belongs to bench and is valid until the next call. */
 SWD_API swd_status swd_bench_text(const char **out, swd_bench_form form, swd_bench *bench);
-/* E2E as SVG: where the time of a picture goes, a bar per contestant, at the largest size. With several sizes a second file,
- * FILE-sizes.svg: time against resolution. Others than E2E are SWD_ERR_UNSUPPORTED. */
+/* As SVG, a bar per case: where the time goes, by stage for pictures (of the largest size), by class of op for networks. Pictures of several
+ * sizes also make FILE-sizes.svg: time against resolution. */
 SWD_API swd_status swd_bench_plot(swd_bench *bench, const char *file);
 
 #ifdef __cplusplus

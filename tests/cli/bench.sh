@@ -26,13 +26,14 @@ expect() { # status, text of the message, arguments of swd bench
 
 run step step --arch tiny --size 64,128 --max-tokens 77 --precision f32
 run folder step -m "$out/model" --size 64x64 --max-tokens 77 --precision f32
-run vae vae --arch tiny --size 64
+run vae vae --arch tiny --size 64 --plot "$out/vae.svg"
 run text text --arch tiny
 run ops ops --arch tiny --size 64 --max-tokens 77
 run e2e e2e --arch tiny --size 64,128 --steps 2,6 --max-tokens 77 --precision f32 --plot "$out/e2e.svg"
 run own e2e --arch tiny --steps 2 --scales 4,8,16 --sigmas 1,.8,.5 --guidance 1
 run throughput throughput --arch tiny --batch 1,3
 run mixed throughput --arch tiny --size 32 --batch 1 --mix
+grep -q convolutions "$out/vae.svg" || fail "no picture of the autoencoder"
 [ -s "$out/e2e.svg" ] && [ -s "$out/e2e-sizes.svg" ] || fail "no pictures"
 
 # programs that look like the others
@@ -85,7 +86,6 @@ expect 2 "these are: sd3.5-medium," step --arch sd4
 expect 2 "nothing was measured" step --arch tiny --size 64 --filter nowhere
 expect 2 "not both" step --arch tiny -m "$out/model"
 expect 2 "adapters need a model folder" step --arch tiny --lora "$out/model"
-expect 2 "only swd bench e2e has a picture" step --plot x.svg
 expect 2 "no such file" step --baseline "$out/nowhere.json"
 expect 2 "sides of square pictures" step --size 64x32
 expect 2 "no multiple of 16" step --arch tiny --size 40

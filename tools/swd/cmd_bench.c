@@ -64,10 +64,6 @@ static int report(swd_bench *b, const options *o)
 static bool check(const options *o)
 {
     const bench_options *q = &o->bench;
-    if (q->plot && q->params.what != SWD_BENCH_E2E) {
-        print_error("--plot: only swd bench e2e has a picture");
-        return false;
-    }
     if (q->baseline && access(q->baseline, R_OK) != 0) {
         print_error("--baseline %s: no such file", q->baseline);
         return false;

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { STAGES = 4, MANY = 64 };
+enum { PIECES_MAX = 5, MANY = 64 };
 static const double ROOM = 1.2; // for the number at the end of the longest bar
 
 static const char *device(const bench *b)
@@ -21,39 +21,71 @@ static const char *model(const bench *b)
     return s ? s : "";
 }
 
+// What the time of an entry is made of: names of pieces and their values, in ms.
+typedef struct pieces {
+    int n;
+    const char *keys[PIECES_MAX], *names[PIECES_MAX];
+    const char *of; // what the plot says of them
+} pieces;
+
+static const pieces stages = {4,
+                              {"text_ms", "denoise_ms", "decode_ms", "write_ms"},
+                              {"text", "denoising", "decoding", "file"},
+                              "where the time of a picture goes"},
+                    classes = {5,
+                               {"linear_ms", "attention_ms", "conv_ms", "norm_ms", "other_ms"},
+                               {"linear layers", "attention", "convolutions", "norms", "others"},
+                               "where the time of a network goes"},
+                    whole = {1, {""}, {"time"}, "time of each"};
+
+static const pieces *pieces_of(const bench *b)
+{
+    const bench_entry *e = bench_at(b, 0);
+    if (bench_value_of(e, "denoise_flop") > 0) return &stages;
+    return bench_value_of(e, "calls") > 0 || bench_value_of(e, "other_ms") > 0 ? &classes : &whole;
+}
+
+// A piece of an entry in seconds.
+static double piece_s(const bench_entry *e, const pieces *p, int k)
+{
+    return p == &whole ? e->wall.median : bench_value_of(e, p->keys[k]) * 1e-3;
+}
+
+// side: only entries of that size, which is left out of their names; 0: all. Single ops are not shown, what they are part of is.
 static swd_status bars(const bench *b, int side, const char *file, swd_err *err)
 {
-    static const char *const keys[STAGES] = {"text_ms", "denoise_ms", "decode_ms", "write_ms"},
-                             *const names[STAGES] = {"text", "denoising", "decoding", "file"};
+    const pieces *p = pieces_of(b);
     const char *labels[MANY], *what;
-    double y[STAGES][MANY];
+    double y[PIECES_MAX][MANY], longest = 0;
     char title[192];
-    double longest = 0;
     int n = 0;
     for (int i = 0; i < bench_count(b) && n < MANY; i++) {
         const bench_entry *e = bench_at(b, i);
         double sum = 0;
-        if (tables_side(&what, e) != side) continue;
-        for (int k = 0; k < STAGES; k++) sum += y[k][n] = bench_value_of(e, keys[k]) * 1e-3;
+        if ((side && tables_side(&what, e) != side) || bench_value_of(e, "calls") > 0) continue;
+        for (int k = 0; k < p->n; k++) sum += y[k][n] = piece_s(e, p, k);
         if (sum > longest) longest = sum;
-        labels[n++] = what;
+        labels[n++] = side ? what : e->name;
     }
-    swd_plot_series series[STAGES];
-    for (int k = 0; k < STAGES; k++)
-        series[k] = (swd_plot_series){.name = names[k], .y = y[k], .n = n};
-    snprintf(title, sizeof title, "where the time of a picture goes: %s, %dx%d", model(b), side,
-             side);
-    return plot_write(file,
-                      &(swd_plot){.size = sizeof(swd_plot),
-                                  .title = title,
-                                  .subtitle = device(b),
-                                  .x = {.label = "seconds", .to = ROOM * longest},
-                                  .series = series,
-                                  .n_series = STAGES,
-                                  .bars = labels,
-                                  .n_bars = n,
-                                  .bar_unit = "s"},
-                      err);
+    bool short_ones = longest < 1;
+    swd_plot_series series[PIECES_MAX];
+    for (int k = 0; k < p->n; k++) {
+        for (int i = 0; i < n; i++) y[k][i] *= short_ones ? 1e3 : 1;
+        series[k] = (swd_plot_series){.name = p->n > 1 ? p->names[k] : NULL, .y = y[k], .n = n};
+    }
+    int used = snprintf(title, sizeof title, "%s: %s", p->of, model(b));
+    if (side) snprintf(title + used, sizeof title - (size_t)used, ", %dx%d", side, side);
+    swd_plot plot = {.size = sizeof plot,
+                     .title = title,
+                     .subtitle = device(b),
+                     .x = {.label = short_ones ? "milliseconds" : "seconds",
+                           .to = ROOM * longest * (short_ones ? 1e3 : 1)},
+                     .series = series,
+                     .n_series = p->n,
+                     .bars = labels,
+                     .n_bars = n,
+                     .bar_unit = short_ones ? "ms" : "s"};
+    return plot_write(file, &plot, err);
 }
 
 typedef struct line {
@@ -106,14 +138,13 @@ swd_status pictures_write(const bench *b, const char *file, swd_err *err)
     int largest = 0, smallest = 0;
     const char *what;
     char *second = NULL;
-    for (int i = 0; i < bench_count(b); i++) {
+    if (bench_count(b) == 0)
+        return SWD_FAIL(err, SWD_ERR_UNSUPPORTED, "nothing was measured: no picture");
+    for (int i = 0; pieces_of(b) == &stages && i < bench_count(b); i++) {
         int side = tables_side(&what, bench_at(b, i));
-        if (!side || !bench_value_of(bench_at(b, i), "denoise_flop"))
-            return SWD_FAIL(err, SWD_ERR_UNSUPPORTED, "only e2e has a picture");
         if (side > largest) largest = side;
         if (!smallest || side < smallest) smallest = side;
     }
-    if (!largest) return SWD_FAIL(err, SWD_ERR_UNSUPPORTED, "nothing was measured: no picture");
     SWD_TRY(bars(b, largest, file, err), err);
     if (smallest == largest) return SWD_OK;
     const char *dot = strrchr(file, '.'), *slash = strrchr(file, '/');
