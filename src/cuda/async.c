@@ -37,7 +37,10 @@ static void destroy_event(swd_backend *b, swd_event **e)
 
 static swd_status record(swd_backend *b, swd_event *e, swd_stream *s, swd_err *err)
 {
-    SWD_CUDA(cudaEventRecord(event_of(e), cuda_stream(b, s)), err);
+    // within a graph: each launch of it records the event anew
+    unsigned flags =
+        cuda_of(b)->vendor->capturing ? cudaEventRecordExternal : cudaEventRecordDefault;
+    SWD_CUDA(cudaEventRecordWithFlags(event_of(e), cuda_stream(b, s), flags), err);
     return SWD_OK;
 }
 

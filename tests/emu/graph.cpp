@@ -53,6 +53,11 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream)
     if (cudaError_t e = broken()) return ret(e);
     // A copy: an update or the end of exec does not touch launches under way.
     auto nodes = std::make_shared<std::vector<GraphNode>>(exec->nodes);
+    for (GraphNode &node : *nodes)
+        if (CUevent_st *e = node.records) {
+            uint64_t number = ++e->recorded;
+            node.body = [e, number] { event_passes(e, number); };
+        }
     return ret(enqueue(stream, [nodes] { run_nodes(*nodes); }));
 }
 

@@ -25,6 +25,7 @@ struct GraphNode {
     emu::Body body;
     const void *kernel; // NULL: a copy, a fill, a host function
     Frontier after;
+    CUevent_st *records = nullptr; // an external event: each launch records it
 };
 
 struct CUgraph_st {
@@ -85,6 +86,7 @@ void memory_close();
 // Streams (stream.cpp).
 CUstream_st *stream_of(cudaStream_t s);
 bool stream_known(cudaStream_t s);
+void event_passes(CUevent_st *e, uint64_t number); // its record of this number runs
 // Queues body, or makes it a node of the stream's capture.
 cudaError_t enqueue(cudaStream_t s, Body body, const void *kernel = nullptr);
 void drain_all();

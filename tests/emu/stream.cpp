@@ -42,6 +42,12 @@ static double now_ms()
     return static_cast<double>(t.tv_sec) * 1e3 + static_cast<double>(t.tv_nsec) * 1e-6;
 }
 
+void event_passes(CUevent_st *e, uint64_t number)
+{
+    e->done = number;
+    e->at = now_ms();
+}
+
 CUstream_st *stream_of(cudaStream_t s)
 {
     if (!s || s == cudaStreamLegacy || s == cudaStreamPerThread) return &default_stream;
@@ -293,15 +299,19 @@ cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t stream)
         return cudaSuccess;
     }
     uint64_t number = ++e->recorded;
-    return ret(enqueue(stream, [e, number] {
-        e->done = number;
-        e->at = now_ms();
-    }));
+    return ret(enqueue(stream, [e, number] { event_passes(e, number); }));
 }
 
-cudaError_t cudaEventRecordWithFlags(cudaEvent_t e, cudaStream_t stream, unsigned)
+cudaError_t cudaEventRecordWithFlags(cudaEvent_t e, cudaStream_t stream, unsigned flags)
 {
-    return cudaEventRecord(e, stream);
+    if (!(flags & cudaEventRecordExternal)) return cudaEventRecord(e, stream);
+    Lock lock(runtime_lock);
+    if (cudaError_t error = broken()) return ret(error);
+    CUstream_st *s = stream_of(stream);
+    if (!s->capture) return ret(cudaErrorInvalidValue);
+    s->capture->nodes.push_back(GraphNode{[] {}, nullptr, s->frontier, e});
+    s->frontier = {static_cast<int>(s->capture->nodes.size()) - 1};
+    return cudaSuccess;
 }
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t e, unsigned)

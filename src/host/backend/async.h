@@ -17,7 +17,8 @@ void stream_destroy(swd_stream **s, swd_backend *b); /* waits for what it was gi
 /* Two events may be measured against each other. */
 swd_status event_create(swd_event **out, swd_backend *b, swd_err *err);
 void event_destroy(swd_event **e, swd_backend *b);
-/* e is passed when all that s was given so far is done. Recorded again, it forgets the time before. */
+/* e is passed when all that s was given so far is done. Recorded again, it forgets the time before. Recorded while a
+ * graph is captured it belongs to the graph: each launch records it, and it must outlive the graph. */
 swd_status event_record(swd_event *e, swd_stream *s, swd_backend *b, swd_err *err);
 /* What s is given from now on comes after e as last recorded. Never recorded: at once. */
 swd_status stream_wait(swd_stream *s, swd_event *e, swd_backend *b, swd_err *err);

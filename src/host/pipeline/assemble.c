@@ -93,6 +93,42 @@ swd_status pipeline_open(pipeline *p, const swd_open_params *params, swd_err *er
     return open_adapters(p, params, err);
 }
 
+static swd_status make_event(swd_event **e, pipeline *p, swd_err *err)
+{
+    return *e ? SWD_OK : event_create(e, p->backend, err);
+}
+
+swd_status pipeline_make_lanes(pipeline *p, int n_batches, int n_steps, swd_err *err)
+{
+    for (int i = 0; i < PIPELINE_STREAMS; i++)
+        if (!p->streams[i]) SWD_TRY(stream_create(&p->streams[i], p->backend, err), err);
+    for (int i = 0; i < n_batches; i++) {
+        if (!p->events[i])
+            SWD_TRY(swd_calloc(&p->events[i], 1, sizeof(*p->events[i]), "events", err), err);
+        batch_events *e = p->events[i];
+        swd_event **all[] = {&e->began,    &e->encoded,  &e->denoising,
+                             &e->denoised, &e->decoding, &e->decoded};
+        for (size_t j = 0; j < sizeof(all) / sizeof(*all); j++)
+            SWD_TRY(make_event(all[j], p, err), err);
+        for (int k = 0; k < n_steps; k++) SWD_TRY(make_event(&e->stepped[k], p, err), err);
+    }
+    return SWD_OK;
+}
+
+static void destroy_lanes(pipeline *p)
+{
+    for (int i = 0; i < PIPELINE_STREAMS; i++) stream_destroy(&p->streams[i], p->backend);
+    for (int i = 0; i < PIPELINE_BATCHES_MAX; i++) {
+        batch_events *e = p->events[i];
+        if (!e) continue;
+        swd_event **all[] = {&e->began,    &e->encoded,  &e->denoising,
+                             &e->denoised, &e->decoding, &e->decoded};
+        for (size_t j = 0; j < sizeof(all) / sizeof(*all); j++) event_destroy(all[j], p->backend);
+        for (int k = 0; k < SWD_STEPS_MAX; k++) event_destroy(&e->stepped[k], p->backend);
+        free(e);
+    }
+}
+
 void pipeline_close(pipeline *p)
 {
     (void)pipeline_bind(p, NULL);
@@ -101,6 +137,7 @@ void pipeline_close(pipeline *p)
     t5_unigram_close(&p->unigram);
     embeds_destroy(&p->embeds);
     pipeline_drop_slab(p);
+    destroy_lanes(p);
     if (p->backend) host_release(p->backend, p->host);
     backend_destroy(&p->backend);
     for (int i = 0; i < p->n_adapters; i++) {

@@ -14,6 +14,7 @@
 #include "pipeline/family.h"
 #include "pipeline/embeds.h"
 #include "pipeline/graphs.h"
+#include "sample/wave.h"
 #include "text/clip_bpe.h"
 #include "text/t5_unigram.h"
 #include "weights/lora.h"
@@ -36,6 +37,13 @@ typedef enum pipeline_part {
     PART_TINY,
     PIPELINE_PARTS
 } pipeline_part;
+
+enum { PIPELINE_STREAMS = 3, PIPELINE_BATCHES_MAX = WAVE_STEPS_MAX + 1 };
+
+/* Of a batch under way (pipeline/request.h); those of steps as far as they were needed. */
+typedef struct batch_events {
+    swd_event *began, *encoded, *denoising, *denoised, *decoding, *decoded, *stepped[SWD_STEPS_MAX];
+} batch_events;
 
 typedef struct pipeline {
     const struct model_shape
@@ -81,16 +89,19 @@ typedef struct pipeline {
     size_t slab_bytes;
     uint8_t *host; /* pictures on their way from the device; so does this */
     size_t host_bytes;
-    embeds_cache *embeds; /* of prompts that were encoded */
-    graph_cache graphs;   /* of denoising steps */
+    swd_stream *streams[PIPELINE_STREAMS]; /* of the stages; they stay, as do ... */
+    batch_events *events
+        [PIPELINE_BATCHES_MAX]; /* ... the events of the batches under way, which graphs record */
+    embeds_cache *embeds;       /* of prompts that were encoded */
+    graph_cache graphs;         /* of denoising steps */
     bool no_graphs, no_embeds;
     swd_offload offload;
     bool offloading; /* networks take turns in the device's memory */
     char offload_note[256];
     bool planning;              /* nothing is loaded in earnest (backend/slab.h) */
     struct weights *t5_weights; /* of a T5 whose layers come one by one */
-    char *tune;  /* NULL: not given */
-    swd_log log; /* the backend's, where log_line hears it */
+    char *tune;                 /* NULL: not given */
+    swd_log log;                /* the backend's, where log_line hears it */
     swd_log_fn log_line;
     void *log_user;
 
@@ -127,6 +138,8 @@ swd_exec pipeline_exec(const pipeline *p, bool dry, swd_err *err);
 void pipeline_drop_slab(pipeline *p);
 /* Room for bytes of activations. */
 swd_status pipeline_reserve(pipeline *p, size_t bytes, swd_err *err);
+/* Streams, and events for so many batches of so many steps. */
+swd_status pipeline_make_lanes(pipeline *p, int n_batches, int n_steps, swd_err *err);
 /* Room for bytes of pictures, where downloads reach them. */
 swd_status pipeline_reserve_host(pipeline *p, size_t bytes, swd_err *err);
 #endif

@@ -117,6 +117,7 @@ swd_status batches_run(request *r, swd_err *err)
     SWD_TRY(batches_measure(r, err), err);
     swd_status s = request_place(r, err);
     if (s == SWD_OK) s = r->is_mixed ? run_ticks(r, err) : run_all(r, err);
+    if (s != SWD_OK) request_drain(r);
     request_release(r);
     return s;
 }

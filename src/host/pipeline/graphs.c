@@ -3,7 +3,7 @@
 #include "base/memory.h"
 #include <string.h>
 
-enum { GRAPHS_MAX = 256 }; // two batches of 16 taking turns at 28 steps need 88
+enum { GRAPHS_MAX = 64 }; // two batches that take turns need four, and two for the last one
 
 typedef struct graph_entry {
     graph_key key;
@@ -25,24 +25,34 @@ static graph_entry *find(const graph_cache *c, const graph_key *key)
     return NULL;
 }
 
-static swd_status record(graph_entry *e, sample_body *body, void *arg, int index, swd_exec *ex)
+static swd_status record(graph_entry *e, sample_body *body, void *arg, swd_exec *ex)
 {
     RUN(graph_capture(ex->stream, ex->backend, ex->err));
-    swd_status s = body(arg, index);
+    swd_status s = body(arg, 0);
     if (s == SWD_OK) return graph_capture_end(&e->graph, ex->stream, ex->backend, ex->err);
     graph_capture_drop(ex->stream, ex->backend);
     return s;
 }
 
+void graph_key_steps(graph_key *key, const sample_step *steps, int n_steps)
+{
+    key->n_steps = n_steps;
+    for (int k = 0; k < n_steps; k++) {
+        key->sigma[k] = steps[k].sigma;
+        key->height[k] = steps[k].height;
+        key->width[k] = steps[k].width;
+    }
+}
+
 swd_status graph_cache_run(graph_cache *c, const graph_key *key, sample_body *body, void *arg,
-                           int index, swd_exec *ex)
+                           swd_exec *ex)
 {
     graph_entry *e = find(c, key);
     if (!e) {
         RUN(add(c, key, ex));
-        return body(arg, index);
+        return body(arg, 0);
     }
-    if (!e->graph) RUN(record(e, body, arg, index, ex));
+    if (!e->graph) RUN(record(e, body, arg, ex));
     return graph_launch(e->graph, ex->stream, ex->backend, ex->err);
 }
 

@@ -130,19 +130,14 @@ static swd_status run_full(request *r, swd_exec *ex)
     if (r->live || ex->dry || r->p->no_graphs) return full_tick(r, 0);
     graph_key key;
     memset(&key, 0, sizeof key);
-    key.k = GRAPH_MIXED;
-    for (int k = 0; k < r->plan.n_steps && k < GRAPH_SIGMAS; k++)
-        key.sigma[k] = r->plan.steps[k].sigma;
-    key.n_steps = r->plan.n_steps;
+    key.work = GRAPH_MIXED;
+    graph_key_steps(&key, r->plan.steps, r->plan.n_steps);
+    key.guidance = (float)r->plan.guidance;
     key.n = r->plan.batch;
-    key.height = r->plan.latent_height;
-    key.width = r->plan.latent_width;
-    key.next_height = r->plan.steps[0].height;
-    key.next_width = r->plan.steps[0].width;
     key.text_tokens = m->context_in.shape[1];
     key.memory[0] = ex->slab;
     key.used = ex->used;
-    return graph_cache_run(&r->p->graphs, &key, full_tick, r, 0, ex);
+    return graph_cache_run(&r->p->graphs, &key, full_tick, r, ex);
 }
 
 static swd_status run_some(request *r, active a, swd_exec *ex)

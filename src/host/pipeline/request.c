@@ -120,16 +120,6 @@ static swd_status place_in_slab(request *r, swd_err *err)
     return SWD_OK;
 }
 
-static swd_status make_events(batch *b, int n_steps, swd_backend *be, swd_err *err)
-{
-    swd_event **all[] = {&b->began, &b->encoded, &b->denoising, &b->decoding, &b->decoded};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-        SWD_TRY(event_create(all[i], be, err), err);
-    SWD_TRY(swd_calloc(&b->stepped, (size_t)n_steps, sizeof(*b->stepped), "events", err), err);
-    for (int k = 0; k < n_steps; k++) SWD_TRY(event_create(&b->stepped[k], be, err), err);
-    return SWD_OK;
-}
-
 /* What comes down to the host: pictures, and the embeddings of a batch's prompts, as many as are worth keeping. */
 static swd_status place_on_host(request *r, swd_err *err)
 {
@@ -160,25 +150,34 @@ swd_status request_place(request *r, swd_err *err)
         SWD_TRY(writer_create(&r->writer, r->live ? 1 : 2, err), err);
     if (r->live) return SWD_OK;
     graph_cache_trim(&r->p->graphs, be);
-    for (int i = 0; i < REQUEST_STAGES; i++) SWD_TRY(stream_create(&r->ex[i].stream, be, err), err);
-    for (int i = 0; i < r->n_batches; i++)
-        SWD_TRY(make_events(&r->batch[i], r->plan.n_steps, be, err), err);
+    SWD_TRY(pipeline_make_lanes(r->p, r->n_batches, r->plan.n_steps, err), err);
+    for (int i = 0; i < REQUEST_STAGES; i++) r->ex[i].stream = r->p->streams[i];
+    for (int i = 0; i < r->n_batches; i++) {
+        batch_events *e = r->p->events[i];
+        batch *b = &r->batch[i];
+        b->began = e->began;
+        b->encoded = e->encoded;
+        b->denoising = e->denoising;
+        b->stepped = e->stepped;
+        b->denoised = e->denoised;
+        b->decoding = e->decoding;
+        b->decoded = e->decoded;
+    }
     return SWD_OK;
+}
+
+void request_drain(request *r)
+{
+    swd_backend *be = r->p->backend;
+    for (int i = 0; i < REQUEST_STAGES; i++)
+        if (!r->ex[i].dry) (void)be->synchronize(be, r->ex[i].stream, NULL);
 }
 
 void request_release(request *r)
 {
-    swd_backend *be = r->p->backend;
-    for (int i = 0; i < REQUEST_STAGES; i++) stream_destroy(&r->ex[i].stream, be);
     for (int i = 0; i < r->n_batches; i++) {
-        batch *b = &r->batch[i];
-        swd_event **all[] = {&b->began, &b->encoded, &b->denoising, &b->decoding, &b->decoded};
-        for (size_t j = 0; j < sizeof all / sizeof *all; j++) event_destroy(all[j], be);
-        for (int k = 0; b->stepped && k < r->plan.n_steps; k++) event_destroy(&b->stepped[k], be);
-        free(b->stepped);
-        free(b->fresh);
-        b->stepped = NULL;
-        b->fresh = NULL;
+        free(r->batch[i].fresh);
+        r->batch[i].fresh = NULL;
     }
 }
 

@@ -8,8 +8,6 @@
 #include "pipeline/writer.h"
 #include "sample/wave.h"
 
-enum { REQUEST_BATCHES_MAX = WAVE_STEPS_MAX + 1 };
-
 /* Images at work, from their prompts to their pictures. Two batches take turns where streams overlap; mixed, there is one at every step and one
  * behind them. */
 typedef struct batch {
@@ -21,8 +19,8 @@ typedef struct batch {
     const char **fresh;         /* [n_fresh_max], prompts that were encoded for it ... */
     float *embeddings;          /* ... and what came of them, where the host reads it */
     int n_fresh;
-    /* between stages, and to measure them; stepped [n_steps]; NULL where the request is live */
-    swd_event *began, *encoded, *denoising, **stepped, *decoding, *decoded;
+    /* of the pipeline; between stages, and to measure them; stepped [n_steps]; NULL where the request is live */
+    swd_event *began, *encoded, *denoising, **stepped, *denoised, *decoding, *decoded;
     double share[WAVE_STEPS_MAX]; /* of the time of a tick that was its step's */
 } batch;
 
@@ -70,8 +68,8 @@ typedef struct request {
      * their events have passed. */
     bool live;
     swd_exec ex[REQUEST_STAGES];
-    batch batch[REQUEST_BATCHES_MAX], *at; /* at: the one that is being given its work */
-    int n_batches;                         /* of them in use */
+    batch batch[PIPELINE_BATCHES_MAX], *at; /* at: the one that is being given its work */
+    int n_batches;                          /* of them in use */
     bool is_mixed;
     char not_mixed[128]; /* why, where it was asked for */
     mixed_state mixed;
@@ -82,6 +80,7 @@ typedef struct request {
     swd_tensor cond, cond_pooled, uncond, uncond_pooled; /* [1, L, D], [1, P] */
     swd_tensor t, twice, velocities; /* [steps at once * R B]; [2 B, C, h, w], with guidance */
     swd_tensor init;                 /* [1, C, h, w] at the first step's size */
+    sample_args sample;              /* of the same */
     conditions conditions; /* of the batch that is being denoised, for some of its steps */
 } request;
 
@@ -119,8 +118,10 @@ request_sizes request_measured(const request *r);
 swd_status request_place(request *r, swd_err *err);
 /* Waits for the pictures of b, reports what was done for them and hands them to the writer. */
 swd_status request_collect(request *r, batch *b, swd_err *err);
-/* Whatever happened: nothing of this request is under way on the device afterwards. */
+/* What request_place made; nothing of this request is under way on the device. */
 void request_release(request *r);
+/* After a failure: waits until that is so. */
+void request_drain(request *r);
 
 /* SWD_ERR_CANCELLED if the caller's callback says so. */
 swd_status request_progress(request *r, swd_stage stage, int step, int n_steps, int image,

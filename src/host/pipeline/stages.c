@@ -13,7 +13,7 @@
 /* The time goes into reading the weights of the modulations, up to this many rows of them. */
 int64_t stage_steps_at_once(int64_t rows)
 {
-    enum { MODULATION_ROWS = GRAPH_SIGMAS }; /* the key of a step's graph names their sigmas */
+    enum { MODULATION_ROWS = 8 };
     return rows < MODULATION_ROWS ? MODULATION_ROWS / rows : 1;
 }
 
@@ -136,28 +136,25 @@ swd_status stage_encode_init(request *r, swd_exec *ex)
 
 /* ---- graphs ---- */
 
-/* Work `k` of a batch: a step of the denoising from 0 on, or -1 - b for the decoding of image b. */
-static swd_status run_as_graph(request *r, int k, sample_body *body, void *arg, int index,
+/* body(arg, 0), the work of a batch in ex, as a graph where that is possible. */
+static swd_status run_as_graph(request *r, graph_work work, sample_body *body, void *arg,
                                swd_exec *ex)
 {
     const request_plan *plan = &r->plan;
     const batch *at = r->at;
     graph_key key;
+    // torch's noise comes from the host, step by step
+    if (r->live || ex->dry || r->p->no_graphs || plan->n_steps > GRAPH_STEPS_MAX ||
+        (work == GRAPH_DENOISE && r->params->rng == SWD_RNG_TORCH))
+        return body(arg, 0);
     memset(&key, 0, sizeof key);
-    const sample_step *last = &plan->steps[plan->n_steps - 1],
-                      *step = k < 0 ? last : &plan->steps[k],
-                      *next = step == last ? last : step + 1;
-    for (int i = 0; k >= 0 && i < GRAPH_SIGMAS && k + i < plan->n_steps; i++)
-        key.sigma[i] = plan->steps[k + i].sigma;
-    key.height = step->height;
-    key.width = step->width;
-    key.next_height = next->height;
-    key.next_width = next->width;
+    graph_key_steps(&key, plan->steps, plan->n_steps);
     key.guidance = (float)plan->guidance;
-    key.k = k;
-    key.n_steps = plan->n_steps;
+    key.work = (int)work;
     key.n = at->n;
+    key.evaluations = plan->evaluations;
     key.sampler = (int)plan->sampler;
+    key.with_init = plan->with_init;
     key.text_tokens = at->context.shape[1];
     key.memory[0] = ex->slab;
     key.memory[1] = at->x0.data;
@@ -168,13 +165,9 @@ static swd_status run_as_graph(request *r, int k, sample_body *body, void *arg, 
     key.memory[6] = r->velocities.data;
     key.memory[7] = r->conditions.modulation.data;
     key.memory[8] = r->conditions.context.data;
+    key.memory[9] = (const void *)at->stepped;
     key.used = ex->used;
-    return graph_cache_run(&r->p->graphs, &key, body, arg, index, ex);
-}
-
-static bool use_graphs(const request *r, const swd_exec *ex)
-{
-    return !r->live && !ex->dry && !r->p->no_graphs;
+    return graph_cache_run(&r->p->graphs, &key, body, arg, ex);
 }
 
 /* ---- denoising ---- */
@@ -283,9 +276,7 @@ static swd_status run_step(void *user, int k, sample_body *body, void *loop)
     RUN(report(r, SWD_STAGE_DENOISE, k + 1, plan->n_steps, 0, ex));
     range_begin_step(ex->backend, k + 1, plan->n_steps, plan->steps[k].width, plan->steps[k].height,
                      plan->sigmas[k]);
-    // torch's noise comes from the host, step by step
-    bool graph = use_graphs(r, ex) && r->params->rng != SWD_RNG_TORCH;
-    swd_status s = graph ? run_as_graph(r, k, body, loop, k, ex) : body(loop, k);
+    swd_status s = body(loop, k);
     range_end(ex->backend);
     return s;
 }
@@ -309,6 +300,22 @@ static swd_status after_step(void *user, int k, swd_tensor x0)
     return SWD_OK;
 }
 
+/* From the prompts and noise of a batch, whose seeds are in device memory, to x0. */
+static swd_status trajectory(void *of, int unused)
+{
+    request *r = of;
+    swd_exec *ex = &r->ex[REQUEST_DENOISE];
+    const batch *at = r->at;
+    swd_tensor init = r->sample.init, x0 = rows(at->x0, 0, at->n);
+    (void)unused;
+    for (int b = 0; tensor_present(init) && b < at->n; b++)
+        RUN(op_copy(rows(init, b, 1), r->init, ex));
+    RUN(denoiser_embed_context(&r->conditions, rows(at->context, 0, n_evaluations(r)),
+                               r->p->transformer, ex));
+    return r->plan.sampler == SWD_SAMPLER_SCALEWISE ? scalewise_sample(x0, &r->sample, ex)
+                                                    : euler_sample(x0, &r->sample, ex);
+}
+
 swd_status stage_denoise(request *r, swd_exec *ex)
 {
     uint64_t seeds[1024];
@@ -316,56 +323,60 @@ swd_status stage_denoise(request *r, swd_exec *ex)
     for (int b = 0; b < at->n; b++) seeds[b] = r->seed + (uint64_t)request_image(r, at, b);
     noise_begin(r->noise, seeds, at->n);
     size_t mark = exec_mark(ex);
-    sample_args args = {.steps = r->plan.steps,
-                        .n_steps = r->plan.n_steps,
-                        .noise = r->noise,
-                        .user = r,
-                        .denoise = denoise,
-                        .run_step = run_step,
-                        .after_step = after_step};
+    r->sample = (sample_args){.steps = r->plan.steps,
+                              .n_steps = r->plan.n_steps,
+                              .noise = r->noise,
+                              .user = r,
+                              .denoise = denoise,
+                              .run_step = run_step,
+                              .after_step = after_step};
     RUN(stream_wait(ex->stream, at->encoded, ex->backend, ex->err));
     RUN(event_record(at->denoising, ex->stream, ex->backend, ex->err));
-    if (r->plan.with_init) {
-        args.init = exec4(ex, SWD_F32, at->n, r->init.shape[1], r->init.shape[2], r->init.shape[3]);
-        for (int b = 0; b < at->n; b++) RUN(op_copy(rows(args.init, b, 1), r->init, ex));
-    }
+    if (r->plan.with_init)
+        r->sample.init =
+            exec4(ex, SWD_F32, at->n, r->init.shape[1], r->init.shape[2], r->init.shape[3]);
     int64_t n_rows = n_evaluations(r);
     r->conditions = denoiser_conditions(stage_steps_at_once(n_rows) * n_rows, n_rows,
                                         at->context.shape[1], r->p->transformer, ex);
-    RUN(denoiser_embed_context(&r->conditions, rows(at->context, 0, n_rows), r->p->transformer,
-                               ex));
-    RUN(sample_prepare(&args, at->n, ex));
-    swd_tensor x0 = rows(at->x0, 0, at->n);
-    RUN(r->plan.sampler == SWD_SAMPLER_SCALEWISE ? scalewise_sample(x0, &args, ex)
-                                                 : euler_sample(x0, &args, ex));
+    RUN(sample_prepare(&r->sample, at->n, ex));
+    RUN(run_as_graph(r, GRAPH_DENOISE, trajectory, r, ex));
     exec_rewind(ex, mark);
-    return SWD_OK;
+    return event_record(at->denoised, ex->stream, ex->backend, ex->err);
 }
 
 /* ---- pictures ---- */
 
-static swd_status decode_body(void *of, int b)
+static swd_status decode_all(void *of, int unused)
 {
     request *r = of;
-    return decode_one(r, rows(r->at->rgb, b, 1), rows(r->at->x0, b, 1), &r->ex[REQUEST_DECODE]);
+    swd_exec *ex = &r->ex[REQUEST_DECODE];
+    (void)unused;
+    for (int b = 0; b < r->at->n; b++)
+        RUN(decode_one(r, rows(r->at->rgb, b, 1), rows(r->at->x0, b, 1), ex));
+    return SWD_OK;
+}
+
+/* One by one, so that somebody sees how it goes on. */
+static swd_status decode_live(request *r, swd_exec *ex)
+{
+    const batch *at = r->at;
+    for (int b = 0; b < at->n; b++) {
+        RUN(report(r, SWD_STAGE_DECODE, request_image(r, at, b) + 1, r->plan.n_images, b, ex));
+        RUN(decode_one(r, rows(at->rgb, b, 1), rows(at->x0, b, 1), ex));
+    }
+    return SWD_OK;
 }
 
 swd_status stage_decode(request *r, swd_exec *ex)
 {
     const batch *at = r->at;
-    size_t bytes = tensor_bytes(rows(at->rgb, 0, 1));
-    if (at->stepped)
-        RUN(stream_wait(ex->stream, at->stepped[r->plan.n_steps - 1], ex->backend, ex->err));
+    double started_s = clock_now_s();
+    swd_event *ready = r->is_mixed && at->stepped ? at->stepped[r->plan.n_steps - 1] : at->denoised;
+    RUN(stream_wait(ex->stream, ready, ex->backend, ex->err));
     RUN(event_record(at->decoding, ex->stream, ex->backend, ex->err));
-    for (int b = 0; b < at->n; b++) {
-        swd_tensor rgb = rows(at->rgb, b, 1);
-        RUN(report(r, SWD_STAGE_DECODE, request_image(r, at, b) + 1, r->plan.n_images, b, ex));
-        double started_s = clock_now_s();
-        RUN(use_graphs(r, ex) ? run_as_graph(r, -1 - b, decode_body, r, b, ex) : decode_body(r, b));
-        if (ex->dry) return SWD_OK;
-        RUN(ex->backend->download(ex->backend, at->host + (size_t)b * bytes, rgb, ex->stream,
-                                  ex->err));
-        RUN(look(r, &r->result->pub.decode_ms, &started_s, ex));
-    }
+    RUN(r->live ? decode_live(r, ex) : run_as_graph(r, GRAPH_DECODE, decode_all, r, ex));
+    if (ex->dry) return SWD_OK;
+    RUN(ex->backend->download(ex->backend, at->host, rows(at->rgb, 0, at->n), ex->stream, ex->err));
+    RUN(look(r, &r->result->pub.decode_ms, &started_s, ex));
     return event_record(at->decoded, ex->stream, ex->backend, ex->err);
 }
