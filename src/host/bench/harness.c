@@ -243,8 +243,9 @@ static double *row(double *all, int i)
     return all + (size_t)i * BENCH_RUNS_MAX;
 }
 
-static swd_status run_once(double *wall, double *cpu, bench *b, const bench_case *c, int run,
-                           swd_err *err)
+// spent: by the clock, whatever the case says of itself.
+static swd_status run_once(double *wall, double *cpu, double *spent, bench *b, const bench_case *c,
+                           int run, swd_err *err)
 {
     const bench_clock *k = b->clock;
     b->running = c->name;
@@ -252,7 +253,7 @@ static swd_status run_once(double *wall, double *cpu, bench *b, const bench_case
     if (c->before) c->before(c->arg, run);
     double cpu_start = k->cpu_s(k->ctx), start = k->wall_s(k->ctx);
     SWD_TRY(c->run(c->arg, err), err);
-    *wall = k->wall_s(k->ctx) - start;
+    *spent = *wall = k->wall_s(k->ctx) - start;
     *cpu = k->cpu_s(k->ctx) - cpu_start;
     if (c->own_s) *wall = c->own_s(c->arg);
     return SWD_OK;
@@ -262,11 +263,13 @@ static swd_status run_once(double *wall, double *cpu, bench *b, const bench_case
 static swd_status run_round(samples *s, bench *b, const bench_case *cases, int n, int r,
                             double patience_s, int run, swd_err *err)
 {
+    double spent;
     for (int j = 0; j < n; j++) {
         int i = r % 2 ? n - 1 - j : j;
         if (patience_s > 0 && s->spent[i] >= patience_s) continue;
-        SWD_TRY(run_once(&row(s->wall, i)[r], &row(s->cpu, i)[r], b, &cases[i], run, err), err);
-        s->spent[i] += row(s->wall, i)[r];
+        SWD_TRY(run_once(&row(s->wall, i)[r], &row(s->cpu, i)[r], &spent, b, &cases[i], run, err),
+                err);
+        s->spent[i] += spent;
         s->runs[i] = r + 1;
     }
     for (int i = 0; i < n; i++)
@@ -280,7 +283,8 @@ static swd_status run_rounds(samples *s, bench *b, const bench_case *cases, int 
     double spent = 0, wall, cpu;
     int run = 0;
     for (; run < l.warmup; run++)
-        for (int i = 0; i < n; i++) SWD_TRY(run_once(&wall, &cpu, b, &cases[i], run, err), err);
+        for (int i = 0; i < n; i++)
+            SWD_TRY(run_once(&wall, &cpu, &spent, b, &cases[i], run, err), err);
     for (int r = 0; r < l.runs_max && (r < l.runs_min || spent < l.budget_s * n); r++, run++) {
         if (l.patience_s > 0 && s->spent[0] >= l.patience_s) break;
         SWD_TRY(run_round(s, b, cases, n, r, l.patience_s, run, err), err);

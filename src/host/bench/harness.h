@@ -14,7 +14,7 @@
 #include <stddef.h>
 
 enum {
-    BENCH_GROUP_MAX = 16,
+    BENCH_GROUP_MAX = 24,
     BENCH_RUNS_MAX = 1000,
     BENCH_NAME_MAX = 128,
     BENCH_KEY_MAX = 40,
@@ -30,8 +30,8 @@ typedef struct bench_clock {
     void *ctx;
 } bench_clock;
 
-/* When the loop of a group ends: after runs_max rounds, or once runs_min rounds are done and the group has taken budget_s per case. A
- * case that has taken patience_s by itself is left out of further rounds, the first case ends the group. */
+/* When the loop of a group ends, by the clock around its runs: after runs_max rounds, or once runs_min rounds are done and the group has
+ * taken budget_s per case. A case that has taken patience_s by itself is left out of further rounds, the first case ends the group. */
 typedef struct bench_limits {
     int warmup; /* rounds before that are not counted */
     int runs_min, runs_max;

@@ -10,8 +10,10 @@
 #include <string.h>
 
 enum { TEXT, DENOISE, DECODE, WRITE, PARTS };
-enum { BATCHES = 2, BATCHES_MIXED = 12 };       // of a call that measures throughput
-enum { CONTESTANTS_MAX = BENCH_GROUP_MAX - 1 }; // one more is the yardstick
+enum { BATCHES = 2, BATCHES_MIXED = 12 }; // of a call that measures throughput
+enum { CONTESTANTS_MAX = SWD_BENCH_PRESETS_MAX + 2 * SWD_BENCH_LIST_MAX };
+_Static_assert((int)CONTESTANTS_MAX < (int)BENCH_GROUP_MAX,
+               "all of them and the yardstick take turns");
 static const char *const part_keys[PARTS] = {"text_ms", "denoise_ms", "decode_ms", "write_ms"};
 static const char *const prompt = "a photograph of an astronaut riding a horse";
 
@@ -171,7 +173,7 @@ static int make_contestants(contestant *c, session *s, const char *file, int sid
                  presets[i] ? presets[i] : "own scales");
     }
     for (int i = 0; i < n_steps; i++)
-        for (int g = 0; g < (pairs ? 2 : 1) && n < CONTESTANTS_MAX; g++, n++) {
+        for (int g = 0; g < (pairs ? 2 : 1); g++, n++) {
             set_up(&c[n], s, file, side, s->batches[0]);
             by_steps(&c[n], steps[i], g ? q->guidance : 1);
             snprintf(c[n].name, sizeof c[n].name, "%d px: %d full step%s%s", side, steps[i],
@@ -273,7 +275,7 @@ swd_status measure_e2e(session *s, swd_err *err)
 {
     contestant *c;
     char folder[SCRATCH_PATH_MAX], file[SCRATCH_PATH_MAX + 16];
-    SWD_TRY(swd_calloc(&c, BENCH_GROUP_MAX, sizeof *c, "contestants", err), err);
+    SWD_TRY(swd_calloc(&c, CONTESTANTS_MAX, sizeof *c, "contestants", err), err);
     swd_status st = scratch_make(folder, err);
     snprintf(file, sizeof file, "%s/%%d.jpg", folder);
     for (int i = 0; i < s->n_sides && st == SWD_OK; i++) {
@@ -296,7 +298,7 @@ static int make_streams(contestant *c, session *s, const char *file, int side)
     int n = 0;
     schedules(presets, s);
     for (int i = -1; i < s->n_batches; i++)
-        for (int m = 0; m < (mix && i >= 0 ? 2 : 1) && n < CONTESTANTS_MAX; m++, n++) {
+        for (int m = 0; m < (mix && i >= 0 ? 2 : 1); m++, n++) {
             int batch = i < 0 ? 1 : s->batches[i];
             set_up(&c[n], s, file, side, batch);
             by_scales(&c[n], presets[0]);
