@@ -9,6 +9,8 @@
 #include "backend/cpu/simd.h"
 #include <math.h>
 
+enum { ROWS_TOGETHER = 32 }; // of one task at most
+
 size_t cpu_norm_backward_workspace(swd_backend *b, const norm_backward_args *a)
 {
     (void)b;
@@ -28,12 +30,16 @@ static const float *factor_of(float *tmp, const norm_backward_args *a, int i, in
     return cpu_row_load(tmp, t.data, t.dtype, at, a->x.shape[a->x.ndim - 1]);
 }
 
-static void row_backward(const norm_backward_args *a, int64_t r, float *stat)
+typedef struct places {
+    int64_t x, dx, dy[2]; // offsets of a row
+} places;
+
+static void row_backward(const norm_backward_args *a, int64_t r, places at, float *stat)
 {
     float tx[CPU_ROW_MAX], g[CPU_ROW_MAX], td[CPU_ROW_MAX], tf[CPU_ROW_MAX];
     const simd_table *simd = simd_pick();
     int64_t d = a->x.shape[a->x.ndim - 1];
-    const float *x = load(tx, a->x, r, 0, d);
+    const float *x = cpu_row_load(tx, a->x.data, a->x.dtype, at.x, d);
     double mean = 0, var;
     if (a->rms)
         var = simd->sum_squares(x, d) / (double)d;
@@ -44,7 +50,7 @@ static void row_backward(const norm_backward_args *a, int64_t r, float *stat)
     if (!tensor_present(a->dx.t)) return;
     float one = a->per_sample ? 1.0f : 0.0f;
     for (int i = 0; i < 2 && tensor_present(a->dy[i]); i++) {
-        const float *dy = load(td, a->dy[i], r, 0, d),
+        const float *dy = cpu_row_load(td, a->dy[i].data, a->dy[i].dtype, at.dy[i], d),
                     *f = tensor_present(a->factor[i]) ? factor_of(tf, a, i, r) : NULL;
         for (int64_t k = 0; k < d; k++) {
             float v = f ? dy[k] * (one + f[k]) : dy[k];
@@ -52,7 +58,24 @@ static void row_backward(const norm_backward_args *a, int64_t r, float *stat)
         }
     }
     simd->norm_backward(td, x, g, d, stat[0], stat[1], !a->rms);
-    cpu_grad_store(a->dx, cpu_row_offset(a->dx.t, r), td, d);
+    cpu_grad_store(a->dx, at.dx, td, d);
+}
+
+// Rows one after the other of the last dimension but one: heads of a token are short, where they lie is found once.
+static void rows_backward(const norm_backward_args *a, int64_t first, int64_t n, float *stat)
+{
+    int dim = a->x.ndim - 2;
+    places at = {.x = cpu_row_offset(a->x, first)};
+    if (tensor_present(a->dx.t)) at.dx = cpu_row_offset(a->dx.t, first);
+    for (int i = 0; i < 2; i++)
+        if (tensor_present(a->dy[i])) at.dy[i] = cpu_row_offset(a->dy[i], first);
+    for (int64_t k = 0; k < n; k++) {
+        row_backward(a, first + k, at, stat + 2 * (first + k));
+        if (dim < 0) continue;
+        at.x += a->x.stride[dim];
+        at.dx += a->dx.t.stride[dim];
+        for (int i = 0; i < 2; i++) at.dy[i] += a->dy[i].stride[dim];
+    }
 }
 
 // Columns [c, c + n) of dfactor and dshift of result i, over the rows from first on.
@@ -85,8 +108,15 @@ swd_status cpu_norm_backward(swd_backend *b, const norm_backward_args *a, void *
                         "a norm over %lld elements; the CPU takes up to %d", (long long)d,
                         (int)CPU_ROW_MAX);
     float *stat = ws;
+    int64_t inner = a->x.ndim >= 2 ? a->x.shape[a->x.ndim - 2] : 1,
+            together = inner < ROWS_TOGETHER ? inner : ROWS_TOGETHER,
+            per_inner = (inner + together - 1) / together;
 #pragma omp parallel for if (cpu_worth(rows * d))
-    for (int64_t r = 0; r < rows; r++) row_backward(a, r, stat + 2 * r);
+    for (int64_t t = 0; t < rows / inner * per_inner; t++) {
+        int64_t first = t % per_inner * together;
+        rows_backward(a, t / per_inner * inner + first,
+                      inner - first < together ? inner - first : together, stat);
+    }
     int64_t groups = a->per_sample ? a->x.shape[0] : 1, in_group = rows / groups,
             per = (d + SUM_COLUMNS - 1) / SUM_COLUMNS;
     for (int i = 0; i < 2; i++) {
