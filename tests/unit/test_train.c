@@ -417,6 +417,50 @@ Test(train, refusals)
     backend_destroy(&be);
 }
 
+#define REFUSED(call) cr_expect_eq(call, SWD_ERR_ARGUMENT, #call)
+
+// What the ops of training are given is checked as that of the others.
+Test(train, refused_arguments)
+{
+    swd_backend *be;
+    swd_err err = {0};
+    float x[64] = {0};
+    cr_assert_eq(backend_cpu_create(&be, 1, &err), SWD_OK);
+    swd_exec exec = {.backend = be, .err = &err}, *ex = &exec;
+    swd_tensor a = tensor2(x, SWD_F32, 3, 4), b = tensor2(x + 12, SWD_F32, 4, 2),
+               c = tensor2(x + 20, SWD_F32, 3, 2), bias = tensor1(x + 26, SWD_F32, 2),
+               rows = tensor3(x, SWD_F32, 1, 3, 4), other = tensor3(x + 12, SWD_F32, 1, 2, 4),
+               one = tensor2(x + 30, SWD_F32, 1, 4), none = tensor_none(), half = b;
+    half.dtype = SWD_BF16;
+    cr_expect_eq(op_gemm(&(gemm_args){.c = c, .a = a, .b = b, .bias = bias}, ex), SWD_OK);
+    REFUSED(op_gemm(&(gemm_args){.c = c, .a = a, .b = c}, ex));
+    REFUSED(op_gemm(&(gemm_args){.c = c, .a = a, .b = half}, ex));
+    REFUSED(op_gemm(&(gemm_args){.c = c, .a = a, .b = b, .bias = bias, .add = true}, ex));
+    REFUSED(op_gemm(&(gemm_args){.c = tensor2(x, SWD_F32, 3, 2), .a = a, .b = b}, ex));
+    REFUSED(op_activation_backward((swd_grad){other, false}, rows, rows, SWD_ACT_SILU, ex));
+    REFUSED(
+        op_gate_backward((swd_grad){other, false}, (swd_grad){none, false}, rows, none, none, ex));
+    REFUSED(
+        op_gate_backward((swd_grad){none, false}, (swd_grad){one, false}, rows, other, one, ex));
+    REFUSED(op_column_sums((swd_grad){bias, false}, rows, ex));
+    REFUSED(op_norm_backward(&(norm_backward_args){.x = rows, .dy = {other}}, ex));
+    REFUSED(op_norm_backward(&(norm_backward_args){.x = rows, .dy = {rows}, .factor = {one}}, ex));
+    REFUSED(op_mean_tokens(bias, rows, ex));
+    REFUSED(op_mean_tokens_backward((swd_grad){rows, false}, bias, ex));
+    REFUSED(op_patchify_backward((swd_grad){rows, false}, rows, 2, ex));
+    REFUSED(op_unpatchify_backward((swd_grad){rows, false}, rows, 2, ex));
+    REFUSED(op_adamw(&(adamw_args){.p = bias, .m = bias, .v = bias, .g = bias}, ex)); // step 0
+    attention_backward_args at = {.forward = {.n_streams = 1, .causal = true}};
+    cr_expect_eq(op_attention_backward(&at, ex), SWD_ERR_UNSUPPORTED);
+    at.forward.causal = false;
+    REFUSED(op_attention_backward(&at, ex));
+    be->backward = NULL;
+    cr_expect_eq(op_gemm(&(gemm_args){.c = c, .a = a, .b = b}, ex), SWD_ERR_UNSUPPORTED);
+    tape *t;
+    cr_expect_eq(tape_create(&t, be, &err), SWD_ERR_UNSUPPORTED);
+    backend_destroy(&be);
+}
+
 /* ---- parameters ---- */
 
 // Every weight of the network learns: flow matching, every 7th number of the gradient.

@@ -11,9 +11,10 @@
  *     }
  *     tape_run(t, step, ctx, SWD_F32, err);
  *
- * A step runs twice: dry, to learn how much memory it wants, then in earnest; what it does besides ops (losses on the host) looks at ex->dry. Gradients have the storage of
- * their activations (float32 for F16). A value that a backward pass needs is kept where it lies, and copied aside only when an op is
- * about to write over it. Memory outside the slab that ops read is constant during a step, unless it is a variable. One thread. */
+ * A step runs twice: dry, to learn how much memory it wants, then in earnest; what it does besides ops (losses on the host) looks at
+ * ex->dry. Gradients have the storage of their activations (float32 for F16). A value that a backward pass needs is kept where it lies,
+ * and copied aside only when an op is about to write over it. Memory outside the slab that ops read is constant during a step, unless it
+ * is a variable. One thread calls. */
 #ifndef SWD_TRAIN_TAPE_H
 #define SWD_TRAIN_TAPE_H
 #include "backend/backward.h"
