@@ -148,17 +148,32 @@ static int feature_block(const run *r)
     return layers == 38 ? 20 : layers > 1 ? layers / 2 - 1 : 0; /* 24: 11 */
 }
 
-static swd_status make_schedule_json(run *r)
+/* A fine-tuned model samples as before: without a swd.json the adapter would be taken for a published student's. */
+static json_t *baseline_json(const config_swd *swd)
 {
-    if (is_flow(r)) return SWD_OK;
+    json_t *o = json_object();
+    if (swd && swd->has_steps) json_object_set_new(o, "steps", json_integer(swd->steps));
+    if (swd && swd->has_guidance) json_object_set_new(o, "guidance", json_real(swd->guidance));
+    if (swd && swd->has_shift) json_object_set_new(o, "shift", json_real(swd->shift));
+    return json_pack("{s:o}", "baseline", o);
+}
+
+static json_t *student_json(const run *r)
+{
     json_t *scales = json_array(), *sigmas = json_array();
     for (int k = 0; k < r->n_scales; k++) {
         json_array_append_new(scales, json_integer(r->scales[k]));
         json_array_append_new(sigmas, json_real(r->sigmas[k]));
     }
-    json_t *o =
-        json_pack("{s:{s:{s:o, s:o}}, s:s, s:i}", "presets", r->preset, "scales", scales, "sigmas",
-                  sigmas, "default", r->preset, "max_tokens", r->source.max_tokens);
+    return json_pack("{s:{s:{s:o, s:o}}, s:s, s:i}", "presets", r->preset, "scales", scales,
+                     "sigmas", sigmas, "default", r->preset, "max_tokens", r->source.max_tokens);
+}
+
+/* Of the result. Where all weights of a model were fine-tuned it is the model's own. */
+static swd_status make_schedule_json(run *r)
+{
+    if (is_flow(r) && r->p->weights == SWD_TRAIN_WHOLE) return SWD_OK;
+    json_t *o = is_flow(r) ? baseline_json(r->pl->swd) : student_json(r);
     r->schedule_json = o ? json_dumps(o, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(o);
     return r->schedule_json ? SWD_OK

@@ -82,6 +82,14 @@ if learn parts --steps 4 --resume --lora-rank 3; then fail "another rank was tak
 grep -q 'was trained with lora_rank 2, now it is 3' "$out/log" || fail "another rank is told"
 learn parts --steps 4 --resume || fail "--resume"
 same whole parts adapter_model.safetensors
+# the network that was trained is the one that generates: a sheet of one prompt is that picture
+echo 'a dog' >"$out/one"
+learn sheet --steps 2 --sample-every 2 --sample-prompts "$out/one" || fail "a sheet"
+mkdir "$out/e1" "$out/e2"
+cp "$out/sheet/samples/step-00000002.png" "$out/e1/x.png"
+"$swd" generate "a dog" --lora "$out/sheet/result" --seed 0 --size 48x48 -o "$out/e2/x.png" >/dev/null 2>"$out/log" || fail "the sheet's picture"
+"$swd" eval "$out/e1" --reference "$out/e2" --json >"$out/json" 2>"$out/log" || fail "comparing the two"
+python3 -c 'import json, sys; sys.exit(json.load(sys.stdin)["metrics"]["psnr"]["value"] < 40)' <"$out/json" || fail "the sheet is another picture: $(cat "$out/json")"
 # killed, and stopped by Ctrl-C, somewhere; in the end it is as if it had been left alone
 learn long --steps 20 || fail "a longer one"
 "$swd" train --config "$out/whole/config.json" --output "$out/cut" --steps 20 --checkpoint-every 3 --sample-every 0 >/dev/null 2>&1 &
@@ -110,6 +118,10 @@ grep -q '"dmd":.*"gan":.*"fake":.*"discriminator":' "$out/full/log.jsonl" || fai
 "$swd" train --data "$out/d" --output "$out/flow" --mode flow-matching --weights whole --scales 4 --steps 1 --batch 2 >"$out/made" 2>"$out/log" ||
     fail "train --mode flow-matching"
 "$swd" generate "a dog" -m "$out/flow/result" --steps 1 -o "$out/b.png" >/dev/null 2>"$out/log" || fail "the model that was fine-tuned"
+"$swd" train --data "$out/d" --output "$out/tuned" --mode flow-matching --lora-rank 2 --scales 4 --steps 1 --batch 2 >"$out/made" 2>"$out/log" ||
+    fail "train --mode flow-matching with an adapter"
+"$swd" generate "a dog" --lora "$out/tuned/result" --steps 1 --json -o "$out/b.png" 2>"$out/log" | grep -q '"preset": "euler"' ||
+    fail "a fine-tuned model samples as before"
 # a call that is wrong
 for wrong in '--steps x' '--lerning-rate 1' '--steps' 'run' '--batch 4 --micro-batch 3' '--preset nowhere'; do
     # shellcheck disable=SC2086
