@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The table of docs/memory.md: what one picture of a published model takes on a device, learnt by planning (backend/slab.h) with no weights
-// at all. The emulated device stands for any: sizes do not depend on it, but for the workspace of NVIDIA's libraries (at most 32 MiB).
+// at all. The emulated device stands for any: sizes do not depend on it, but for the workspace of NVIDIA's libraries (docs/memory.md).
 #include "pipeline/generate.h"
 #include "tap.h"
 #include "weights/shapes.h"
