@@ -108,7 +108,7 @@ typedef struct swd_open_params {
     swd_offload offload; /* AUTO (default) */
     const char *
         tune; /* on a GPU, whose work products are, NVIDIA's libraries' or our kernels': "measure" (the faster one for each shape, kept on
-                 disk), "off" (what is kept there, nothing is measured), "ours", "vendor". NULL: SWD_TUNE of the environment, else "measure".
+                 disk), "thorough" (with kernels that cuDNN compiles for seconds at every start, for long runs), "off" (what is kept there, nothing is measured), "ours", "vendor". NULL: SWD_TUNE of the environment, else "measure".
                  Another word is SWD_ERR_ARGUMENT of the call that needs the device */
     swd_log_fn log; /* hears what was found and decided on the way; NULL: nobody */
     void *log_user;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // cuDNN's graphs: descriptors as lists of attributes, each checked against what its descriptor may have; a plan runs its operations one
-// after the other, what lies between them in the workspace. Of four ways of doing a graph one adds in any order, one cannot be built.
+// after the other, what lies between them in the workspace. Of four ways of doing a graph one adds in any order, one cannot be built, all but the last
+// are compiled.
 #include "fake_vendor.h"
 #include <stdlib.h>
 #include <string.h>
@@ -289,6 +290,12 @@ int cudnnBackendGetAttribute(void *of, int name, int type, int64_t wanted, int64
         static const int notes[] = {DNN_NOTE_TENSOR_CORE, 4}; // the second: not deterministic
         *n = d->way == WAY_UNORDERED ? 2 : 1;
         memcpy(values, notes, sizeof notes);
+        return 0;
+    }
+    if (d->type == DNN_ENGINE && name == DNN_ENGINE_BEHAVIOR_NOTE &&
+        type == DNN_TYPE_BEHAVIOR_NOTE && wanted >= 1) {
+        *n = d->way != WAY_FALLBACK;
+        *(int *)values = DNN_BEHAVIOR_COMPILATION;
         return 0;
     }
     if (d->type == DNN_PLAN && d->finalized && name == DNN_PLAN_WORKSPACE_SIZE &&

@@ -433,6 +433,30 @@ static void file_of_choices(void)
     close_backend(&b);
 }
 
+// Ways of cuDNN that are compiled at every start are tried where that was asked for.
+static void thorough(void)
+{
+    int n[2];
+    for (int i = 0; i < 2; i++) {
+        swd_backend *b = open_backend(i ? "thorough" : "measure");
+        job j;
+        job_open(&j, &theirs[13], b);
+        int before = all_work();
+        OK(run(&j, 0, 1, &error), error);
+        n[i] = all_work() - before;
+        CHECK(i == 0 || strstr(said, ", compiled too: "), "%s", said);
+        job_close(&j);
+        before =
+            all_work(); // a convolution with its bias is always compiled: no second copy of its weight
+        job_open(&j, &theirs[10], b);
+        OK(run(&j, 0, 1, &error), error);
+        CHECK((all_work() > before) == i, "%d runs of a convolution", all_work() - before);
+        job_close(&j);
+        close_backend(&b);
+    }
+    CHECK(n[0] > 5 && n[1] > 10, "%d and %d runs of a library", n[0], n[1]);
+}
+
 /* ---- graphs ---- */
 
 static void graphs(void)
@@ -560,9 +584,9 @@ static void public_api(void)
 int main(int argc, char **argv)
 {
     static const tap_test tests[] = {
-        {"whose", whose},         {"file_of_choices", file_of_choices},
-        {"graphs", graphs},       {"failing_calls", failing_calls},
-        {"no_memory", no_memory}, {"public_api", public_api},
+        {"whose", whose},           {"file_of_choices", file_of_choices}, {"thorough", thorough},
+        {"graphs", graphs},         {"failing_calls", failing_calls},     {"no_memory", no_memory},
+        {"public_api", public_api},
     };
     find_fake();
     return tap_run(tests, sizeof tests / sizeof *tests, argc, argv);

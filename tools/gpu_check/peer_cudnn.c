@@ -40,10 +40,11 @@ static swd_status choose(bool *any, piece *p, timer *t, swd_err *err)
     double fastest = 0;
     int best = 0;
     *any = false;
-    dnn_work_prepare(p->work, -1, workspace_max);
-    for (int i = 0; i < dnn_work_ways(p->work); i++)
+    for (int i = 0; i < dnn_work_ways(p->work); i++) {
+        if (dnn_work_may(p->work, i, true)) dnn_work_prepare(p->work, i, workspace_max);
         if (dnn_work_ready(p->work, i) && dnn_work_workspace(p->work, i) > p->workspace_bytes)
             p->workspace_bytes = dnn_work_workspace(p->work, i);
+    }
     SWD_CUDA(cudaMalloc(&p->workspace, p->workspace_bytes + 1), err);
     for (int i = 0; i < dnn_work_ways(p->work); i++) {
         bench_stats s, ratio;

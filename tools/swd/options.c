@@ -335,9 +335,8 @@ enum { N_OPTIONS = sizeof(table) / sizeof(table[0]) };
 
 static bool apply_model(options *o, enum option_id id, const char *name, const char *v)
 {
-    static const char *const precisions[] = {"f32", "bf16", NULL}, *const tunes[] = {
-                                                                       "measure", "off", "ours",
-                                                                       "vendor", NULL};
+    static const char *const precisions[] = {"f32", "bf16", NULL};
+    static const char *const tunes[] = {"measure", "thorough", "off", "ours", "vendor", NULL};
     int word;
     switch (id) {
     case O_MODEL:

@@ -28,7 +28,9 @@ static bool library_can(const k_attention_args *a)
 
 size_t vendor_attention_planned(const k_attention_args *a, swd_backend *b)
 {
-    return library_can(a) && vendor_cudnn(b) ? GRAPH_WORKSPACE_MAX + GRAPH_ALIGN : 0;
+    return library_can(a) && vendor_compiles(b) && vendor_cudnn(b)
+               ? GRAPH_WORKSPACE_MAX + GRAPH_ALIGN
+               : 0;
 }
 
 bool vendor_attention_takes(const k_attention_args *a)
@@ -112,7 +114,7 @@ static k_view moved(k_view v, void *data, int64_t rows)
 // One sample, and where rows are few a batch: what is fast for one alone may be slow for several.
 static swd_status compete(void *arg, int contestant, cudaStream_t stream, swd_err *err)
 {
-    const graph_trial *t = arg;
+    graph_trial *t = arg;
     k_attention_args a = *(const k_attention_args *)t->args;
     a.q[0] = moved(a.q[0], t->memory[0], a.n_q[0]);
     a.k[0] = moved(a.k[0], t->memory[1], a.n_k[0]);

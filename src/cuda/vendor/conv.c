@@ -11,7 +11,7 @@ static bool aligned(const void *p)
 bool vendor_conv_wants(const k_conv_shape *s, swd_backend *b)
 {
     return s->compute != K_F32 && s->in % 8 == 0 && s->out % 8 == 0 && !s->upsample2x &&
-           vendor_cudnn(b);
+           vendor_compiles(b) && vendor_cudnn(b);
 }
 
 static bool library_can(const vendor_conv *c)
@@ -96,7 +96,7 @@ static swd_status operands(graph_trial *t, swd_err *err)
 
 static swd_status compete(void *arg, int contestant, cudaStream_t stream, swd_err *err)
 {
-    const graph_trial *t = arg;
+    graph_trial *t = arg;
     vendor_conv c = *(const vendor_conv *)t->args;
     void *pointers[DNN_POINTERS];
     c.args.batch = 1;

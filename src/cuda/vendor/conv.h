@@ -12,7 +12,8 @@ typedef struct vendor_conv {
     bool residual;
 } vendor_conv;
 
-/* Whether a weight of this shape may ever be cuDNN's: then it wants the filter. */
+/* Whether a weight of this shape may ever be cuDNN's: then it wants the filter, a second copy. What is fused cuDNN compiles: without
+ * vendor_compiles() none is. */
 bool vendor_conv_wants(const k_conv_shape *s, swd_backend *b);
 /* NULL: our kernel. */
 const graph_choice *vendor_conv_choice(const vendor_conv *c, swd_backend *b);

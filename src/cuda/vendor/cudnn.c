@@ -339,23 +339,44 @@ void dnn_work_destroy(dnn_work **out)
 
 /* ---- plans ---- */
 
+// Notes of one kind of a configuration's engine; -1: it does not tell.
+static int64_t notes_of(int notes[NOTES_MAX], const dnn_work *w, void *config,
+                        enum dnn_attribute kind, enum dnn_type type)
+{
+    const cudnn *dnn = w->dnn;
+    int64_t n = 0;
+    void *engine = NULL;
+    if (dnn->BackendCreateDescriptor(DNN_ENGINE, &engine) != 0) return -1;
+    int s =
+        dnn->BackendGetAttribute(config, DNN_ENGINECFG_ENGINE, DNN_TYPE_DESCRIPTOR, 1, &n, &engine);
+    if (!s) s = dnn->BackendGetAttribute(engine, kind, type, NOTES_MAX, &n, notes);
+    dnn->BackendDestroyDescriptor(engine);
+    return s ? -1 : n < NOTES_MAX ? n : NOTES_MAX;
+}
+
 // Its engine keeps float32 sums, operands as they are, and one order of adding.
 static bool exact(const dnn_work *w, void *config)
 {
-    const cudnn *dnn = w->dnn;
     int notes[NOTES_MAX];
-    int64_t n = 0;
-    void *engine = NULL;
-    if (dnn->BackendCreateDescriptor(DNN_ENGINE, &engine) != 0) return false;
-    int s =
-        dnn->BackendGetAttribute(config, DNN_ENGINECFG_ENGINE, DNN_TYPE_DESCRIPTOR, 1, &n, &engine);
-    if (!s)
-        s = dnn->BackendGetAttribute(engine, DNN_ENGINE_NUMERICAL_NOTE, DNN_TYPE_NUMERICAL_NOTE,
-                                     NOTES_MAX, &n, notes);
-    dnn->BackendDestroyDescriptor(engine);
-    for (int64_t i = 0; !s && i < n && i < NOTES_MAX; i++)
+    int64_t n = notes_of(notes, w, config, DNN_ENGINE_NUMERICAL_NOTE, DNN_TYPE_NUMERICAL_NOTE);
+    for (int64_t i = 0; i < n; i++)
         if (notes[i] != DNN_NOTE_TENSOR_CORE && notes[i] != DNN_NOTE_STRICT_NAN) return false;
-    return s == 0;
+    return n >= 0;
+}
+
+static bool compiles(const dnn_work *w, void *config)
+{
+    int notes[NOTES_MAX];
+    int64_t n = notes_of(notes, w, config, DNN_ENGINE_BEHAVIOR_NOTE, DNN_TYPE_BEHAVIOR_NOTE);
+    for (int64_t i = 0; i < n; i++)
+        if (notes[i] == DNN_BEHAVIOR_COMPILATION) return true;
+    return n < 0;
+}
+
+bool dnn_work_may(const dnn_work *w, int way, bool compile)
+{
+    void *config = w->ways[way].config;
+    return exact(w, config) && (compile || !compiles(w, config));
 }
 
 static void build(dnn_work *w, struct way *way, size_t workspace_max)
@@ -383,11 +404,9 @@ int dnn_work_ways(const dnn_work *w)
     return w->n_ways;
 }
 
-void dnn_work_prepare(dnn_work *w, int only, size_t workspace_max)
+void dnn_work_prepare(dnn_work *w, int way, size_t workspace_max)
 {
-    for (int i = 0; i < w->n_ways; i++)
-        if ((only < 0 || only == i) && !w->ways[i].plan && exact(w, w->ways[i].config))
-            build(w, &w->ways[i], workspace_max);
+    if (!w->ways[way].plan) build(w, &w->ways[way], workspace_max);
 }
 
 bool dnn_work_ready(const dnn_work *w, int way)

@@ -45,9 +45,11 @@ swd_status dnn_attention_make(dnn_work **out, const cudnn *dnn, const dnn_attent
 void dnn_work_destroy(dnn_work **w); /* writes NULL; accepts it */
 
 int dnn_work_ways(const dnn_work *w);
-/* Makes ways ready to run, all or one (only >= 0): those that are exact (float32 sums, operands as they are, one order of adding), that
- * cuDNN can build, and that need no more workspace. */
-void dnn_work_prepare(dnn_work *w, int only, size_t workspace_max);
+/* Whether a way is exact: float32 sums, operands as they are, one order of adding; and, unless compile, its kernels are there. Others
+ * are compiled whenever they are prepared, which takes a second or some. */
+bool dnn_work_may(const dnn_work *w, int way, bool compile);
+/* Makes a way ready to run, if cuDNN can build it and it needs no more workspace. */
+void dnn_work_prepare(dnn_work *w, int way, size_t workspace_max);
 bool dnn_work_ready(const dnn_work *w, int way);
 size_t dnn_work_workspace(const dnn_work *w, int way); /* aligned to 256 */
 void dnn_work_keep(dnn_work *w, int way);              /* forgets the others */

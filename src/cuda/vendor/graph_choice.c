@@ -10,21 +10,27 @@ static_assert((int)DNN_WAYS_MAX < (int)MEASURE_MAX,
 
 /* ---- the contest ---- */
 
-static swd_status prepare(void *arg, const graph_family *family, swd_err *err)
+// Built when it is first asked for: where the first way that works is taken the others need not be.
+static swd_status make_ready(graph_trial *t, int way, swd_err *err)
 {
-    graph_trial *t = arg;
-    dnn_work_prepare(t->o->work, -1, GRAPH_WORKSPACE_MAX);
-    for (int i = 0; i < dnn_work_ways(t->o->work); i++)
-        if (dnn_work_ready(t->o->work, i) && dnn_work_workspace(t->o->work, i) > t->workspace_bytes)
-            t->workspace_bytes = dnn_work_workspace(t->o->work, i);
-    SWD_TRY(family->operands(t, err), err);
-    t->memory[5] = t->b->alloc(t->b, t->workspace_bytes + GRAPH_ALIGN);
-    return t->memory[5] ? SWD_OK : measure_no_memory(err);
+    dnn_work *w = t->o->work;
+    if (dnn_work_may(w, way, t->compile)) dnn_work_prepare(w, way, GRAPH_WORKSPACE_MAX);
+    if (!dnn_work_ready(w, way))
+        return SWD_FAIL(err, SWD_ERR_UNSUPPORTED, "cuDNN does not do it this way");
+    size_t bytes = dnn_work_workspace(w, way);
+    if (bytes <= t->workspace_bytes) return SWD_OK;
+    t->b->release(t->b, t->memory[5]);
+    t->workspace_bytes = 0;
+    t->memory[5] = t->b->alloc(t->b, bytes);
+    if (!t->memory[5]) return measure_no_memory(err);
+    t->workspace_bytes = bytes;
+    return SWD_OK;
 }
 
-swd_status graph_trial_run(const graph_trial *t, int way, void *const pointers[DNN_POINTERS],
+swd_status graph_trial_run(graph_trial *t, int way, void *const pointers[DNN_POINTERS],
                            cudaStream_t stream, swd_err *err)
 {
+    if (!dnn_work_ready(t->o->work, way)) SWD_TRY(make_ready(t, way, err), err);
     return dnn_work_run(t->o->work, way, pointers, t->memory[5], stream, err);
 }
 
@@ -37,7 +43,7 @@ typedef struct entered {
 static swd_status prepare_entered(void *arg, swd_err *err)
 {
     entered *e = arg;
-    return prepare(&e->trial, e->family, err);
+    return e->family->operands(&e->trial, err);
 }
 
 static void clear(void *arg)
@@ -46,25 +52,36 @@ static void clear(void *arg)
     for (int i = 0; i < 6; i++) t->b->release(t->b, t->memory[i]);
 }
 
-static swd_status choose(graph_choice *o, const char *name, const graph_family *family,
-                         const void *args, swd_backend *b, swd_err *err)
+static void keep(graph_choice *o, int winner, const char *name, swd_backend *b)
 {
-    entered e = {.trial = {.o = o, .b = b, .args = args}, .family = family};
-    vendor_contest c = {.prepare = prepare_entered, .run = family->run, .finish = clear, .arg = &e};
-    int winner;
-    c.n = 1 + dnn_work_ways(o->work);
-    snprintf(c.key, sizeof c.key, "%s", name);
-    snprintf(c.choice[0], TUNE_TEXT_MAX, "ours");
-    for (int i = 1; i < c.n; i++) snprintf(c.choice[i], TUNE_TEXT_MAX, "cuDNN %d", i - 1);
-    SWD_TRY(vendor_choose(&winner, &c, b, err), err);
     o->way = winner - 1;
     if (winner) dnn_work_prepare(o->work, o->way, GRAPH_WORKSPACE_MAX);
     if (winner && dnn_work_ready(o->work, o->way)) {
         dnn_work_keep(o->work, o->way);
-    } else {
-        if (winner) vendor_say(b, "%s: cuDNN cannot build what was chosen; ours", name);
-        dnn_work_destroy(&o->work);
+        return;
     }
+    if (winner) vendor_say(b, "%s: cuDNN cannot build what was chosen; ours", name);
+    dnn_work_destroy(&o->work);
+}
+
+static swd_status choose(graph_choice *o, const char *name, const graph_family *family,
+                         const void *args, swd_backend *b, swd_err *err)
+{
+    const bool compile = vendor_compiles(b);
+    entered e = {.trial = {.o = o, .b = b, .args = args, .compile = compile}, .family = family};
+    vendor_contest c = {.prepare = prepare_entered, .run = family->run, .finish = clear, .arg = &e};
+    int winner = 0, good = 0;
+    c.n = 1 + dnn_work_ways(o->work);
+    snprintf(c.key, sizeof c.key, "%.180s%s", name, compile ? ", compiled too" : "");
+    snprintf(c.choice[0], TUNE_TEXT_MAX, "ours");
+    for (int i = 1; i < c.n; i++) {
+        snprintf(c.choice[i], TUNE_TEXT_MAX, "cuDNN %d", i - 1);
+        good += dnn_work_may(o->work, i - 1, compile);
+    }
+    if (good) SWD_TRY(vendor_choose(&winner, &c, b, err), err);
+    if (!good && c.n > 1 && !compile)
+        vendor_say(b, "%s: ours; cuDNN would compile at every start (--tune thorough)", name);
+    keep(o, winner, name, b);
     return SWD_OK;
 }
 

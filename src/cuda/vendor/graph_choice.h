@@ -22,13 +22,15 @@ typedef struct graph_choice {
 typedef struct graph_trial {
     graph_choice *o;
     swd_backend *b;
-    void *memory[6];        /* operands, by the family; released when the trial is over */
-    size_t workspace_bytes; /* of the largest contestant, in memory[5] */
-    const void *args;       /* the family's own */
+    void *memory
+        [6]; /* operands, by the family; [5]: workspace_bytes, for the largest way so far. Released when the trial is over */
+    size_t workspace_bytes;
+    const void *args; /* the family's own */
+    bool compile;     /* ways whose kernels have to be compiled are among them */
 } graph_trial;
 
-/* SWD_ERR_UNSUPPORTED where this way is not ready. */
-swd_status graph_trial_run(const graph_trial *t, int way, void *const pointers[DNN_POINTERS],
+/* SWD_ERR_UNSUPPORTED where cuDNN does not do it this way. */
+swd_status graph_trial_run(graph_trial *t, int way, void *const pointers[DNN_POINTERS],
                            cudaStream_t stream, swd_err *err);
 
 typedef struct graph_family {

@@ -30,8 +30,8 @@ void vendor_say(swd_backend *b, const char *fmt, ...)
 
 swd_status vendor_set_mode(swd_backend *b, const char *mode, swd_err *err)
 {
-    static const char *const names[] = {"measure", "off", "ours", "vendor"};
-    for (int i = 0; i < 4; i++)
+    static const char *const names[] = {"measure", "thorough", "off", "ours", "vendor"};
+    for (int i = 0; i < 5; i++)
         if (strcmp(mode, names[i]) == 0) {
             cuda_vendor *v = vendor_of(b);
             v->mode = (vendor_mode)i;
@@ -39,7 +39,7 @@ swd_status vendor_set_mode(swd_backend *b, const char *mode, swd_err *err)
             return SWD_OK;
         }
     return SWD_FAIL(err, SWD_ERR_ARGUMENT,
-                    "tune: \"%s\" is not known; use measure, off, ours or vendor", mode);
+                    "tune: \"%s\" is not known; use measure, thorough, off, ours or vendor", mode);
 }
 
 swd_status vendor_open(swd_backend *b, swd_err *err)
@@ -102,6 +102,11 @@ cudnn *vendor_cudnn(swd_backend *b)
 {
     if (!vendor_of(b)->looked) look(b);
     return vendor_of(b)->mode == VENDOR_OURS ? NULL : vendor_of(b)->dnn;
+}
+
+bool vendor_compiles(swd_backend *b)
+{
+    return vendor_of(b)->mode == VENDOR_THOROUGH || vendor_of(b)->mode == VENDOR_VENDOR;
 }
 
 cublaslt *vendor_cublaslt(swd_backend *b)

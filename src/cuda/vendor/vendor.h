@@ -4,6 +4,7 @@
  * The choice is made once for a key (shape, types, what is fused) by measurement, kept on disk (tune.h), and made while sizes are added
  * up: never while a graph is recorded. SWD_TUNE, or vendor_set_mode():
  *   measure   a choice that is known is taken, others are measured and kept (default)
+ *   thorough  as measure, with kernels that cuDNN compiles for seconds at every start: for long runs
  *   off       a choice that is known is taken, else our kernel; nothing is measured
  *   ours      our kernels only; no library is loaded
  *   vendor    the library wherever it can, its first proposal; nothing is kept
@@ -16,7 +17,13 @@
 #include "vendor/measure.h"
 #include "vendor/tune.h"
 
-typedef enum vendor_mode { VENDOR_MEASURE, VENDOR_OFF, VENDOR_OURS, VENDOR_VENDOR } vendor_mode;
+typedef enum vendor_mode {
+    VENDOR_MEASURE,
+    VENDOR_THOROUGH,
+    VENDOR_OFF,
+    VENDOR_OURS,
+    VENDOR_VENDOR
+} vendor_mode;
 
 typedef struct cuda_vendor {
     vendor_mode mode;
@@ -33,6 +40,9 @@ typedef struct cuda_vendor {
 swd_status vendor_open(swd_backend *b, swd_err *err);
 void vendor_close(swd_backend *b); /* no weight is left; accepts one that was never opened */
 swd_status vendor_set_mode(swd_backend *b, const char *mode, swd_err *err);
+
+/* Whether kernels that a library compiles at every start are wanted: they cost more than they give, unless somebody asks for them. */
+bool vendor_compiles(swd_backend *b);
 
 /* NULL: not there, or not wanted. */
 cublaslt *vendor_cublaslt(swd_backend *b);

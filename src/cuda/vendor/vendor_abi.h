@@ -72,6 +72,7 @@ enum { DNN_CROSS_CORRELATION = 1, DNN_HEUR_MODE_FALLBACK = 2, DNN_HEUR_MODE_A = 
 enum { DNN_POINTWISE_ADD = 0, DNN_POINTWISE_RELU = 100 };
 /* What an engine does to numbers that we do not want done, and what is harmless. */
 enum { DNN_NOTE_TENSOR_CORE = 0, DNN_NOTE_STRICT_NAN = 9 };
+enum { DNN_BEHAVIOR_COMPILATION = 0 }; /* its kernels are compiled when a plan is made */
 
 enum dnn_type {
     DNN_TYPE_HANDLE = 0,
@@ -84,7 +85,8 @@ enum dnn_type {
     DNN_TYPE_HEUR_MODE = 8,
     DNN_TYPE_NUMERICAL_NOTE = 11,
     DNN_TYPE_POINTWISE_MODE = 14,
-    DNN_TYPE_DESCRIPTOR = 15
+    DNN_TYPE_DESCRIPTOR = 15,
+    DNN_TYPE_BEHAVIOR_NOTE = 19
 };
 
 enum dnn_descriptor {
@@ -142,6 +144,7 @@ enum dnn_attribute {
     DNN_PACK_DATA_POINTERS = 1001,
     DNN_PACK_WORKSPACE = 1003,
     DNN_ENGINE_NUMERICAL_NOTE = 1303,
+    DNN_ENGINE_BEHAVIOR_NOTE = 1305,
     DNN_OP_ATTENTION_Q = 2800,
     DNN_OP_ATTENTION_K = 2801,
     DNN_OP_ATTENTION_V = 2802,
