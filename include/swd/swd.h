@@ -73,7 +73,8 @@ typedef enum swd_precision {
     SWD_PRECISION_BF16
 } swd_precision;
 /* Where the device's memory is short the networks take turns in it: the prompts of a call are encoded first, T5 layer by layer; then the text
- * encoders go and the transformer comes, and where it does not fit beside the decoder, that comes after it. The same pictures, but each call with
+ * encoders go and the transformer comes, and where it does not fit beside the decoder, that comes after it;
+ * where it does not fit at all, its modulations (a third of its weights) come one by one. The same pictures, but each call with
  * prompts that are not known (embeds_cache) reads the files again. AUTO: on a GPU that does not hold everything; never on the CPU. */
 typedef enum swd_offload { SWD_OFFLOAD_AUTO, SWD_OFFLOAD_OFF, SWD_OFFLOAD_ON } swd_offload;
 enum { SWD_CLIP_L = 1, SWD_CLIP_G = 2, SWD_T5 = 4, SWD_TEXT_ALL = 7 };
@@ -325,7 +326,9 @@ typedef struct swd_info {
     int64_t plan_all;  /* everything stays there */
     int64_t plan_text, /* offload: the peak while prompts are encoded, ... */
         plan_pictures, /* ... and of the transformer and the decoder beside each other, or, where that is too much ... */
-        plan_denoise, plan_decode; /* ... of one after the other */
+        plan_denoise, plan_decode; /* ... of one after the other, ... */
+    int64_t
+        plan_streamed; /* ... or of denoising with the transformer's modulations coming one by one */
 } swd_info;
 
 /* Reads configurations and file headers only; what is loaded is measured. */

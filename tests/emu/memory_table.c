@@ -60,12 +60,13 @@ static void row(int i, swd_precision precision, bool with_t5, int side)
     a.width = a.height = side;
     OK(generate_plan(&m, &a, p, &error), error);
     double turns = larger(m.text, m.pictures),
-           apart = larger(m.text, m.denoise > m.decode ? m.denoise : m.decode);
-    printf("| %s | %s | %s | %d | %.1f | %s | %.1f | %.1f | %s | %.1f | %.1f | %s |\n",
+           apart = larger(m.text, m.denoise > m.decode ? m.denoise : m.decode),
+           streamed = larger(m.text, m.streamed > m.decode ? m.streamed : m.decode);
+    printf("| %s | %s | %s | %d | %.1f | %s | %.1f | %.1f | %s | %.1f | %.1f | %s | %.1f | %s |\n",
            models[i].title, precision == SWD_PRECISION_F32 ? "f32" : "bf16", with_t5 ? "yes" : "no",
            side, (double)m.all / 1e9, card_for((double)m.all), (double)m.text / 1e9,
            (double)m.pictures / 1e9, card_for(turns), (double)m.denoise / 1e9,
-           (double)m.decode / 1e9, card_for(apart));
+           (double)m.decode / 1e9, card_for(apart), (double)m.streamed / 1e9, card_for(streamed));
     pipeline_close(p);
     free(p);
 }
@@ -74,8 +75,8 @@ int main(void)
 {
     printf("| model | arithmetic | T5 | pixels | everything | card | text | pictures | card | "
            "denoise | "
-           "decode | card |\n");
-    printf("|---|---|---|---|---|---|---|---|---|---|---|---|\n");
+           "decode | card | streamed | card |\n");
+    printf("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n");
     for (int i = 0; i < (int)(sizeof models / sizeof *models); i++)
         for (int f32 = 0; f32 < 2; f32++)
             for (int with_t5 = 1; with_t5 >= (strcmp(models[i].title, "FLUX.1") == 0); with_t5--)

@@ -179,18 +179,24 @@ static pipeline *open_small(size_t budget)
     return p;
 }
 
-static void on_small_device(size_t budget, bool apart, uint64_t want, const memory_plan *plan)
+static void on_small_device(size_t budget, bool apart, bool streamed, uint64_t want,
+                            const memory_plan *plan)
 {
     pipeline *p = open_small(budget);
-    size_t pictures_most = !apart                         ? plan->pictures
-                           : plan->denoise > plan->decode ? plan->denoise
-                                                          : plan->decode;
+    size_t denoise = streamed ? plan->streamed : plan->denoise,
+           pictures_most = !apart                   ? plan->pictures
+                           : denoise > plan->decode ? denoise
+                                                    : plan->decode;
     CHECK(pictures(p, N) == want, "other pictures on a device of %zu bytes", budget);
     CHECK(p->offloading && strstr(note, "--offload"), "note \"%s\"", note);
     CHECK(!p->t5 && !p->clip[0] && !p->clip[1], "text encoders stay");
+    CHECK(p->streaming == streamed, "modulations are %sstreamed", streamed ? "not " : "");
     CHECK(!p->transformer == apart, "the transformer is %sthere", apart ? "" : "not ");
-    printf("# %s: text %zu of %zu, pictures %zu of %zu\n", apart ? "apart" : "beside", most[0],
-           plan->text, most[1], pictures_most);
+    printf("# %s: text %zu of %zu, pictures %zu of %zu\n",
+           streamed ? "streamed"
+           : apart  ? "apart"
+                    : "beside",
+           most[0], plan->text, most[1], pictures_most);
     CHECK(most[0] <= plan->text && most[1] <= pictures_most, "more than was planned");
     CHECK(most[0] > plan->text / 10 * 9 && most[1] > pictures_most / 10 * 9, "a wasteful plan");
     n_embedded = 0;
@@ -220,8 +226,10 @@ static void turns(void)
     CHECK(plan.pictures < plan.all && plan.denoise < plan.pictures && plan.decode < plan.pictures,
           "a plan that saves nothing");
     close_it(p);
-    on_small_device(all - 1000, false, want, &plan);
-    on_small_device(plan.pictures - 1000, true, want, &plan);
+    CHECK(plan.streamed < plan.denoise, "streaming saves nothing");
+    on_small_device(all - 1000, false, false, want, &plan);
+    on_small_device(plan.pictures - 1000, true, false, want, &plan);
+    on_small_device(plan.denoise - 1000, true, true, want, &plan);
 }
 
 /* ---- what keeps T5's layers apart ---- */

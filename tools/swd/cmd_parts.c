@@ -164,17 +164,18 @@ static int info_json(const swd_info *f, swd_context *ctx)
                       "memory_loaded", (json_int_t)c->memory_loaded));
     }
     return json_print(
-        json_pack("{s:s, s:s, s:[i,i], s:i, s:i, s:i, s:s, s:s, s:{s:I, s:I, s:I, s:I, s:I}, "
+        json_pack("{s:s, s:s, s:[i,i], s:i, s:i, s:i, s:s, s:s, s:{s:I, s:I, s:I, s:I, s:I, s:I}, "
                   "s:{s:I, s:I, s:I, s:I}, s:o, s:o}",
                   "model", f->model, "family", f->family, "size", f->width, f->height,
                   "size_multiple", f->size_multiple, "latent_channels", f->latent_channels,
                   "vae_factor", f->vae_factor, "device", f->device, "precision", f->precision,
                   "plan", "all", (json_int_t)f->plan_all, "text", (json_int_t)f->plan_text,
                   "pictures", (json_int_t)f->plan_pictures, "denoise", (json_int_t)f->plan_denoise,
-                  "decode", (json_int_t)f->plan_decode, "memory", "activations",
-                  (json_int_t)f->memory_activations, "peak", (json_int_t)f->memory_peak,
-                  "device_free", (json_int_t)f->device_free, "device_total",
-                  (json_int_t)f->device_total, "components", parts, "presets", presets_json(ctx)),
+                  "decode", (json_int_t)f->plan_decode, "streamed", (json_int_t)f->plan_streamed,
+                  "memory", "activations", (json_int_t)f->memory_activations, "peak",
+                  (json_int_t)f->memory_peak, "device_free", (json_int_t)f->device_free,
+                  "device_total", (json_int_t)f->device_total, "components", parts, "presets",
+                  presets_json(ctx)),
         false);
 }
 
@@ -187,6 +188,7 @@ static void print_plan(const swd_info *f)
     printf("  %-30s %12.1f\n", "--offload: text", (double)f->plan_text / 1e6);
     printf("  %-30s %12.1f\n", "--offload: denoise and decode", (double)f->plan_pictures / 1e6);
     printf("  %-30s %12.1f\n", "  in turns: denoise", (double)f->plan_denoise / 1e6);
+    printf("  %-30s %12.1f\n", "  the same, streamed", (double)f->plan_streamed / 1e6);
     printf("  %-30s %12.1f\n", "  in turns: decode", (double)f->plan_decode / 1e6);
     printf("  %-30s %12.1f  of %.1f\n\n", "the device has free", (double)f->device_free / 1e6,
            (double)f->device_total / 1e6);

@@ -19,11 +19,42 @@ void load_embedder(loader *l, embedder *e, int64_t d, int64_t pooled, bool with_
     load_leave(l, here);
 }
 
+static void load_place(loader *l, void *layer, int i, const void *of)
+{
+    const modulations *m = of;
+    (void)m->load(l, layer, i, m->model);
+}
+
+void load_modulations(loader *l, modulations *m, int n, modulation_load *load, const void *model,
+                      bool streamed)
+{
+    *m = (modulations){.n = n, .load = load, .model = model};
+    m->layer = load_array(l, (size_t)n, sizeof *m->layer, "the modulations");
+    m->outputs = load_array(l, (size_t)n, sizeof *m->outputs, "the modulations");
+    if (l->status != SWD_OK) return;
+    l->names_only = streamed;
+    for (int k = 0; k < n; k++) m->outputs[k] = load(l, &m->layer[k], k, model);
+    l->names_only = false;
+    const relay_source source = {.w = l->w,
+                                 .compute = l->compute,
+                                 .n = n,
+                                 .layer_bytes = sizeof(swd_linear *),
+                                 .load = load_place,
+                                 .of = m};
+    if (streamed && l->status == SWD_OK)
+        l->status = relay_create(&m->streamed, &source, l->be, l->err);
+}
+
+void modulations_release(modulations *m)
+{
+    relay_destroy(&m->streamed);
+}
+
 conditions conditions_alloc(int64_t rows, int64_t batch, int64_t text_tokens, int64_t d,
                             const modulations *m, swd_exec *ex)
 {
     int64_t width = 0;
-    for (int k = 0; k < m->n; k++) width += linear_facts(m->layer[k])->n;
+    for (int k = 0; k < m->n; k++) width += m->outputs[k];
     return (conditions){.modulation = exec1(ex, SWD_F32, rows * width),
                         .context = exec3(ex, SWD_F32, batch, text_tokens, d),
                         .rows = rows};
@@ -99,7 +130,7 @@ modulation_walk modulation_begin(const conditions *c, const modulations *m, int6
 swd_tensor modulation_next(modulation_walk *w)
 {
     assert(w->next < w->layers->n);
-    int64_t n = linear_facts(w->layers->layer[w->next++])->n, rows = w->c->rows;
+    int64_t n = w->layers->outputs[w->next++], rows = w->c->rows;
     swd_tensor matrix = tensor_slice(w->c->modulation, 0, w->at, rows * n);
     w->at += rows * n;
     return tensor_slice(tensor_reshape(matrix, (int64_t[]){rows, n}, 2), 0, w->first, w->batch);
@@ -113,8 +144,14 @@ swd_status conditions_modulate(const conditions *c, swd_tensor t, swd_tensor poo
     swd_tensor temb_silu = exec2(ex, SWD_F32, rows, d);
     RUN(embed(temb_silu, t, pooled, guidance, e, ex));
     modulation_walk walk = modulation_begin(c, m, 0, rows);
-    for (int k = 0; k < m->n; k++)
-        RUN(linear_of_rows(modulation_next(&walk), temb_silu, m->layer[k], SWD_ACT_NONE, ex));
+    int n = m->streamed && ex->dry ? 1 : m->n; // to measure, the first stands for all
+    for (int k = 0; k < n; k++) {
+        void *place = &m->layer[k];
+        if (m->streamed) RUN(relay_take(&place, m->streamed, k, ex));
+        swd_linear *layer = *(swd_linear **)place;
+        RUN(linear_of_rows(modulation_next(&walk), temb_silu, layer, SWD_ACT_NONE, ex));
+        if (m->streamed) RUN(relay_done(m->streamed, k, ex));
+    }
     exec_rewind(ex, mark);
     return SWD_OK;
 }

@@ -8,11 +8,19 @@
 #define SWD_MODEL_CONDITIONS_H
 #include "backend/ops.h"
 #include "model/load.h"
+#include "model/relay.h"
 
-/* The layers [n, D] that make modulations, in the order in which the blocks use them. */
+/* Loads layer k of a model's modulations and gives its number of outputs. */
+typedef int64_t modulation_load(loader *l, swd_linear **out, int k, const void *model);
+
+/* The layers [outputs, D] that make modulations, in the order in which the blocks use them. */
 typedef struct modulations {
-    swd_linear **layer;
+    swd_linear **layer; /* NULL each where they are streamed */
+    int64_t *outputs;
     int n;
+    relay *streamed; /* NULL: all are there */
+    modulation_load *load;
+    const void *model;
 } modulations;
 
 typedef struct embedder {
@@ -27,6 +35,12 @@ typedef struct conditions {
 
 /* time_text_embed.* */
 void load_embedder(loader *l, embedder *e, int64_t d, int64_t pooled, bool with_guidance);
+
+/* n layers by load(.., model). streamed: they are looked for, no more, and come one by one when they are needed (model/relay.h): w has to stay
+ * open, and relay_make_room() comes before the first modulation. Released by modulations_release(), the rest by the loader's holdings. */
+void load_modulations(loader *l, modulations *m, int n, modulation_load *load, const void *model,
+                      bool streamed);
+void modulations_release(modulations *m);
 
 /* In the slab, to be filled by the network. rows: pairs of t and pooled. */
 conditions conditions_alloc(int64_t rows, int64_t batch, int64_t text_tokens, int64_t d,

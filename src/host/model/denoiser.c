@@ -11,8 +11,9 @@ typedef struct denoiser_class {
     swd_status (*read)(config_denoiser *out, const char *path, swd_err *err);
     denoiser_facts (*facts)(const config_denoiser *c);
     void (*describe)(const config_denoiser *c, char *buf, size_t n);
-    swd_status (*create)(denoiser *d, const config_denoiser *c, weights *w, swd_backend *be,
-                         swd_dtype compute, swd_err *err);
+    swd_status (*create)(denoiser *d, const config_denoiser *c, weights *w, bool streamed,
+                         swd_backend *be, swd_dtype compute, swd_err *err);
+    relay *(*relay)(const denoiser *d); /* NULL: not streamed */
     void (*destroy)(denoiser *d);
     conditions (*conditions)(int64_t rows, int64_t batch, int64_t text_tokens, const denoiser *d,
                              swd_exec *ex);
@@ -67,10 +68,15 @@ static void sd3_describe(const config_denoiser *c, char *buf, size_t n)
              s->qk_norm_rms ? "QK RMS norm" : "no QK norm", s->patch_size, s->in_channels);
 }
 
-static swd_status sd3_create(denoiser *d, const config_denoiser *c, weights *w, swd_backend *be,
-                             swd_dtype compute, swd_err *err)
+static swd_status sd3_create(denoiser *d, const config_denoiser *c, weights *w, bool streamed,
+                             swd_backend *be, swd_dtype compute, swd_err *err)
 {
-    return mmdit_create(&d->sd3, &c->sd3, w, be, compute, err);
+    return (streamed ? mmdit_create_streamed : mmdit_create)(&d->sd3, &c->sd3, w, be, compute, err);
+}
+
+static relay *sd3_relay_of(const denoiser *d)
+{
+    return mmdit_relay(d->sd3);
 }
 
 static void sd3_destroy(denoiser *d)
@@ -167,10 +173,15 @@ static void flux_describe(const config_denoiser *c, char *buf, size_t n)
              f->in_channels / (FLUX_PATCH * FLUX_PATCH));
 }
 
-static swd_status flux_make(denoiser *d, const config_denoiser *c, weights *w, swd_backend *be,
-                            swd_dtype compute, swd_err *err)
+static swd_status flux_make(denoiser *d, const config_denoiser *c, weights *w, bool streamed,
+                            swd_backend *be, swd_dtype compute, swd_err *err)
 {
-    return flux_create(&d->flux, &c->flux, w, be, compute, err);
+    return (streamed ? flux_create_streamed : flux_create)(&d->flux, &c->flux, w, be, compute, err);
+}
+
+static relay *flux_relay_of(const denoiser *d)
+{
+    return flux_relay(d->flux);
 }
 
 static void flux_unmake(denoiser *d)
@@ -218,12 +229,13 @@ static double flux_count(const denoiser *d, int64_t batch, int64_t h, int64_t w,
 
 static const denoiser_class classes[DENOISER_KINDS] = {
     [DENOISER_SD3] = {"SD3Transformer2DModel", sd3_read, sd3_facts, sd3_describe, sd3_create,
-                      sd3_destroy, sd3_conditions, sd3_embed_context, sd3_modulate, sd3_timestep,
-                      sd3_forward, sd3_forward_mixed, sd3_flops, .features = sd3_features,
-                      .features_size = sd3_features_size, .holdings = sd3_holdings},
+                      sd3_relay_of, sd3_destroy, sd3_conditions, sd3_embed_context, sd3_modulate,
+                      sd3_timestep, sd3_forward, sd3_forward_mixed, sd3_flops,
+                      .features = sd3_features, .features_size = sd3_features_size,
+                      .holdings = sd3_holdings},
     [DENOISER_FLUX] = {"FluxTransformer2DModel", flux_read, flux_facts, flux_describe, flux_make,
-                       flux_unmake, flux_conditions, flux_context, flux_modulations, flux_timestep,
-                       flux_run, NULL, flux_count, NULL, NULL, NULL},
+                       flux_relay_of, flux_unmake, flux_conditions, flux_context, flux_modulations,
+                       flux_timestep, flux_run, NULL, flux_count, NULL, NULL, NULL},
 };
 
 swd_status denoiser_config_read(config_denoiser *out, denoiser_kind kind, const char *path,
@@ -249,17 +261,39 @@ char *denoiser_describe(const config_denoiser *c, char *buf, size_t n)
     return buf;
 }
 
-swd_status denoiser_create(denoiser **out, const config_denoiser *c, weights *w, swd_backend *be,
-                           swd_dtype compute, swd_err *err)
+static swd_status create(denoiser **out, const config_denoiser *c, weights *w, bool streamed,
+                         swd_backend *be, swd_dtype compute, swd_err *err)
 {
     denoiser *d;
     *out = NULL;
     SWD_TRY(swd_calloc(&d, 1, sizeof *d, "a transformer", err), err);
     d->class = &classes[c->kind];
-    swd_status s = d->class->create(d, c, w, be, compute, err);
+    swd_status s = d->class->create(d, c, w, streamed, be, compute, err);
     if (s != SWD_OK) denoiser_destroy(&d);
     *out = d;
     return s;
+}
+
+swd_status denoiser_create(denoiser **out, const config_denoiser *c, weights *w, swd_backend *be,
+                           swd_dtype compute, swd_err *err)
+{
+    return create(out, c, w, false, be, compute, err);
+}
+
+swd_status denoiser_create_streamed(denoiser **out, const config_denoiser *c, weights *w,
+                                    swd_backend *be, swd_dtype compute, swd_err *err)
+{
+    return create(out, c, w, true, be, compute, err);
+}
+
+bool denoiser_streams(const denoiser *d)
+{
+    return d->class->relay(d) != NULL;
+}
+
+swd_status denoiser_make_room(denoiser *d, swd_err *err)
+{
+    return relay_make_room(d->class->relay(d), err);
 }
 
 void denoiser_destroy(denoiser **d)

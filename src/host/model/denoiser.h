@@ -29,6 +29,13 @@ char *denoiser_describe(const config_denoiser *c, char *buf, size_t n);
 /* Reads and packs every weight (w can be closed afterwards). compute: of the products, SWD_F32 or SWD_BF16. */
 swd_status denoiser_create(denoiser **out, const config_denoiser *c, weights *w, swd_backend *be,
                            swd_dtype compute, swd_err *err);
+/* The same for memory that does not hold all of it: the layers of the modulations, about a third of the weights, come one by one when conditions
+ * are made. w stays open as long as the network is there; denoiser_make_room() takes two places for them, before the first conditions are
+ * made or measured. Work with them uploads: it cannot be recorded as a graph. */
+swd_status denoiser_create_streamed(denoiser **out, const config_denoiser *c, weights *w,
+                                    swd_backend *be, swd_dtype compute, swd_err *err);
+swd_status denoiser_make_room(denoiser *d, swd_err *err);
+bool denoiser_streams(const denoiser *d);
 void denoiser_destroy(denoiser **d); /* writes NULL; accepts it */
 
 /* As model/conditions.h has it; guidance is of no meaning where the network takes none. */

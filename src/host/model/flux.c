@@ -48,10 +48,7 @@ static void load_double(loader *l, flux *m, int i)
 {
     double_block *b = &m->doubles[i];
     int64_t d = m->cfg.inner_dim, head = m->cfg.attention_head_dim;
-    swd_linear **modulation = &m->modulations.layer[2 * i];
     size_t here = load_enter(l, "transformer_blocks.%d.", i);
-    load_linear(l, &modulation[0], 6 * d, d, WITH_BIAS, "norm1.linear");
-    load_linear(l, &modulation[1], 6 * d, d, WITH_BIAS, "norm1_context.linear");
     load_joint_attention(l, &b->image, d, head, "attn", JOINT_IMAGE, JOINT_QK_NORM | JOINT_OUT);
     load_joint_attention(l, &b->context, d, head, "attn", JOINT_CONTEXT, JOINT_QK_NORM | JOINT_OUT);
     load_joint_mlp(l, &b->image_mlp, d, "ff");
@@ -65,13 +62,28 @@ static void load_single(loader *l, flux *m, int i)
     single_block *b = &m->singles[i];
     int64_t d = m->cfg.inner_dim, head = m->cfg.attention_head_dim;
     size_t here = load_enter(l, "single_transformer_blocks.%d.", i);
-    load_linear(l, &m->modulations.layer[2 * m->cfg.num_layers + i], 3 * d, d, WITH_BIAS,
-                "norm.linear");
     load_stacked_of(l, &b->in, 4, in, (int64_t[]){4 * d, d, d, d}, d, WITH_BIAS);
     load_vector(l, &b->norm_q, head, "attn.norm_q.weight");
     load_vector(l, &b->norm_k, head, "attn.norm_k.weight");
     load_linear(l, &b->out, d, 5 * d, WITH_BIAS, "proj_out");
     load_leave(l, here);
+}
+
+static int64_t load_modulation(loader *l, swd_linear **out, int k, const void *model)
+{
+    const config_flux *c = &((const flux *)model)->cfg;
+    int single = k - 2 * c->num_layers;
+    int64_t d = c->inner_dim, parts = single < 0 ? 6 : single < c->num_single_layers ? 3 : 2;
+    size_t here = l->used;
+    if (single < 0)
+        load_enter(l, "transformer_blocks.%d.norm1%s.", k / 2, k % 2 ? "_context" : "");
+    else if (single < c->num_single_layers)
+        load_enter(l, "single_transformer_blocks.%d.norm.", single);
+    else
+        load_enter(l, "norm_out.");
+    load_linear(l, out, parts * d, d, WITH_BIAS, "linear");
+    load_leave(l, here);
+    return parts * d;
 }
 
 static void check_config(loader *l, const config_flux *c)
@@ -112,15 +124,13 @@ static void make_places(loader *l, flux *m, int axis)
     load_values(l, &m->sin[axis], sines, FLUX_PLACES, n, "sines");
 }
 
-static void load_tensors(loader *l, flux *m)
+static void load_tensors(loader *l, flux *m, bool streamed)
 {
     const config_flux *c = &m->cfg;
     int64_t d = c->inner_dim;
     int n = 2 * c->num_layers + c->num_single_layers + 1;
     m->doubles = load_array(l, (size_t)c->num_layers, sizeof *m->doubles, "the blocks");
     m->singles = load_array(l, (size_t)c->num_single_layers, sizeof *m->singles, "the blocks");
-    m->modulations.layer = load_array(l, (size_t)n, sizeof(swd_linear *), "the modulations");
-    m->modulations.n = n;
     if (l->status != SWD_OK) return;
     check_config(l, c);
     load_linear(l, &m->image, d, c->in_channels, WITH_BIAS, "x_embedder");
@@ -128,31 +138,49 @@ static void load_tensors(loader *l, flux *m)
     load_embedder(l, &m->embedder, d, c->pooled_projection_dim, c->guidance_embeds);
     for (int i = 0; i < c->num_layers; i++) load_double(l, m, i);
     for (int i = 0; i < c->num_single_layers; i++) load_single(l, m, i);
-    load_linear(l, &m->modulations.layer[n - 1], 2 * d, d, WITH_BIAS, "norm_out.linear");
+    load_modulations(l, &m->modulations, n, load_modulation, m, streamed);
     load_unpatch_linear(l, &m->out, c->in_channels / (FLUX_PATCH * FLUX_PATCH), FLUX_PATCH, d,
                         "proj_out");
     make_places(l, m, ROW);
     make_places(l, m, COLUMN);
 }
 
-swd_status flux_create(flux **out, const config_flux *cfg, weights *w, swd_backend *be,
-                       swd_dtype compute, swd_err *err)
+static swd_status create(flux **out, const config_flux *cfg, weights *w, bool streamed,
+                         swd_backend *be, swd_dtype compute, swd_err *err)
 {
     flux *m;
     *out = NULL;
     SWD_TRY(swd_calloc(&m, 1, sizeof *m, "a FLUX transformer", err), err);
     m->cfg = *cfg;
     loader l = loader_begin(&m->held, w, be, compute, err);
-    load_tensors(&l, m);
+    load_tensors(&l, m, streamed);
     swd_status s = loader_end(&l, NULL);
     if (s != SWD_OK) flux_destroy(&m);
     *out = m;
     return s;
 }
 
+swd_status flux_create(flux **out, const config_flux *cfg, weights *w, swd_backend *be,
+                       swd_dtype compute, swd_err *err)
+{
+    return create(out, cfg, w, false, be, compute, err);
+}
+
+swd_status flux_create_streamed(flux **out, const config_flux *cfg, weights *w, swd_backend *be,
+                                swd_dtype compute, swd_err *err)
+{
+    return create(out, cfg, w, true, be, compute, err);
+}
+
+relay *flux_relay(flux *m)
+{
+    return m->modulations.streamed;
+}
+
 void flux_destroy(flux **m)
 {
     if (!*m) return;
+    modulations_release(&(*m)->modulations);
     holdings_release(&(*m)->held);
     free(*m);
     *m = NULL;

@@ -14,6 +14,10 @@ typedef struct flux flux;
 /* Reads and packs every weight (w can be closed afterwards). compute: of the products, SWD_F32 or SWD_BF16. */
 swd_status flux_create(flux **out, const config_flux *cfg, weights *w, swd_backend *be,
                        swd_dtype compute, swd_err *err);
+/* The same with modulations that come one by one: w stays open, flux_relay() gets room. */
+swd_status flux_create_streamed(flux **out, const config_flux *cfg, weights *w, swd_backend *be,
+                                swd_dtype compute, swd_err *err);
+relay *flux_relay(flux *m); /* NULL: not streamed */
 
 /* Rows: pairs of t and pooled, steps x samples. */
 conditions flux_conditions_alloc(int64_t rows, int64_t batch, int64_t text_tokens, const flux *m,

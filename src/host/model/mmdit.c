@@ -46,19 +46,33 @@ static void load_block(loader *l, mmdit *m, int i)
     b->dual = c->dual_attention[i];
     b->context_pre_only = i == c->num_layers - 1;
     half *x = &b->image, *y = &b->context;
-    swd_linear **modulation = &m->modulations.layer[2 * i];
     size_t here = load_enter(l, "transformer_blocks.%d.", i);
-    load_linear(l, &modulation[0], (b->dual ? 9 : 6) * d, d, WITH_BIAS, "norm1.linear");
     load_joint_attention(l, &x->attn, d, head, "attn", JOINT_IMAGE, qk_norm | JOINT_OUT);
     if (b->dual)
         load_joint_attention(l, &b->attn2, d, head, "attn2", JOINT_IMAGE, qk_norm | JOINT_OUT);
     load_joint_mlp(l, &x->mlp, d, "ff");
-    load_linear(l, &modulation[1], (b->context_pre_only ? 2 : 6) * d, d, WITH_BIAS,
-                "norm1_context.linear");
     load_joint_attention(l, &y->attn, d, head, "attn", JOINT_CONTEXT,
                          qk_norm | (b->context_pre_only ? 0 : JOINT_OUT));
     if (!b->context_pre_only) load_joint_mlp(l, &y->mlp, d, "ff_context");
     load_leave(l, here);
+}
+
+static int64_t load_modulation(loader *l, swd_linear **out, int k, const void *model)
+{
+    const config_sd3 *c = &((const mmdit *)model)->cfg;
+    int i = k / 2;
+    bool end = i == c->num_layers, context = k % 2;
+    int64_t d = c->inner_dim, parts = end || (context && i == c->num_layers - 1) ? 2
+                                      : !context && c->dual_attention[i]         ? 9
+                                                                                 : 6;
+    size_t here = l->used;
+    if (end)
+        load_enter(l, "norm_out.");
+    else
+        load_enter(l, "transformer_blocks.%d.norm1%s.", i, context ? "_context" : "");
+    load_linear(l, out, parts * d, d, WITH_BIAS, "linear");
+    load_leave(l, here);
+    return parts * d;
 }
 
 static void check_config(loader *l, const config_sd3 *c)
@@ -83,15 +97,13 @@ static void check_config(loader *l, const config_sd3 *c)
     }
 }
 
-static void load_tensors(loader *l, mmdit *m)
+static void load_tensors(loader *l, mmdit *m, bool streamed)
 {
     const config_sd3 *c = &m->cfg;
     int64_t d = c->inner_dim, places = (int64_t)c->pos_embed_max_size * c->pos_embed_max_size;
     int64_t patch = (int64_t)c->patch_size * c->patch_size * c->out_channels;
     int n = 2 * c->num_layers + 1;
     m->blocks = load_array(l, (size_t)c->num_layers, sizeof *m->blocks, "the blocks");
-    m->modulations.layer = load_array(l, (size_t)n, sizeof(swd_linear *), "the modulations");
-    m->modulations.n = n;
     if (l->status != SWD_OK) return;
     check_config(l, c);
     load_patch_linear(l, &m->patch, d, c->in_channels, c->patch_size, WITH_BIAS, "pos_embed.proj");
@@ -99,20 +111,20 @@ static void load_tensors(loader *l, mmdit *m)
     load_embedder(l, &m->embedder, d, c->pooled_projection_dim, false);
     load_linear(l, &m->context, d, c->joint_attention_dim, WITH_BIAS, "context_embedder");
     for (int i = 0; i < c->num_layers; i++) load_block(l, m, i);
-    load_linear(l, &m->modulations.layer[n - 1], 2 * d, d, WITH_BIAS, "norm_out.linear");
+    load_modulations(l, &m->modulations, n, load_modulation, m, streamed);
     load_linear(l, &m->out, patch, d, WITH_BIAS, "proj_out");
     if (l->status == SWD_OK) m->position = tensor_reshape(m->position, (int64_t[]){places, d}, 2);
 }
 
-swd_status mmdit_create(mmdit **out, const config_sd3 *cfg, weights *w, swd_backend *be,
-                        swd_dtype compute, swd_err *err)
+static swd_status create(mmdit **out, const config_sd3 *cfg, weights *w, bool streamed,
+                         swd_backend *be, swd_dtype compute, swd_err *err)
 {
     mmdit *m;
     *out = NULL;
     SWD_TRY(swd_calloc(&m, 1, sizeof *m, "an MMDiT", err), err);
     m->cfg = *cfg;
     loader l = loader_begin(&m->held, w, be, compute, err);
-    load_tensors(&l, m);
+    load_tensors(&l, m, streamed);
     swd_status s = loader_end(&l, NULL);
     if (s != SWD_OK) mmdit_destroy(&m);
     *out = m;
@@ -129,9 +141,27 @@ const config_sd3 *mmdit_config(const mmdit *m)
     return &m->cfg;
 }
 
+swd_status mmdit_create(mmdit **out, const config_sd3 *cfg, weights *w, swd_backend *be,
+                        swd_dtype compute, swd_err *err)
+{
+    return create(out, cfg, w, false, be, compute, err);
+}
+
+swd_status mmdit_create_streamed(mmdit **out, const config_sd3 *cfg, weights *w, swd_backend *be,
+                                 swd_dtype compute, swd_err *err)
+{
+    return create(out, cfg, w, true, be, compute, err);
+}
+
+relay *mmdit_relay(mmdit *m)
+{
+    return m->modulations.streamed;
+}
+
 void mmdit_destroy(mmdit **m)
 {
     if (!*m) return;
+    modulations_release(&(*m)->modulations);
     holdings_release(&(*m)->held);
     free(*m);
     *m = NULL;

@@ -13,6 +13,10 @@ typedef struct mmdit mmdit;
 /* Reads and packs every weight (w can be closed afterwards). compute: of the products, SWD_F32 or SWD_BF16. */
 swd_status mmdit_create(mmdit **out, const config_sd3 *cfg, weights *w, swd_backend *be,
                         swd_dtype compute, swd_err *err);
+/* The same with modulations that come one by one: w stays open, mmdit_relay() gets room. */
+swd_status mmdit_create_streamed(mmdit **out, const config_sd3 *cfg, weights *w, swd_backend *be,
+                                 swd_dtype compute, swd_err *err);
+relay *mmdit_relay(mmdit *m); /* NULL: not streamed */
 
 /* Rows: pairs of t and pooled, steps x samples. */
 conditions mmdit_conditions_alloc(int64_t rows, int64_t batch, int64_t text_tokens, const mmdit *m,

@@ -99,9 +99,12 @@ typedef struct pipeline {
     bool offloading; /* networks take turns in the device's memory */
     char offload_note[256];
     bool planning;              /* nothing is loaded in earnest (backend/slab.h) */
+    bool streaming;             /* the layers of the transformer's modulations come one by one */
     struct weights *t5_weights; /* of a T5 whose layers come one by one */
-    char *tune;                 /* NULL: not given */
-    swd_log log;                /* the backend's, where log_line hears it */
+    struct weights *transformer_weights;           /* of such a transformer, ... */
+    struct lora *transformer_loras[SWD_LORAS_MAX]; /* ... with what is merged into them */
+    char *tune;                                    /* NULL: not given */
+    swd_log log;                                   /* the backend's, where log_line hears it */
     swd_log_fn log_line;
     void *log_user;
 

@@ -313,7 +313,7 @@ swd_status generate_plan(memory_plan *out, const swd_generate_params *params, pi
     swd_generate_params one = one_picture();
     request r = {.p = p, .params = params ? params : &one};
     swd_status s = prepare(&r, err);
-    if (s == SWD_OK) s = memory_plan_make(out, &r, err);
+    if (s == SWD_OK) s = memory_plan_make(out, &r, true, err);
     dispose(&r);
     return s == SWD_OK ? s : swd_err_frame(err, s, __FILE__, __LINE__, __func__);
 }

@@ -11,6 +11,7 @@ typedef struct memory_plan {
     size_t activations, all;        /* everything there: the slab, and the whole */
     size_t text, pictures;          /* offloading: the peak of each phase ... */
     size_t denoise, decode;         /* ... and where the second one is divided as well */
+    size_t streamed; /* denoise, where the transformer's modulations come one by one */
 } memory_plan;
 
 /* All that swd_generate promises. *out (may be NULL) is freed by swd_result_free = result_free. */

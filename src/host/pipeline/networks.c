@@ -56,9 +56,9 @@ static swd_status create_t5(pipeline *p, weights *w, swd_err *err)
 
 static swd_status create_transformer(pipeline *p, weights *w, swd_err *err)
 {
-    SWD_TRY(
-        denoiser_create(&p->transformer, &p->transformer_config, w, p->backend, p->compute, err),
-        err);
+    SWD_TRY((p->streaming ? denoiser_create_streamed : denoiser_create)(
+                &p->transformer, &p->transformer_config, w, p->backend, p->compute, err),
+            err);
     return weights_check_unused(w, NULL, err);
 }
 
@@ -97,6 +97,10 @@ void pipeline_release(pipeline *p, pipeline_part part)
     slab_destroy(&p->weights[part].slab, p->backend);
     p->weights[part] = (struct pipeline_weights){0};
     if (part == PART_T5) weights_close(&p->t5_weights);
+    if (part == PART_TRANSFORMER) {
+        weights_close(&p->transformer_weights);
+        for (int i = 0; i < SWD_LORAS_MAX; i++) lora_close(&p->transformer_loras[i]);
+    }
     if (part <= PART_T5) p->text_loaded = false; // of all or of none
 }
 
@@ -150,10 +154,15 @@ static swd_status load_from(pipeline *p, pipeline_part part, const char *path, c
     }
     if (s == SWD_OK) s = fill_part(p, part, w, err);
     if (s == SWD_ERR_MEMORY && w) s = pipeline_tell_memory(p, folder, weights_bytes(p, w), err);
-    if (s == SWD_OK && part == PART_T5 && p->offloading)
+    if (s == SWD_OK && part == PART_T5 && p->offloading) {
         p->t5_weights = w;
-    else
+    } else if (s == SWD_OK && part == PART_TRANSFORMER && p->streaming) {
+        p->transformer_weights = w;
+        memcpy(p->transformer_loras, files, sizeof files);
+        memset(files, 0, sizeof files);
+    } else {
         weights_close(&w);
+    }
     for (int i = 0; i < p->n_adapters; i++) lora_close(&files[i]);
     if (s == SWD_OK) p->weights[part].folder = folder;
     return s == SWD_OK ? s : swd_err_frame(err, s, __FILE__, __LINE__, __func__);
@@ -167,6 +176,17 @@ static swd_status load_part(pipeline *p, pipeline_part part, const char *folder,
     swd_status s = load_from(p, part, path, folder, basename, err);
     free(path);
     return s;
+}
+
+/* For what comes layer by layer. */
+static swd_status make_room(pipeline *p, pipeline_part part, swd_err *err)
+{
+    size_t before = backend_held(p->backend);
+    swd_status s =
+        part == PART_T5 ? t5_make_room(p->t5, err) : denoiser_make_room(p->transformer, err);
+    p->weights[part].bytes += backend_held(p->backend) - before;
+    if (s != SWD_OK) pipeline_release(p, part);
+    return s == SWD_OK ? s : swd_err_frame(err, s, __FILE__, __LINE__, __func__);
 }
 
 /* ---- which, from where ---- */
@@ -221,12 +241,7 @@ static swd_status load_t5(pipeline *p, swd_err *err)
     SWD_TRY(s, err);
     if (!p->unigram && !p->random) return no_tokenizer(p, FAMILY_T5, err);
     SWD_TRY(load_part(p, PART_T5, folder, "model", err), err);
-    if (!p->offloading) return SWD_OK;
-    size_t before = backend_held(p->backend);
-    s = t5_make_room(p->t5, err);
-    p->weights[PART_T5].bytes += backend_held(p->backend) - before;
-    if (s != SWD_OK) pipeline_release(p, PART_T5);
-    return s == SWD_OK ? s : swd_err_frame(err, s, __FILE__, __LINE__, __func__);
+    return p->offloading ? make_room(p, PART_T5, err) : SWD_OK;
 }
 
 swd_status pipeline_load_text(pipeline *p, swd_err *err)
@@ -246,7 +261,8 @@ swd_status pipeline_load_transformer(pipeline *p, swd_err *err)
     if (p->transformer) return SWD_OK;
     SWD_TRY(pipeline_read_configs(p, err), err);
     SWD_TRY(pipeline_load_backend(p, err), err);
-    return load_part(p, PART_TRANSFORMER, "transformer", "diffusion_pytorch_model", err);
+    SWD_TRY(load_part(p, PART_TRANSFORMER, "transformer", "diffusion_pytorch_model", err), err);
+    return p->streaming ? make_room(p, PART_TRANSFORMER, err) : SWD_OK;
 }
 
 static swd_status load_tiny(pipeline *p, swd_err *err)

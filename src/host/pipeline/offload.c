@@ -217,7 +217,18 @@ static swd_status plan_turns(memory_plan *out, request *r, swd_err *err)
     return SWD_OK;
 }
 
-swd_status memory_plan_make(memory_plan *out, const request *r, swd_err *err)
+/* The same transformer with modulations that come one by one. */
+static swd_status plan_streamed(memory_plan *out, pipeline *p, swd_err *err)
+{
+    pipeline_release(p, PART_TRANSFORMER);
+    p->streaming = true;
+    SWD_TRY(pipeline_load_transformer(p, err), err);
+    out->streamed =
+        out->denoise - out->weights[PART_TRANSFORMER] + p->weights[PART_TRANSFORMER].bytes;
+    return SWD_OK;
+}
+
+swd_status memory_plan_make(memory_plan *out, const request *r, bool streamed, swd_err *err)
 {
     pipeline *q = NULL; /* the same model, of which nothing is there */
     *out = (memory_plan){0};
@@ -226,11 +237,12 @@ swd_status memory_plan_make(memory_plan *out, const request *r, swd_err *err)
     memset(q->weights, 0, sizeof(q->weights));
     q->clip[0] = q->clip[1] = NULL;
     q->t5 = NULL;
-    q->t5_weights = NULL;
+    q->t5_weights = q->transformer_weights = NULL;
+    memset(q->transformer_loras, 0, sizeof(q->transformer_loras));
     q->transformer = NULL;
     q->decoder = q->encoder = NULL;
     q->tiny = NULL;
-    q->text_loaded = q->offloading = false;
+    q->text_loaded = q->offloading = q->streaming = false;
     q->planning = true;
     request s = *r;
     s.p = q;
@@ -240,6 +252,7 @@ swd_status memory_plan_make(memory_plan *out, const request *r, swd_err *err)
     plan_begin(q->backend);
     swd_status st = plan_all(out, &s, err);
     if (st == SWD_OK) st = plan_turns(out, &s, err);
+    if (st == SWD_OK && streamed) st = plan_streamed(out, q, err);
     release_text(q);
     release_pictures(q);
     plan_end(q->backend);
@@ -254,6 +267,19 @@ static double gb(size_t bytes)
     return (double)bytes / 1e9;
 }
 
+static void choose_streaming(pipeline *p, bool streaming)
+{
+    if (streaming != p->streaming && p->transformer) {
+        pipeline_drop_slab(p); /* its steps are recorded */
+        pipeline_release(p, PART_TRANSFORMER);
+    }
+    size_t n = strlen(p->offload_note);
+    if (streaming && !p->streaming && n)
+        snprintf(p->offload_note + n, sizeof(p->offload_note) - n,
+                 "; the transformer's modulations are read again for every batch");
+    p->streaming = streaming;
+}
+
 swd_status offload_choose(request *r, swd_err *err)
 {
     pipeline *p = r->p;
@@ -264,7 +290,7 @@ swd_status offload_choose(request *r, swd_err *err)
     r->apart = false;
     if (p->offload == SWD_OFFLOAD_OFF || !slab_has(p->backend)) return SWD_OK;
     if (there && !p->offloading) return SWD_OK;
-    SWD_TRY(memory_plan_make(&plan, r, err), err);
+    SWD_TRY(memory_plan_make(&plan, r, false, err), err);
     SWD_TRY(p->backend->memory(p->backend, &m, err), err);
     size_t budget = m.free + m.held;
     budget -= budget / SPARE;
@@ -277,5 +303,6 @@ swd_status offload_choose(request *r, swd_err *err)
                  gb(plan.all), gb(budget));
     }
     r->apart = p->offloading && plan.pictures > budget && !looks;
+    choose_streaming(p, p->offloading && (r->apart ? plan.denoise : plan.pictures) > budget);
     return SWD_OK;
 }

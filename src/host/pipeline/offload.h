@@ -5,8 +5,8 @@
 #include "pipeline/generate.h"
 #include "pipeline/request.h"
 
-/* Only where slab_has(); r is prepared, its prompts are decided. */
-swd_status memory_plan_make(memory_plan *out, const request *r, swd_err *err);
+/* Only where slab_has(); r is prepared, its prompts are decided. streamed: out->streamed is asked for as well. */
+swd_status memory_plan_make(memory_plan *out, const request *r, bool streamed, swd_err *err);
 
 /* Decides whether the networks take turns (p->offloading), and whether denoising and decoding do (r->apart). */
 swd_status offload_choose(request *r, swd_err *err);

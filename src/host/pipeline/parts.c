@@ -202,6 +202,7 @@ static swd_status add_memory(swd_info *o, pipeline *p, swd_err *err)
     o->plan_pictures = (int64_t)plan.pictures;
     o->plan_denoise = (int64_t)plan.denoise;
     o->plan_decode = (int64_t)plan.decode;
+    o->plan_streamed = (int64_t)plan.streamed;
     if (p->backend->memory) SWD_TRY(p->backend->memory(p->backend, &m, err), err);
     o->memory_peak = (int64_t)m.peak;
     o->device_free = (int64_t)m.free;

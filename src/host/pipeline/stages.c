@@ -339,7 +339,8 @@ swd_status stage_denoise(request *r, swd_exec *ex)
     r->conditions = denoiser_conditions(stage_steps_at_once(n_rows) * n_rows, n_rows,
                                         at->context.shape[1], r->p->transformer, ex);
     RUN(sample_prepare(&r->sample, at->n, ex));
-    RUN(run_as_graph(r, GRAPH_DENOISE, trajectory, r, ex));
+    // weights that come while it runs are copied by the host
+    RUN(r->p->streaming ? trajectory(r, 0) : run_as_graph(r, GRAPH_DENOISE, trajectory, r, ex));
     exec_rewind(ex, mark);
     return event_record(at->denoised, ex->stream, ex->backend, ex->err);
 }
