@@ -107,6 +107,11 @@ fi
 "$swd" train --config "$out/cut/config.json" --resume >/dev/null 2>"$out/log" || fail "after Ctrl-C"
 same long cut adapter_model.safetensors
 [ "$(wc -l <"$out/cut/log.jsonl")" = 20 ] || fail "each step has one line"
+mkdir "$out/taken"
+if flock "$out/taken/lock" "$swd" train --config "$out/whole/config.json" --output "$out/taken" >/dev/null 2>"$out/log"; then
+    fail "a folder where another process trains was taken"
+fi
+grep -q 'another process trains in' "$out/log" || fail "who has the folder is told"
 # the other modes, and a stop in between
 full="--mode full --fake-updates 2 --micro-batch 1 --ema .9 --caption-dropout .3"
 # shellcheck disable=SC2086
