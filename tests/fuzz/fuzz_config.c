@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The first byte chooses a reader, the rest is the file: a status and a message, or a struct whose counts are in range.
 #include "io/config.h"
+#include "io/config_vision.h"
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,9 +35,12 @@ static swd_status read_one(unsigned kind, swd_err *err)
         config_scheduler scheduler;
         config_model_index index;
         config_swd swd;
+        config_clip_vision vision;
+        config_clip_processor processor;
+        config_inception inception;
     } c;
     swd_status s;
-    switch (kind % 9) {
+    switch (kind % 12) {
     case 0:
         s = config_sd3_read(&c.sd3, path, err);
         if (s == SWD_OK &&
@@ -72,6 +76,24 @@ static swd_status read_one(unsigned kind, swd_err *err)
             c.flux.axes_dims_rope[0] + c.flux.axes_dims_rope[1] + c.flux.axes_dims_rope[2] !=
                 c.flux.attention_head_dim)
             abort();
+        return s;
+    case 9:
+        s = config_clip_vision_read(&c.vision, path, err);
+        if (s == SWD_OK &&
+            (c.vision.image_size % c.vision.patch_size != 0 ||
+             c.vision.head_dim * c.vision.num_attention_heads != c.vision.hidden_size))
+            abort();
+        return s;
+    case 10:
+        s = config_clip_processor_read(&c.processor, path, err);
+        if (s == SWD_OK &&
+            (c.processor.crop < 1 || c.processor.crop > c.processor.shortest_edge ||
+             !(c.processor.std[0] > 0 && c.processor.std[1] > 0 && c.processor.std[2] > 0)))
+            abort();
+        return s;
+    case 11:
+        s = config_inception_read(&c.inception, path, err);
+        if (s == SWD_OK && 16 % c.inception.width_divisor != 0) abort();
         return s;
     default:
         s = config_swd_read(&c.swd, path, err);

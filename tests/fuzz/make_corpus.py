@@ -50,6 +50,9 @@ configs = [
      "baseline": {"steps": 28, "guidance": 4.0, "shift": 3.0}},
     {"_class_name": "FluxTransformer2DModel", "num_layers": 1, "num_single_layers": 2, "attention_head_dim": 16,
      "axes_dims_rope": [4, 6, 6], "guidance_embeds": True, "out_channels": None},
+    {"model_type": "clip", "projection_dim": 64, "vision_config": {"hidden_size": 64, "num_attention_heads": 4, "image_size": 32, "patch_size": 8}},
+    {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5], "do_resize": True},
+    {"model_type": "inception_v3_fid", "image_size": 75, "width_divisor": 16},
 ]
 for kind, config in enumerate(configs):
     put("config", str(kind), bytes([kind]) + json.dumps(config).encode())
