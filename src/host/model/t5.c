@@ -1,14 +1,10 @@
 // SPDX-License-Identifier: MIT
 // T5 encoder: RMS norms, attention without scaling and with one relative bias for all blocks, gated or plain MLP, no biases.
-//
-// Streamed, a layer's weights lie in one of two places that take turns: while layer i computes, layer i + 1 is copied into the other place,
-// on the backend's own stream. A place is written when the layer that was there has been used, and used when it has been written.
 #include "model/t5.h"
-#include "backend/async.h"
-#include "backend/slab.h"
 #include "base/memory.h"
 #include "model/load.h"
 #include "model/qkv.h"
+#include "model/relay.h"
 #include <assert.h>
 
 typedef struct layer {
@@ -16,18 +12,8 @@ typedef struct layer {
     swd_linear *qkv, *out, *wi_0, *wi_1, *wo; // wi_1 NULL: not gated
 } layer;
 
-typedef struct place {
-    holdings held;
-    layer layer;
-    int at; // which layer; -1: none
-    swd_slab *slab;
-    swd_event *written, *used;
-} place;
-
 struct t5 {
-    weights *w; // where layers come from; NULL: all are there
-    swd_dtype compute;
-    place place[2];
+    relay *relay; // where layers come from; NULL: all are there
     holdings held;
     config_t5 cfg;
     swd_act act;
@@ -69,7 +55,7 @@ static void check_config(loader *l, const config_t5 *c)
     load_leave(l, here);
 }
 
-static void load_tensors(loader *l, t5 *m)
+static void load_tensors(loader *l, t5 *m, bool streamed)
 {
     const config_t5 *c = &m->cfg;
     int64_t buckets[] = {c->relative_attention_num_buckets, c->num_heads};
@@ -82,12 +68,19 @@ static void load_tensors(loader *l, t5 *m)
                 "block.0.layer.0.SelfAttention.relative_attention_bias.weight");
     for (int i = 0; i < c->num_layers; i++) {
         size_t mark = load_enter(l, "block.%d.", i);
-        l->names_only = m->w != NULL;
+        l->names_only = streamed;
         load_layer(l, &m->layers[i], c);
         l->names_only = false;
         load_leave(l, mark);
     }
     load_vector(l, &m->final_norm, c->d_model, "final_layer_norm.weight");
+    load_leave(l, here);
+}
+
+static void load_place(loader *l, void *place, int i, const void *of)
+{
+    size_t here = load_enter(l, "encoder.block.%d.", i);
+    load_layer(l, place, &((const t5 *)of)->cfg);
     load_leave(l, here);
 }
 
@@ -105,13 +98,17 @@ static swd_status create(t5 **out, const config_t5 *cfg, weights *w, bool stream
     SWD_TRY(weights_alias(w, "shared.weight", "encoder.embed_tokens.weight", err), err);
     SWD_TRY(swd_calloc(&m, 1, sizeof *m, "a T5 encoder", err), err);
     m->cfg = *cfg;
-    m->w = streamed ? w : NULL;
-    m->compute = compute;
-    m->place[0].at = m->place[1].at = -1;
     m->act = cfg->is_gated_act ? SWD_ACT_NONE : SWD_ACT_RELU;
     loader l = loader_begin(&m->held, w, be, compute, err);
-    load_tensors(&l, m);
+    load_tensors(&l, m, streamed);
     swd_status s = loader_end(&l, may_stay);
+    const relay_source source = {.w = w,
+                                 .compute = compute,
+                                 .n = cfg->num_layers,
+                                 .layer_bytes = sizeof(layer),
+                                 .load = load_place,
+                                 .of = m};
+    if (streamed && s == SWD_OK) s = relay_create(&m->relay, &source, be, err);
     if (s != SWD_OK) t5_destroy(&m);
     *out = m;
     return s;
@@ -132,77 +129,15 @@ swd_status t5_create_streamed(t5 **out, const config_t5 *cfg, weights *w, swd_ba
 void t5_destroy(t5 **m)
 {
     if (!*m) return;
-    swd_backend *be = (*m)->held.be;
-    for (int i = 0; i < 2; i++) {
-        place *p = &(*m)->place[i];
-        holdings_release(&p->held);
-        slab_destroy(&p->slab, be);
-        event_destroy(&p->written, be);
-        event_destroy(&p->used, be);
-    }
+    relay_destroy(&(*m)->relay);
     holdings_release(&(*m)->held);
     free(*m);
     *m = NULL;
 }
 
-/* ---- layers that come and go ---- */
-
-static swd_status fill_place(place *p, int i, t5 *m, swd_err *err)
-{
-    swd_backend *be = m->held.be;
-    holdings_release(&p->held);
-    p->at = -1;
-    slab_use(p->slab, be);
-    loader l = loader_begin(&p->held, m->w, be, m->compute, err);
-    load_enter(&l, "encoder.block.%d.", i);
-    load_layer(&l, &p->layer, &m->cfg);
-    slab_use(NULL, be);
-    if (l.status == SWD_OK) p->at = i;
-    return l.status;
-}
-
-// The largest layer: all have the same shapes, but the files may hold them in different types.
-static swd_status measure_layers(size_t *bytes, t5 *m, swd_err *err)
-{
-    swd_backend *be = m->held.be;
-    swd_status s = SWD_OK;
-    bool dry = weights_set_dry(m->w, true);
-    *bytes = 0;
-    plan_begin(be);
-    for (int i = 0; i < m->cfg.num_layers && s == SWD_OK; i++) {
-        size_t before = backend_held(be), n;
-        s = fill_place(&m->place[0], i, m, err);
-        n = backend_held(be) - before;
-        if (n > *bytes) *bytes = n;
-        holdings_release(&m->place[0].held);
-    }
-    m->place[0].at = -1;
-    plan_end(be);
-    weights_set_dry(m->w, dry);
-    return s;
-}
-
 swd_status t5_make_room(t5 *m, swd_err *err)
 {
-    swd_backend *be = m->held.be;
-    size_t bytes = 0;
-    if (slab_has(be)) SWD_TRY(measure_layers(&bytes, m, err), err);
-    for (int i = 0; i < 2; i++) {
-        place *p = &m->place[i];
-        SWD_TRY(slab_create(&p->slab, bytes, be, err), err);
-        SWD_TRY(event_create(&p->written, be, err), err);
-        SWD_TRY(event_create(&p->used, be, err), err);
-    }
-    return SWD_OK;
-}
-
-static swd_status bring(t5 *m, int i, swd_exec *ex)
-{
-    place *p = &m->place[i % 2];
-    if (p->at == i) return SWD_OK;
-    RUN(stream_wait(NULL, p->used, ex->backend, ex->err));
-    RUN(fill_place(p, i, m, ex->err));
-    return event_record(p->written, NULL, ex->backend, ex->err);
+    return relay_make_room(m->relay, err);
 }
 
 static swd_status attention(swd_tensor x, swd_tensor bias, const layer *l, const t5 *m,
@@ -248,16 +183,15 @@ static swd_status run_layer(const swd_tensor *x, int n, swd_tensor bias, const l
     return SWD_OK;
 }
 
-static swd_status run_streamed(const swd_tensor *x, int n, swd_tensor bias, t5 *m, swd_exec *ex)
+static swd_status run_streamed(const swd_tensor *x, int n, swd_tensor bias, const t5 *m,
+                               swd_exec *ex)
 {
-    int last = ex->dry ? 0 : m->cfg.num_layers - 1; // to measure, the first stands for all
-    RUN(bring(m, 0, ex));
-    for (int i = 0; i <= last; i++) {
-        place *p = &m->place[i % 2];
-        RUN(stream_wait(ex->stream, p->written, ex->backend, ex->err));
-        RUN(run_layer(x, n, bias, &p->layer, m, ex));
-        RUN(event_record(p->used, ex->stream, ex->backend, ex->err));
-        if (i < last) RUN(bring(m, i + 1, ex));
+    int layers = ex->dry ? 1 : m->cfg.num_layers; // to measure, the first stands for all
+    for (int i = 0; i < layers; i++) {
+        void *place;
+        RUN(relay_take(&place, m->relay, i, ex));
+        RUN(run_layer(x, n, bias, place, m, ex));
+        RUN(relay_done(m->relay, i, ex));
     }
     return SWD_OK;
 }
@@ -274,8 +208,8 @@ swd_status t5_forward_each(const swd_tensor *hidden, const swd_tensor *ids, int 
         RUN(op_embed(x[i], m->tokens, ids[i], ex));
     }
     RUN(op_relative_bias(bias, m->relative_bias, m->cfg.relative_attention_max_distance, ex));
-    if (m->w) RUN(run_streamed(x, n, bias, m, ex));
-    for (int i = 0; !m->w && i < m->cfg.num_layers; i++)
+    if (m->relay) RUN(run_streamed(x, n, bias, m, ex));
+    for (int i = 0; !m->relay && i < m->cfg.num_layers; i++)
         RUN(run_layer(x, n, bias, &m->layers[i], m, ex));
     for (int i = 0; i < n; i++)
         RUN(op_rms_norm(hidden[i], x[i], m->final_norm, (float)m->cfg.layer_norm_epsilon, ex));
