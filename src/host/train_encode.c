@@ -20,8 +20,7 @@ static int not_hidden(const struct dirent *e)
     return e->d_name[0] != '.';
 }
 
-/* Names and bytes of a folder's files; one that is not there counts, too. */
-static uint64_t digest_folder(uint64_t h, const char *path)
+uint64_t encode_digest_folder(uint64_t h, const char *path)
 {
     struct dirent **list = NULL;
     int n = scandir(path, &list, not_hidden, alphasort);
@@ -48,7 +47,7 @@ static swd_status digest_model(uint64_t *out, const encode_source *e, swd_err *e
     for (size_t i = 0; i < sizeof(folders) / sizeof(*folders); i++) {
         char *path;
         SWD_TRY(path_join(&path, e->p->dir, folders[i], err), err);
-        h = digest_folder(h, path);
+        h = encode_digest_folder(h, path);
         free(path);
     }
     *out = h;

@@ -23,6 +23,7 @@ typedef struct problem {
     useconds_t pause_us;
     int64_t fails_at; /* runs out of memory there */
     int64_t loaded;
+    uint64_t identity;
     checkpoint_tensor tensors[2];
     task task;
 } problem;
@@ -87,6 +88,7 @@ static const task *task_of(problem *p)
                      .n_scales = 2,
                      .scale_side = sides,
                      .step = step,
+                     .identity = p->identity,
                      .tensors = p->tensors,
                      .n_tensors = 2,
                      .loaded = loaded,
@@ -237,6 +239,9 @@ Test(session, ends)
     cr_expect_eq(run(&again), SWD_ERR_ARGUMENT);
     cr_expect_not_null(strstr(err.message, "was trained with learning_rate"), "%s", err.message);
     params.learning_rate = 5e-6;
+    again.identity = UINT64_MAX;
+    cr_expect_eq(run(&again), SWD_ERR_ARGUMENT);
+    cr_expect_not_null(strstr(err.message, "was trained on other data"), "%s", err.message);
     params.steps = 50;
     again = fresh();
     cr_assert_eq(run(&again), SWD_OK);

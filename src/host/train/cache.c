@@ -191,6 +191,11 @@ void cache_close(cache **c)
 
 /* ---- use ---- */
 
+uint64_t cache_identity(const cache *c)
+{
+    return digest_bytes(DIGEST_SEED, &c->header, sizeof c->header);
+}
+
 int64_t cache_count(const cache *c)
 {
     return c->n_images;

@@ -52,6 +52,8 @@ swd_status cache_open(cache **out, const cache_params *params, const cache_maker
                       swd_err *err);
 void cache_close(cache **c); /* writes NULL; accepts it */
 
+/* Of the models, data and scales behind it. */
+uint64_t cache_identity(const cache *c);
 int64_t cache_count(const cache *c);           /* pictures */
 int64_t cache_item(const cache *c, int64_t i); /* which of the data set picture i is */
 

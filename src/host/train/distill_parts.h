@@ -18,6 +18,7 @@ struct distill_task {
     distill_setup setup;
     const swd_train_params *p;
     int micro, n_micro; /* samples of a micro-batch, micro-batches of a batch */
+    int n_noises;       /* of those below that the mode takes */
     batches order;
     tape *tape;
     learner learner[LEARNERS];

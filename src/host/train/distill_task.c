@@ -101,7 +101,7 @@ static swd_status fill_batch(distill_batch *b, distill_task *t, int64_t step, in
     *b = (distill_batch){.low = latents_of(t, t->low, t->setup.scales[k ? k - 1 : 0]),
                          .target = latents_of(t, t->target, side),
                          .text = texts_of(t, t->context, t->pooled)};
-    for (int i = 0; i < TASK_NOISES; i++) {
+    for (int i = 0; i < t->n_noises; i++) {
         draw_noise(t, t->eps[i], latent_numbers(t, k), step, j, first, purposes[i]);
         draw_levels(t, t->sigma[i], from[i], step, j, first, purposes[i]);
         *noise[i] = (noise_input){t->sigma[i], latents_of(t, t->eps[i], side)};
@@ -321,7 +321,7 @@ static swd_status make_buffers(distill_task *t, swd_err *err)
     SWD_TRY(swd_malloc(&t->low, b * latents, sizeof(float), "a batch", err), err);
     SWD_TRY(swd_malloc(&t->context, b * context, sizeof(float), "a batch", err), err);
     SWD_TRY(swd_malloc(&t->pooled, b * pooled, sizeof(float), "a batch", err), err);
-    for (int i = 0; i < TASK_NOISES; i++) {
+    for (int i = 0; i < t->n_noises; i++) {
         SWD_TRY(swd_malloc(&t->eps[i], b * latents, sizeof(float), "a batch", err), err);
         SWD_TRY(swd_calloc(&t->sigma[i], b, sizeof(float), "a batch", err), err);
     }
@@ -341,6 +341,7 @@ static swd_status make(distill_task *t, swd_err *err)
     bool full = p->mode == SWD_TRAIN_FULL;
     t->micro = p->micro_batch ? p->micro_batch : p->batch;
     t->n_micro = p->batch / t->micro;
+    t->n_noises = full ? TASK_NOISES : p->mode == SWD_TRAIN_MMD ? 2 : 1;
     SWD_TRY(schedule_euler(t->table, TASK_LEVELS, 3, err), err);
     SWD_TRY(batches_create(&t->order, cache_count(s->cache), p->batch,
                            full ? p->fake_updates + 1 : 1, s->n_scales, (uint64_t)p->seed, err),
@@ -358,6 +359,7 @@ static swd_status make(distill_task *t, swd_err *err)
                .n_scales = s->n_scales,
                .scale_side = s->scales,
                .step = do_step,
+               .identity = digest_u64(cache_identity(s->cache), s->identity),
                .be = s->be,
                .loaded = loaded,
                .result = result,

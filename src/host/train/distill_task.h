@@ -33,6 +33,7 @@ typedef struct distill_setup {
     int block;            /* features come from behind it */
     double guidance;      /* of the teacher */
     int64_t context_rows, context_width, pooled_width;
+    uint64_t identity; /* of the frozen weights */
     const char *model; /* folder, for the adapter's config */
     const char
         *transformer; /* its folder with config.json, for what is written where all weights learn */

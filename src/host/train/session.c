@@ -105,6 +105,7 @@ static swd_status save(session *s, char **path)
 {
     checkpoint_args a = args_of(s);
     checkpoint_state state = {.step = s->step, .config = s->config};
+    checkpoint_put(&state, "identity", (int64_t)s->task->identity);
     tell(s, "checkpoint");
     SWD_TRY(session_log_line(s->lines, s->step, s->err), s->err);
     return checkpoint_save(path, &a, &state, s->err);
@@ -118,7 +119,15 @@ static swd_status load(session *s)
     SWD_TRY(checkpoint_newest(&path, s->checkpoints, s->log, s->err), s->err);
     if (!path) return SWD_OK;
     checkpoint_args a = args_of(s);
+    int64_t identity;
     swd_status st = checkpoint_read_state(&state, path, s->err);
+    if (st == SWD_OK &&
+        (!checkpoint_get(&identity, &state, "identity") || (uint64_t)identity != s->task->identity))
+        st =
+            SWD_FAIL(s->err, SWD_ERR_ARGUMENT,
+                     "%s was trained on other data or another model, which may have changed since; "
+                     "start in another output folder",
+                     path);
     if (st == SWD_OK) st = checkpoint_load(path, &a, s->err);
     if (st == SWD_OK) {
         s->step = state.step;

@@ -20,8 +20,10 @@ typedef struct task {
     const char *value_name[TASK_VALUES_MAX];
     int n_scales;
     const int *scale_side; /* [n_scales], for people */
-    /* Step `step`, from 0: a pure function of the tensors, of step and of the config. */
+    /* Step `step`, from 0: a pure function of the tensors, of step, of the config and of what identity stands for. */
     swd_status (*step)(void *user, int64_t step, task_report *out, swd_err *err);
+    /* Of all that a step takes and neither the tensors nor the config hold: data, frozen weights. */
+    uint64_t identity;
     /* All that a step changes. */
     const checkpoint_tensor *tensors;
     int n_tensors;

@@ -61,8 +61,8 @@ static const double STEPS_MAX = 1e9, SEED_MAX = 9007199254740992.0; // 2^53: wha
 
 // clang-format off
 const train_key train_keys[] = {
-    STRING(model, "what", "folder", "", FIXED, "diffusers folder of the teacher; empty: the bundled model"),
-    STRINGS(data, "what", "folders or tars", "", FIXED, "pictures with metainfo.csv, or with a .txt beside each"),
+    STRING(model, "what", "folder", "", FREE, "diffusers folder of the teacher; empty: the bundled model"),
+    STRINGS(data, "what", "folders or tars", "", FREE, "pictures with metainfo.csv, or with a .txt beside each"),
     STRING(output, "what", "folder", "", FREE, "where everything goes: adapter, checkpoints, log, curves, samples, cache"),
     WORD(mode, "what", "mmd, full or flow-matching", "mmd", modes, FIXED,
          "mmd: the patch loss alone; full: with DMD and GAN; flow-matching: fine-tunes the model itself"),
