@@ -135,6 +135,7 @@ static void cuda_destroy(swd_backend *b)
         cuda_nvtx_close(b);
         if (s->stream) (void)cudaStreamDestroy(s->stream);
         (void)cudaFree(s->bad_id);
+        (void)cudaFree(s->raw);
         (void)cudaFreeHost(s->bad_id_seen);
         cuda_account_close(&s->account);
     }
@@ -152,6 +153,7 @@ static swd_status open_device(swd_backend *b, int device, swd_err *err)
     SWD_CUDA(cudaHostAlloc((void **)&s->bad_id_seen, sizeof *s->bad_id_seen, cudaHostAllocDefault),
              err);
     SWD_CUDA(cudaMemsetAsync(s->bad_id, 0, sizeof *s->bad_id, s->stream), err);
+    SWD_CUDA(cudaMalloc(&s->raw, CUDA_STAGE_BYTES), err);
     SWD_TRY(cuda_staging_open(&s->staging, err), err);
     SWD_TRY(vendor_open(b, err), err);
     cuda_nvtx_open(b);
@@ -165,7 +167,7 @@ swd_status backend_cuda_create(swd_backend **out, int device, swd_err *err)
     swd_backend *b = calloc(1, sizeof *b);
     if (!b) return SWD_FAIL(err, SWD_ERR_MEMORY, "no memory for the CUDA backend");
     b->name = "cuda";
-    b->has_bf16 = b->native_bf16 = true;
+    b->has_bf16 = b->native_bf16 = b->packs_f16 = true;
     b->destroy = cuda_destroy;
     b->alloc = cuda_alloc;
     b->release = cuda_release;

@@ -21,6 +21,7 @@ typedef struct cuda_state {
     struct cuda_vendor *vendor; /* NVIDIA's libraries, and which work is theirs (vendor/vendor.h) */
     cuda_account account;
     cuda_staging staging;
+    void *raw; /* device, CUDA_STAGE_BYTES: weights on their way into another type */
     int *bad_id,
         *bad_id_seen; /* device, pinned host: 1 + the position of a token id outside its table, 0: none */
 } cuda_state;

@@ -40,20 +40,27 @@ static swd_status take(void **out, swd_backend *b, size_t bytes, swd_err *err)
     return SWD_FAIL(err, SWD_ERR_MEMORY, "no device memory for a linear layer of %zu bytes", bytes);
 }
 
-// The weight in another type or with longer rows, by way of a copy as it is.
+// The weight in another type or with longer rows: some of them at a time come as they are to where the device reads them.
 static swd_status pack(const swd_linear *w, swd_backend *b, swd_tensor weight, swd_err *err)
 {
-    cudaStream_t stream = cuda_stream(b, NULL);
-    swd_tensor raw = weight;
+    const k_dtype from = cuda_dtype(weight.dtype);
+    const size_t row = (size_t)w->facts.k * dtype_size(weight.dtype),
+                 packed = (size_t)k_gemm_pitch(w->facts.k) * dtype_size(w->facts.compute);
+    const int64_t most = (int64_t)(CUDA_STAGE_BYTES / row);
     if (cuda_planning(b)) return SWD_OK;
-    SWD_CUDA(cudaMallocAsync(&raw.data, tensor_bytes(weight), stream), err);
-    swd_status s = b->upload(b, raw, weight.data, NULL, err);
-    k_view rows = {raw.data, cuda_dtype(weight.dtype), {0, w->facts.k, 0}};
-    if (s == SWD_OK)
-        s = cuda_status(k_gemm_pack(w->w, w->w_dtype, rows, 1, w->facts.n, (int)w->facts.k, stream),
-                        "k_gemm_pack", err);
-    (void)cudaFreeAsync(raw.data, stream);
-    return s;
+    if (most < 1)
+        return SWD_FAIL(err, SWD_ERR_UNSUPPORTED, "rows of %zu bytes are too long for a weight",
+                        row);
+    for (int64_t at = 0; at < w->facts.n; at += most) {
+        const int64_t n = w->facts.n - at < most ? w->facts.n - at : most;
+        swd_tensor raw = tensor2(cuda_of(b)->raw, weight.dtype, n, w->facts.k);
+        SWD_TRY(b->upload(b, raw, (const char *)weight.data + row * (size_t)at, NULL, err), err);
+        SWD_CUDA(k_gemm_pack((char *)w->w + packed * (size_t)at, w->w_dtype,
+                             (k_view){raw.data, from, {0, w->facts.k, 0}}, 1, n, (int)w->facts.k,
+                             cuda_stream(b, NULL)),
+                 err);
+    }
+    return SWD_OK;
 }
 
 // Whether no bit is lost.
@@ -118,8 +125,10 @@ static swd_status fill(swd_linear *w, swd_backend *b, swd_tensor weight, swd_ten
 static swd_status check(swd_tensor weight, swd_tensor bias, swd_dtype compute, swd_err *err)
 {
     if (weight.ndim != 2 || !tensor_contiguous(weight) ||
-        (weight.dtype != SWD_F32 && weight.dtype != SWD_BF16) || weight.shape[0] < 1 ||
-        weight.shape[1] < 1 || weight.shape[0] > INT_MAX / 2 || weight.shape[1] > INT_MAX / 2)
+        (weight.dtype != SWD_F32 && weight.dtype != SWD_BF16 &&
+         (weight.dtype != SWD_F16 || compute == SWD_F32)) ||
+        weight.shape[0] < 1 || weight.shape[1] < 1 || weight.shape[0] > INT_MAX / 2 ||
+        weight.shape[1] > INT_MAX / 2)
         return SWD_FAIL(err, SWD_ERR_ARGUMENT, "a linear weight is F32 or BF16 [N, K]");
     if (tensor_present(bias) &&
         (bias.dtype != SWD_F32 || bias.ndim != 1 || bias.shape[0] != weight.shape[0]))

@@ -2,6 +2,7 @@
 // The choice of a device, through the public API with the emulated backend linked in: names, what auto does without a driver, with an old
 // one, without a GPU; the report; uploads larger than the staging buffers and from two streams.
 #include "backend/devices.h"
+#include "backend/ops.h"
 #include "backend_cuda.h"
 #include "emu/control.h"
 #include "tap.h"
@@ -151,6 +152,44 @@ static void uploads(void)
     CHECK(emu_live_bytes() == 0, "%zu bytes are left", emu_live_bytes());
 }
 
+// A weight that reaches its type in several pieces: by a vector with a single one its columns are read.
+static void packed_in_pieces(void)
+{
+    enum { N = 1500, K = 2051 };
+    static const int columns[] = {0, 7, 1024, K - 1};
+    swd_backend *b;
+    OK(backend_cuda_create(&b, 0, &error), error);
+    float *weight = malloc(sizeof *weight * N * K), *y = malloc(sizeof *y * N);
+    for (int i = 0; i < N * K; i++) weight[i] = (float)((i * 2654435761u) >> 8) / 0x1p23f - 1;
+    swd_linear *w;
+    CHECK(sizeof *weight * N * K > 2 * CUDA_STAGE_BYTES, "one piece is enough");
+    OK(b->linear_create(b, &w, tensor2(weight, SWD_F32, N, K), tensor_none(), SWD_BF16, &error),
+       error);
+    swd_exec ex = {.backend = b, .err = &error, .act = SWD_BF16, .slab_bytes = 1 << 20};
+    ex.slab = b->alloc(b, ex.slab_bytes);
+    for (size_t i = 0; i < sizeof columns / sizeof *columns; i++) {
+        float one[K] = {0};
+        one[columns[i]] = 1;
+        ex.used = 0;
+        swd_tensor x = exec2(&ex, SWD_F32, 1, K), out = exec2(&ex, SWD_F32, 1, N);
+        OK(b->upload(b, x, one, NULL, &error), error);
+        OK(op_linear(out, x, w, SWD_ACT_NONE, &ex), error);
+        OK(b->download(b, y, out, NULL, &error), error);
+        OK(b->synchronize(b, NULL, &error), error);
+        for (int r = 0; r < N; r++) {
+            float want = bf16_to_f32(f32_to_bf16(weight[r * K + columns[i]]));
+            CHECK(y[r] == want, "row %d, column %d: %g, not %g", r, columns[i], (double)y[r],
+                  (double)want);
+        }
+    }
+    b->release(b, ex.slab);
+    b->linear_destroy(b, &w);
+    free(weight);
+    free(y);
+    backend_destroy(&b);
+    CHECK(emu_live_bytes() == 0, "%zu bytes are left", emu_live_bytes());
+}
+
 int main(int argc, char **argv)
 {
     static const tap_test tests[] = {
@@ -161,6 +200,7 @@ int main(int argc, char **argv)
         {"with_a_full_gpu", with_a_full_gpu},
         {"report", report},
         {"uploads", uploads},
+        {"packed_in_pieces", packed_in_pieces},
     };
     return tap_run(tests, sizeof tests / sizeof *tests, argc, argv);
 }

@@ -232,6 +232,41 @@ static void turns(void)
     on_small_device(plan.denoise - 1000, true, true, want, &plan);
 }
 
+/* ---- files in float16 ---- */
+
+static int n_f16;
+static swd_status (*make_linear)(swd_backend *, swd_linear **, swd_tensor, swd_tensor, swd_dtype,
+                                 swd_err *);
+
+static swd_status seen_linear(swd_backend *b, swd_linear **out, swd_tensor weight, swd_tensor bias,
+                              swd_dtype compute, swd_err *err)
+{
+    n_f16 += weight.dtype == SWD_F16;
+    return make_linear(b, out, weight, bias, compute, err);
+}
+
+// The bundled model's are. What the device rounds is what the host would round.
+static void float16_files(void)
+{
+    uint64_t want = 0;
+    char model[1024];
+    snprintf(model, sizeof model, "%s", in_source("weights/emoji"));
+    for (int on_device = 0; on_device < 2; on_device++) {
+        swd_open_params o = opening(model, "cuda", SWD_PRECISION_BF16);
+        pipeline *p = open_it(&o);
+        CHECK(p->backend->packs_f16, "float16 is rounded by the host");
+        p->backend->packs_f16 = on_device;
+        make_linear = p->backend->linear_create;
+        p->backend->linear_create = seen_linear;
+        n_f16 = 0;
+        uint64_t h = pictures(p, 1);
+        CHECK(on_device ? n_f16 > 20 : n_f16 == 0, "%d weights in float16", n_f16);
+        if (!on_device) want = h;
+        CHECK(h == want, "another picture where the device rounds");
+        close_it(p);
+    }
+}
+
 /* ---- what keeps T5's layers apart ---- */
 
 enum { WRITTEN, USED, PLACES, BUGS }; // waits that are left out; two places that are one
@@ -364,8 +399,10 @@ static void layers_apart(void)
 
 int main(int argc, char **argv)
 {
-    static const tap_test tests[] = {
-        {"known prompts", known_prompts}, {"turns", turns}, {"layers apart", layers_apart}};
+    static const tap_test tests[] = {{"known prompts", known_prompts},
+                                     {"turns", turns},
+                                     {"float16 files", float16_files},
+                                     {"layers apart", layers_apart}};
     program = argv[0];
     if (argc == 4 && strcmp(argv[1], "--bug") == 0) {
         bug = atoi(argv[2]);

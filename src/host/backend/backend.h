@@ -109,6 +109,8 @@ struct swd_backend {
     char device[192]; /* for people: "AMD EPYC, 2 threads, avx512_bf16" */
     bool has_bf16;    /* products in bf16 are there at all */
     bool native_bf16; /* and run faster than float32 ones */
+    bool
+        packs_f16; /* linear_create also takes F16, where compute is not F32, and rounds it as the host would */
     swd_ops ops;
     /* Memory: 64-byte aligned, NULL when there is none left. */
     void *(*alloc)(swd_backend *, size_t bytes);

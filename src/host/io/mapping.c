@@ -58,6 +58,14 @@ void mapping_release(const swd_mapping *m, size_t offset, size_t length)
     if (first < end) madvise((void *)(m->data + first), end - first, MADV_DONTNEED);
 }
 
+void mapping_prefetch(const swd_mapping *m, size_t offset, size_t length)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), from = offset / page * page;
+    if (!m->data || offset >= m->size) return;
+    if (length > m->size - offset) length = m->size - offset;
+    (void)madvise((void *)(uintptr_t)(m->data + from), offset - from + length, MADV_WILLNEED);
+}
+
 void mapping_close(swd_mapping *m)
 {
     if (m->data) munmap((void *)m->data, m->size);

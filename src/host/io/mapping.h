@@ -15,5 +15,7 @@ typedef struct swd_mapping {
 swd_status mapping_open(swd_mapping *out, const char *path, size_t max_bytes, swd_err *err);
 /* Tells the kernel that [offset, offset + length) will not be read again soon (whole pages inside the range). */
 void mapping_release(const swd_mapping *m, size_t offset, size_t length);
+/* Tells the kernel that [offset, offset + length) will be read soon; what lies beyond the end is left out. */
+void mapping_prefetch(const swd_mapping *m, size_t offset, size_t length);
 void mapping_close(swd_mapping *m); /* accepts a zeroed one */
 #endif

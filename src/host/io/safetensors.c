@@ -484,6 +484,13 @@ void safetensors_release(const safetensors *s, const st_tensor *t)
     if (f->mapped) mapping_release(&f->mapping, t->offset, t->bytes);
 }
 
+void safetensors_read_ahead(const safetensors *s, const st_tensor *t)
+{
+    enum { AHEAD_BYTES = 64 << 20 };
+    const st_file *f = &s->files[t->file];
+    if (f->mapped) mapping_prefetch(&f->mapping, t->offset, t->bytes + AHEAD_BYTES);
+}
+
 static int64_t write_numel(const st_write_tensor *t)
 {
     int64_t n = 1;

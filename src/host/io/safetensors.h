@@ -50,6 +50,9 @@ const char *safetensors_metadata(const safetensors *s, const char *key);
 /* The data of t will not be needed again soon: its whole pages may go. */
 void safetensors_release(const safetensors *s, const st_tensor *t);
 
+/* t is being read: what follows it in its file may be read from the disk meanwhile. */
+void safetensors_read_ahead(const safetensors *s, const st_tensor *t);
+
 typedef struct st_write_tensor {
     const char *name;
     swd_dtype dtype;

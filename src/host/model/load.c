@@ -201,8 +201,12 @@ typedef struct gathered {
 } gathered;
 
 // Packed BF16 loses nothing when the products round their inputs to BF16 anyway, or the files hold no more.
-static swd_dtype storage(const loader *l, const layer_source *s)
+static swd_dtype storage(const loader *l, const layer_source *s, bool may_be_f16)
 {
+    bool f16 = may_be_f16 && l->be->packs_f16 && l->compute != SWD_F32;
+    for (int i = 0; f16 && i < s->count; i++)
+        f16 = weights_is_f16(l->w, full(l, s->names[i], ".weight").text);
+    if (f16) return SWD_F16; // the backend rounds it
     if (l->compute == SWD_BF16) return SWD_BF16;
     for (int i = 0; i < s->count; i++)
         if (weights_exact_dtype(l->w, full(l, s->names[i], ".weight").text) == SWD_F32)
@@ -234,9 +238,9 @@ static swd_status gather_bias(gathered *g, loader *l, const layer_source *s)
     return SWD_OK;
 }
 
-static swd_status gather_weight(gathered *g, loader *l, const layer_source *s)
+static swd_status gather_weight(gathered *g, loader *l, const layer_source *s, bool may_be_f16)
 {
-    swd_dtype dtype = storage(l, s);
+    swd_dtype dtype = storage(l, s, may_be_f16);
     if (s->count == 1)
         return weights_get(l->w, &g->weight, full(l, s->names[0], ".weight").text, s->shape,
                            s->ndim, dtype, l->err);
@@ -266,11 +270,12 @@ static void look_for(loader *l, const layer_source *s)
     }
 }
 
-static swd_status gather(gathered *g, loader *l, const layer_source *s)
+static swd_status gather(gathered *g, loader *l, const layer_source *s, bool may_be_f16)
 {
     *g = (gathered){0};
     SWD_TRY(hold_room(l), l->err);
-    SWD_TRY(gather_weight(g, l, s), l->err); // what it lends lives until the next weights_get
+    SWD_TRY(gather_weight(g, l, s, may_be_f16),
+            l->err); // what it lends lives until the next weights_get
     return s->bias == WITH_BIAS ? gather_bias(g, l, s) : SWD_OK;
 }
 
@@ -348,7 +353,7 @@ static void pack_linear(loader *l, swd_linear **out, const layer_source *source)
         return;
     }
     gathered g;
-    swd_status s = gather(&g, l, source);
+    swd_status s = gather(&g, l, source, true);
     if (s == SWD_OK && source->rows) s = pad(&g, source, l->err);
     if (s == SWD_OK && source->patch) s = rearrange(&g, source, l->err);
     if (s == SWD_OK) {
@@ -434,7 +439,7 @@ void load_conv(loader *l, swd_conv **out, conv_shape c, const char *name)
                            .ndim = 4,
                            .bias = c.bias};
     gathered g;
-    swd_status s = gather(&g, l, &source);
+    swd_status s = gather(&g, l, &source, false);
     if (s == SWD_OK) {
         s = l->be->conv_create(l->be, out, g.weight, g.bias, c.stride, c.pad_before, c.pad_after,
                                c.upsample2x, l->compute, l->err);

@@ -49,6 +49,11 @@ static int tensor_count(const weights *w)
     return w->made_up ? synthetic_count(w->made_up) : safetensors_count(w->tensors);
 }
 
+static void read_ahead(const weights *w, const st_tensor *t)
+{
+    if (w->tensors) safetensors_read_ahead(w->tensors, t);
+}
+
 static void tensor_release(const weights *w, const st_tensor *t)
 {
     if (w->tensors) safetensors_release(w->tensors, t);
@@ -294,7 +299,7 @@ static swd_status look_up(const st_tensor **out, weights *w, const char *name, c
 {
     const st_tensor *t = find(w, name, true);
     char have[256], want[256];
-    if (dtype != SWD_F32 && dtype != SWD_BF16)
+    if (dtype != SWD_F32 && dtype != SWD_BF16 && !(dtype == SWD_F16 && weights_is_f16(w, name)))
         return SWD_FAIL(err, SWD_ERR_ARGUMENT, "weights are read as f32 or bf16, not %s",
                         dtype_name(dtype));
     if (!t) return SWD_FAIL(err, SWD_ERR_FILE, "%s: tensor %s is missing", w->path, name);
@@ -318,8 +323,10 @@ static swd_status copy_out(weights *w, const st_tensor *t, void *dst, swd_dtype 
         SWD_TRY(synthetic_read(w->made_up, t, dst, dtype, err), err);
     else if (is_adapted(w, t))
         SWD_TRY(read_adapted(w, t, dst, dtype, err), err);
-    else if (!convert_floats(dst, dtype, t->data, t->dtype, t->numel))
+    else if (dtype == SWD_F16 ? !floats_finite(t->data, dtype, t->numel)
+                              : !convert_floats(dst, dtype, t->data, t->dtype, t->numel))
         return not_finite(w, t, err);
+    if (dtype == SWD_F16) memcpy(dst, t->data, t->bytes);
     tensor_release(w, t);
     return SWD_OK;
 }
@@ -329,7 +336,9 @@ swd_status weights_read(weights *w, const char *name, const int64_t *shape, int 
 {
     const st_tensor *t;
     SWD_TRY(look_up(&t, w, name, shape, ndim, dtype, err), err);
-    return w->dry ? SWD_OK : copy_out(w, t, dst, dtype, err);
+    if (w->dry) return SWD_OK;
+    read_ahead(w, t);
+    return copy_out(w, t, dst, dtype, err);
 }
 
 swd_status weights_get(weights *w, swd_tensor *out, const char *name, const int64_t *shape,
@@ -340,6 +349,7 @@ swd_status weights_get(weights *w, swd_tensor *out, const char *name, const int6
     if (w->lent) tensor_release(w, w->lent);
     w->lent = NULL;
     SWD_TRY(look_up(&t, w, name, shape, ndim, dtype, err), err);
+    if (!w->dry) read_ahead(w, t);
     if (t->data && t->dtype == dtype && (uintptr_t)t->data % dtype_size(dtype) == 0 &&
         !is_adapted(w, t)) {
         if (!w->dry && !floats_finite(t->data, dtype, t->numel)) return not_finite(w, t, err);
@@ -377,6 +387,12 @@ swd_dtype weights_exact_dtype(const weights *w, const char *name)
 {
     const st_tensor *t = find((weights *)(uintptr_t)w, name, false); // marks nothing
     return t && t->dtype == SWD_BF16 && !is_adapted(w, t) ? SWD_BF16 : SWD_F32;
+}
+
+bool weights_is_f16(const weights *w, const char *name)
+{
+    const st_tensor *t = find((weights *)(uintptr_t)w, name, false); // marks nothing
+    return t && t->dtype == SWD_F16 && !is_adapted(w, t);
 }
 
 bool weights_mostly_bf16(const weights *w)

@@ -47,6 +47,8 @@ bool weights_set_dry(weights *w, bool dry);
 /* The smallest dtype that holds this tensor, adapters merged, without loss: BF16 if it is stored so and nothing is merged, else F32
  * (F16 has no packed form here; a missing tensor is F32). */
 swd_dtype weights_exact_dtype(const weights *w, const char *name);
+/* Stored as F16, and nothing is merged: weights_get and weights_read give it so, too, if asked. */
+bool weights_is_f16(const weights *w, const char *name);
 bool weights_mostly_bf16(const weights *w);   /* by elements, for estimates of memory */
 int64_t weights_parameters(const weights *w); /* elements in the files */
 int64_t weights_file_bytes(const weights *w); /* of all files */
