@@ -46,7 +46,7 @@ static void place(request *r, swd_exec *ex)
         r->twice = exec4(ex, SWD_F32, rows, latents[1], latents[2], latents[3]);
         r->velocities = exec4(ex, SWD_F32, rows, latents[1], latents[2], latents[3]);
     }
-    r->t = exec1(ex, SWD_F32, stage_steps_at_once(rows) * rows);
+    r->t = exec1(ex, SWD_F32, stage_steps_at_once(plan) * rows);
     if (plan->with_init)
         r->init =
             exec4(ex, SWD_F32, 1, plan->channels, plan->steps[0].height, plan->steps[0].width);

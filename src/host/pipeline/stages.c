@@ -11,8 +11,9 @@
 #include <string.h>
 
 /* The time goes into reading the weights of the modulations, up to this many rows of them. */
-int64_t stage_steps_at_once(int64_t rows)
+int64_t stage_steps_at_once(const request_plan *plan)
 {
+    int64_t rows = (int64_t)plan->batch * plan->evaluations;
     enum { MODULATION_ROWS = 8 };
     return rows < MODULATION_ROWS ? MODULATION_ROWS / rows : 1;
 }
@@ -336,7 +337,7 @@ swd_status stage_denoise(request *r, swd_exec *ex)
         r->sample.init =
             exec4(ex, SWD_F32, at->n, r->init.shape[1], r->init.shape[2], r->init.shape[3]);
     int64_t n_rows = n_evaluations(r);
-    r->conditions = denoiser_conditions(stage_steps_at_once(n_rows) * n_rows, n_rows,
+    r->conditions = denoiser_conditions(stage_steps_at_once(&r->plan) * n_rows, n_rows,
                                         at->context.shape[1], r->p->transformer, ex);
     RUN(sample_prepare(&r->sample, at->n, ex));
     // weights that come while it runs are copied by the host

@@ -5,8 +5,8 @@
 #define SWD_PIPELINE_STAGES_H
 #include "pipeline/request.h"
 
-/* Steps whose modulations are computed together, for so many evaluations a step. */
-int64_t stage_steps_at_once(int64_t rows);
+/* Steps whose modulations are computed together: the same for every batch of a request, also for the last one, which may be smaller. */
+int64_t stage_steps_at_once(const request_plan *plan);
 
 swd_status stage_encode_prompts(request *r, swd_exec *ex);
 swd_status stage_encode_init(request *r, swd_exec *ex);
