@@ -51,14 +51,17 @@ static void expect_in_file(const char *dir, const char *prompt, const float *wan
 
 Test(embeds, files_are_read_back_if_nothing_is_wrong_with_them)
 {
-    static const char *const damages[] = {
-        "truncate -s -1 %s/*", "truncate -s 0 %s/*",
-        "printf x | dd of=$(echo %s/*) bs=1 seek=7 conv=notrunc 2>/dev/null",
-        // the last number; the digest; the key
-        "f=$(echo %s/*); printf x | dd of=$f bs=1 seek=$(($(stat -c %%s $f) - 2)) conv=notrunc "
-        "2>/dev/null",
-        "sed -i 's/\"digest\":\"./\"digest\":\"x/' %s/*", "sed -i 's/a prompt/b prompt/' %s/*",
-        "sed -i 's/\"F32\"/\"I32\"/' %s/*"};
+    static const char start[] = "printf x | dd of=$(echo %s/*) bs=1 seek=7 conv=notrunc "
+                                "2>/dev/null",
+                      last_number[] = "f=$(echo %s/*); printf x | dd of=$f bs=1 "
+                                      "seek=$(($(stat -c %%s $f) - 2)) conv=notrunc 2>/dev/null";
+    static const char *const damages[] = {"truncate -s -1 %s/*",
+                                          "truncate -s 0 %s/*",
+                                          start,
+                                          last_number,
+                                          "sed -i 's/\"digest\":\"./\"digest\":\"x/' %s/*",
+                                          "sed -i 's/a prompt/b prompt/' %s/*",
+                                          "sed -i 's/\"F32\"/\"I32\"/' %s/*"};
     swd_err err = {0};
     float numbers[SMALL];
     char *dir = temporary_folder();
