@@ -3,6 +3,7 @@
  * every prompt is known no text encoder is loaded. */
 #include "pipeline/embeds.h"
 #include "pipeline/generate.h"
+#include "pipeline/prompt.h"
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -106,10 +107,10 @@ Test(embeds, those_used_least_recently_make_room)
 {
     swd_err err = {0};
     embeds_shape large = {.tokens = 1 << 10, .width = (1 << 13) - 1, .pooled = 1 << 10};
-    int room = embeds_room(&large);
-    cr_assert_eq(room, 8);
     float *numbers = calloc(embeds_numbers(&large), sizeof *numbers);
     embeds_cache *c = cache("", NULL);
+    int room = embeds_room(c, &large);
+    cr_assert_eq(room, 8);
     char name[2] = "a";
     for (int i = 0; i <= room; i++, name[0]++) {
         if (i == room) cr_assert_not_null(embeds_find(c, "a", &large)); // again: b is the oldest
@@ -123,7 +124,7 @@ Test(embeds, those_used_least_recently_make_room)
         if (got) cr_expect_eq(got[7], (float)i);
     }
     large.width *= 16;
-    cr_expect_eq(embeds_room(&large), 0);
+    cr_expect_eq(embeds_room(c, &large), 0);
     cr_expect_eq(embeds_keep(c, "too large", &large, numbers, &err), SWD_OK);
     cr_expect_null(embeds_find(c, "too large", &large));
     embeds_destroy(&c);
@@ -231,4 +232,31 @@ Test(embeds, networks_that_take_turns_give_the_same_pictures)
     p->no_embeds = true;
     cr_expect_eq(pictures(p, 4, ""), want, "encoded again");
     close_it(p);
+}
+
+// A call of more prompts than there is room for is made in parts, in the order of its pictures.
+Test(embeds, many_prompts_are_encoded_in_parts)
+{
+    char *dir = temporary_folder();
+    swd_err err = {0};
+    for (int first = 0; first < 2; first++) { // one after the other; then known, from files
+        pipeline *p = open_with(NULL, SWD_OFFLOAD_OFF);
+        uint64_t want = pictures(p, 4, "");
+        close_it(p);
+        for (int room = 2; room <= 4; room++) {
+            p = open_with(dir, first ? SWD_OFFLOAD_OFF : SWD_OFFLOAD_ON);
+            cr_assert_eq(pipeline_read_configs(p, &err), SWD_OK);
+            cr_assert_eq(pipeline_load_tokenizers(p, &err), SWD_OK);
+            cr_assert_eq(pipeline_load_embeds(p, &err), SWD_OK);
+            embeds_shape shape = {prompt_tokens(p, 8), p->facts.context_width,
+                                  p->facts.pooled_width, 8};
+            embeds_limit(p->embeds, embeds_numbers(&shape) * sizeof(float) * (size_t)room);
+            cr_expect_eq(embeds_room(p->embeds, &shape), room);
+            cr_expect_eq(pictures(p, 4, ""), want, "room for %d", room);
+            cr_expect(!p->text_loaded, "text encoders were loaded, or stayed");
+            close_it(p);
+            if (!first && room < 4) shell("rm %s/*", dir);
+        }
+    }
+    shell("rm -r %s", dir);
 }

@@ -19,7 +19,7 @@ typedef struct entry {
 struct embeds_cache {
     char *identity, *dir;
     entry *list;
-    size_t n, capacity, bytes;
+    size_t n, capacity, bytes, bytes_max;
     uint64_t clock;
     int n_damaged, n_unwritten;
     char why[200]; // the last of them
@@ -100,9 +100,14 @@ size_t embeds_numbers(const embeds_shape *s)
     return (size_t)(s->tokens * s->width + s->pooled);
 }
 
-int embeds_room(const embeds_shape *s)
+int embeds_room(const embeds_cache *c, const embeds_shape *s)
 {
-    return (int)(EMBEDS_BYTES_MAX / (embeds_numbers(s) * sizeof(float)));
+    return (int)(c->bytes_max / (embeds_numbers(s) * sizeof(float)));
+}
+
+void embeds_limit(embeds_cache *c, size_t bytes)
+{
+    c->bytes_max = bytes;
 }
 
 static swd_status make_key(char **out, const embeds_cache *c, const char *prompt,
@@ -148,7 +153,7 @@ static swd_status add(embeds_cache *c, char *key, uint64_t hash, float *numbers,
         free(numbers);
         return s;
     }
-    while (c->n > 0 && c->bytes + bytes > EMBEDS_BYTES_MAX) {
+    while (c->n > 0 && c->bytes + bytes > c->bytes_max) {
         size_t oldest = 0;
         for (size_t i = 1; i < c->n; i++)
             if (c->list[i].used < c->list[oldest].used) oldest = i;
@@ -245,6 +250,7 @@ swd_status embeds_create(embeds_cache **out, const char *identity, const char *d
     if (dir && !path_is_dir(dir) && mkdir(dir, 0777) != 0)
         return SWD_FAIL(err, SWD_ERR_FILE, "embeds cache %s: the folder cannot be made: %m", dir);
     SWD_TRY(swd_calloc(&c, 1, sizeof *c, "the cache of embeddings", err), err);
+    c->bytes_max = EMBEDS_BYTES_MAX;
     swd_status s = swd_strdup(&c->identity, identity, err);
     if (s == SWD_OK && dir) s = swd_strdup(&c->dir, dir, err);
     if (s != SWD_OK) embeds_destroy(&c);
@@ -278,7 +284,7 @@ const float *embeds_find(embeds_cache *c, const char *prompt, const embeds_shape
         free(key);
         return e->numbers;
     }
-    float *numbers = embeds_room(shape) ? load(c, key, hash, shape) : NULL;
+    float *numbers = embeds_room(c, shape) ? load(c, key, hash, shape) : NULL;
     if (!numbers) {
         free(key);
         return NULL;
@@ -293,7 +299,7 @@ swd_status embeds_keep(embeds_cache *c, const char *prompt, const embeds_shape *
     char *key = NULL;
     float *copy = NULL;
     size_t n = embeds_numbers(shape);
-    if (embeds_room(shape) == 0) return SWD_OK;
+    if (embeds_room(c, shape) == 0) return SWD_OK;
     SWD_TRY(make_key(&key, c, prompt, shape, err), err);
     uint64_t hash = digest_text(FNV_START, key);
     swd_status s =

@@ -28,7 +28,9 @@ swd_status embeds_keep(embeds_cache *c, const char *prompt, const embeds_shape *
 void embeds_forget(embeds_cache *c); /* what is in memory */
 size_t embeds_numbers(const embeds_shape *shape);
 /* How many prompts of this shape find room beside each other. */
-int embeds_room(const embeds_shape *shape);
+int embeds_room(const embeds_cache *c, const embeds_shape *shape);
+/* Another amount of host memory than EMBEDS_BYTES_MAX, before anything is kept. */
+void embeds_limit(embeds_cache *c, size_t bytes);
 /* What went wrong with files since the last call, "" if nothing. */
 void embeds_take_note(embeds_cache *c, char note[EMBEDS_NOTE_MAX]);
 

@@ -107,12 +107,15 @@ static swd_status encode_ahead(request *r, const char *const *prompts, int n, sw
 static int list_missing(request *r, const char **missing)
 {
     pipeline *p = r->p;
-    int room = embeds_room(&r->embeds), n = 0, i = r->first;
+    int room = embeds_room(r->p->embeds, &r->embeds), n = 0, i = r->first;
     const char *prompt = request_negative(r), *last = NULL;
     bool ask = r->plan.evaluations > 1;
     for (;;) {
         if (ask && (!last || strcmp(last, prompt) != 0)) {
-            if (room-- == 0) break;
+            if (room-- == 0) { // the image of this prompt is one of the next part
+                i--;
+                break;
+            }
             bool missed = !embeds_find(p->embeds, prompt, &r->embeds);
             for (int k = 0; missing && missed && k < n; k++)
                 missed = strcmp(missing[k], prompt) != 0;
@@ -131,7 +134,7 @@ static int list_missing(request *r, const char **missing)
 static swd_status prompts_offloaded(request *r, swd_err *err)
 {
     const char **missing = NULL;
-    int room = embeds_room(&r->embeds);
+    int room = embeds_room(r->p->embeds, &r->embeds);
     if (room < 2)
         return SWD_FAIL(err, SWD_ERR_UNSUPPORTED,
                         "embeddings of %zu bytes are too large to be kept for --offload",
@@ -152,7 +155,7 @@ swd_status offload_prompts(request *r, swd_err *err)
 {
     pipeline *p = r->p;
     if (p->offloading) return prompts_offloaded(r, err);
-    r->known = !p->text_loaded && !p->no_embeds && embeds_room(&r->embeds) > 1 &&
+    r->known = !p->text_loaded && !p->no_embeds && embeds_room(r->p->embeds, &r->embeds) > 1 &&
                list_missing(r, NULL) == 0;
     if (r->known) return SWD_OK;
     r->end = r->n_todo;

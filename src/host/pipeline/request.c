@@ -126,7 +126,7 @@ static swd_status place_on_host(request *r, swd_err *err)
     size_t picture = round256(tensor_bytes(r->batch[0].rgb)),
            each = embeds_numbers(&r->embeds) * sizeof(float);
     int n = r->plan.batch < r->params->n_prompts ? r->plan.batch : r->params->n_prompts,
-        room = embeds_room(&r->embeds);
+        room = embeds_room(r->p->embeds, &r->embeds);
     r->n_fresh_max =
         r->known || r->p->no_embeds ? 0 : (n < room ? n : room) + (r->plan.evaluations > 1);
     size_t bytes = picture + round256(each * (size_t)r->n_fresh_max);
