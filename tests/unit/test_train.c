@@ -417,6 +417,48 @@ Test(train, refusals)
     backend_destroy(&be);
 }
 
+// Memory that holds one value after the other: y = 2 x, z = y, y = 7, y += 3 x; p = [x, 5], p = [5 + x, p1] by parts.
+static swd_status overwritten(void *ctx, tape *t, swd_exec *ex)
+{
+    float(*data)[4] = ctx; // x, three seeds, gradient
+    swd_tensor x = tensor1(data[0], SWD_F32, 4), y = exec1(ex, SWD_F32, 4),
+               z = exec1(ex, SWD_F32, 4), p = exec2(ex, SWD_F32, 2, 4);
+    swd_tensor p0 = tensor1(p.data, SWD_F32, 4), p1 = tensor1((float *)p.data + 4, SWD_F32, 4);
+    SWD_TRY(tape_variable(t, x), ex->err);
+    RUN(op_axpby(y, 2, x, 0, tensor_none(), ex));
+    RUN(op_copy(z, y, ex));
+    RUN(op_fill(y, 7, ex));
+    RUN(op_axpby(y, 1, y, 3, x, ex));
+    RUN(op_activation(p0, x, SWD_ACT_RELU, ex)); // lost: overwritten below
+    RUN(op_fill(p1, 5, ex));
+    RUN(op_axpby(p0, 1, p1, 1, x, ex));
+    RUN(op_activation(p1, x, SWD_ACT_RELU, ex));
+    const swd_tensor seeded[] = {y, z, p0, p1};
+    for (int i = 0; i < 4; i++)
+        SWD_TRY(tape_seed(t, seeded[i], tensor1(data[1 + i], SWD_F32, 4), ex), ex->err);
+    SWD_TRY(tape_backward(t, ex), ex->err);
+    swd_tensor g = tape_gradient(t, x);
+    if (!ex->dry) memcpy(data[5], g.data, sizeof data[5]);
+    return SWD_OK;
+}
+
+Test(train, overwritten)
+{
+    swd_backend *be;
+    swd_err err = {0};
+    tape *t;
+    float data[6][4] = {{1, -2, 3, -4}, {1, 2, 3, 4}, {10, 20, 30, 40}, {5, 6, 7, 8}, {9, 9, 9, 9}};
+    cr_assert_eq(backend_cpu_create(&be, 1, &err), SWD_OK);
+    cr_assert_eq(tape_create(&t, be, &err), SWD_OK);
+    cr_assert_eq(tape_run(t, overwritten, data, SWD_F32, &err), SWD_OK, "%s", err.message);
+    for (int i = 0; i < 4; i++) {
+        float want = 3 * data[1][i] + 2 * data[2][i] + data[3][i] + (i % 2 ? 0 : data[4][i]);
+        cr_expect_eq(data[5][i], want, "%g, not %g", (double)data[5][i], (double)want);
+    }
+    tape_destroy(&t);
+    backend_destroy(&be);
+}
+
 #define REFUSED(call) cr_expect_eq(call, SWD_ERR_ARGUMENT, #call)
 
 // What the ops of training are given is checked as that of the others.

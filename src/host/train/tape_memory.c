@@ -210,33 +210,38 @@ static swd_status copy_aside(swd_tensor *out, swd_tensor x, swd_exec *ex)
     return op_copy(*out, x, ex);
 }
 
-swd_status tape_writes(tape *t, swd_tensor y, swd_exec *ex)
+// A kept value that lies where y will be; NULL: none.
+static const swd_tensor *threatened(const tape *t, const region *r, swd_tensor y)
 {
-    region *r = tape_region(t, y.data);
-    if (!r) return SWD_OK;
-    swd_hook *hook = tape_off(ex);
-    swd_status s = SWD_OK;
-    int *link = &r->last_save;
-    while (*link >= 0 && s == SWD_OK) {
+    for (int i = r->last_save; i >= 0; i = t->saves[i].before)
+        if (tensor_overlap(*t->saves[i].slot, y)) return t->saves[i].slot;
+    return NULL;
+}
+
+// All who keep x look at the copy from now on, and are safe there.
+static void redirect(tape *t, region *r, swd_tensor x, swd_tensor copy)
+{
+    for (int *link = &r->last_save; *link >= 0;) {
         save *at = &t->saves[*link];
-        if (!tensor_overlap(*at->slot, y)) {
+        if (!tensor_same_view(*at->slot, x)) {
             link = &at->before;
             continue;
         }
-        swd_tensor was = *at->slot, copy;
-        s = copy_aside(&copy, was, ex);
-        for (int i = *link, next; i >= 0 && s == SWD_OK; i = next) { // the same value kept twice
-            next = t->saves[i].before;
-            if (tensor_same_view(*t->saves[i].slot, was)) *t->saves[i].slot = copy;
-        }
+        *at->slot = copy;
         *link = at->before;
-        for (link = &r->last_save; *link >= 0;) { // those moved with it leave the list
-            if (t->saves[*link].slot->data == copy.data && copy.data)
-                *link = t->saves[*link].before;
-            else
-                link = &t->saves[*link].before;
-        }
-        link = &r->last_save;
+    }
+}
+
+swd_status tape_writes(tape *t, swd_tensor y, swd_exec *ex)
+{
+    region *r = tape_region(t, y.data);
+    const swd_tensor *slot;
+    swd_hook *hook = tape_off(ex);
+    swd_status s = SWD_OK;
+    while (r && s == SWD_OK && (slot = threatened(t, r, y)) != NULL) {
+        swd_tensor x = *slot, copy;
+        s = copy_aside(&copy, x, ex);
+        redirect(t, r, x, copy);
     }
     ex->hook = hook;
     return s;
