@@ -25,7 +25,7 @@ pc=$(find . -name swd.pc)
 [ -n "$pc" ] || fail "no swd.pc"
 lib=$(dirname "$(dirname "$pc")")
 model=$work/moved/$data/weights/emoji
-for f in "$bin" include/swd/swd.h include/swd/status.h include/swd/plot.h include/swd/bench.h include/swd/eval.h "$lib/libswd.so" "$lib/libswd.so.0" "$model/README.md" "$model/model_index.json" "${model}-clip/model.safetensors"; do
+for f in "$bin" include/swd/swd.h include/swd/status.h include/swd/plot.h include/swd/bench.h include/swd/eval.h "$lib/libswd.so" "$lib/libswd.so.0" "$model/README.md" "$model/model_index.json" "$model-clip/model.safetensors" "$model-student/swd.json" "$model-student-4/swd.json"; do
     [ -e "$f" ] || fail "no $f"
 done
 (cd "$root/weights/emoji" && find . -type f) | sort >"$work/want.txt"
@@ -41,12 +41,15 @@ env -i "$work/moved/$bin" info --json >info.json || fail "swd info"
 trace=
 if command -v strace >/dev/null && strace -o /dev/null true 2>/dev/null; then trace="strace -f -e trace=%file -o files.txt"; fi
 # shellcheck disable=SC2086
-$trace env -i "$work/moved/$bin" generate "a red apple" --seed 1 --size 32x32 --json >out.json || fail "swd generate"
+$trace env -i "$work/moved/$bin" generate "a red apple" --seed 1 --size 32x32 --json >student.json || fail "swd generate"
+[ "$(json student.json preset)" = student-6 ] || fail "the student is not there"
+env -i "$work/moved/$bin" generate "a red apple" --seed 1 --size 32x32 --sampler euler --json >out.json || fail "swd generate --sampler euler"
 [ -s out.jpg ] || fail "no picture"
 env -i "$work/moved/$bin" eval out.jpg --json >eval.json || fail "swd eval"
 [ "$(json eval.json features)" = "$model-clip" ] || fail "the features are $(json eval.json features)"
 python3 -c 'import json; o = json.load(open("out.json")); assert len(o["milliseconds"]["denoise"]) == 3, o' || fail "another swd.json"
 if [ -n "$trace" ]; then
+    grep -q "$model-student/adapter" files.txt || fail "the trace does not show the adapter: $(head files.txt)"
     grep -q "$model/transformer/" files.txt || fail "the trace does not show the model: $(head files.txt)"
     ! grep -F "\"$root/" files.txt || fail "the program looks into the source tree"
     ! grep -F "\"$build/" files.txt || fail "the program looks into the build"

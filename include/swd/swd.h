@@ -126,6 +126,8 @@ SWD_API swd_status swd_load(swd_context *ctx);
 /* The folder of the bundled model into buf: beside the installed library, else in the source tree it was built from.
  * SWD_ERR_FILE if there is none, SWD_ERR_ARGUMENT if n is too small. Thread-safe. */
 SWD_API swd_status swd_default_model(char *buf, size_t n);
+/* In the same way the adapter that makes the bundled model a student of six scales: for loras. */
+SWD_API swd_status swd_default_student(char *buf, size_t n);
 
 /* ---- pictures ---- */
 

@@ -88,14 +88,24 @@ swd_status swd_load(swd_context *ctx)
     return generate_load(&ctx->p, &ctx->err);
 }
 
-swd_status swd_default_model(char *buf, size_t n)
+static swd_status tell_folder(char *buf, size_t n, swd_status (*find)(char **, swd_err *))
 {
     char *dir = NULL;
-    swd_status s = bundled_model(&dir, NULL);
+    swd_status s = find(&dir, NULL);
     if (s == SWD_OK && (!buf || strlen(dir) >= n)) s = SWD_ERR_ARGUMENT;
     if (s == SWD_OK) strcpy(buf, dir);
     free(dir);
     return s;
+}
+
+swd_status swd_default_model(char *buf, size_t n)
+{
+    return tell_folder(buf, n, bundled_model);
+}
+
+swd_status swd_default_student(char *buf, size_t n)
+{
+    return tell_folder(buf, n, bundled_student);
 }
 
 void swd_set_progress(swd_context *ctx, swd_progress_fn fn, void *user, int want_x0)

@@ -87,6 +87,13 @@ expect 1 "cannot be made" generate x --save-scales err.txt
 rmdir lies.png
 [ -z "$(ls -A | grep -v '.txt$')" ] || bad "files are left behind: $(ls -A)"
 
+# the bundled model draws as its student, until something is said about model or sampling
+preset() { "$swd" generate "a dog" --seed 1 --size 32x32 -o dog.png --json "$@" 2>err.txt | grep -o '"preset": "[^"]*"'; }
+[ "$(preset)" = '"preset": "student-6"' ] || bad "the bundled student does not draw: $(preset)"
+[ "$(preset --steps 2)" = '"preset": "euler"' ] || bad "--steps is for the teacher: $(preset --steps 2)"
+[ "$(preset -m "$root/weights/emoji" --steps 2)" = '"preset": "euler"' ] || bad "a named model gets an adapter"
+rm -f dog.png
+
 # another family
 mkdir other && echo '{"_class_name": "PixArtAlphaPipeline"}' >other/model_index.json
 expect 1 "PixArtAlphaPipeline" generate x -m other

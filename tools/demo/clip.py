@@ -3,7 +3,7 @@ usage: clip.py MINUTES TOTAL_MINUTES (resumes from clip.ck; TOTAL_MINUTES sets t
 import math, os, random, shutil, sys, time, torch, torch.nn.functional as F
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer
 import data
-from dit import variants
+from captions import variants
 
 BATCH, LR, SIDE, N_TOKENS = 256, 1.5e-3, 64, 16
 tokenizer = CLIPTokenizer.from_pretrained("bundle/tokenizer")

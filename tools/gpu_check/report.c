@@ -28,8 +28,8 @@ swd_status report_open(report **out, const char *program, bool quick, swd_err *e
     r->checks = json_object();
     r->results = json_array();
     r->doc = json_pack("{s:i, s:s, s:s, s:b, s:o, s:o, s:o}", "schema", SCHEMA, "program", program,
-                       "revision", machine_revision(), "quick", quick, "machine", r->machine, "checks",
-                       r->checks, "results", r->results);
+                       "revision", machine_revision(), "quick", quick, "machine", r->machine,
+                       "checks", r->checks, "results", r->results);
     if (!r->doc) {
         free(r);
         return SWD_FAIL(err, SWD_ERR_MEMORY, "no memory for a report");

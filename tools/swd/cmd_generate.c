@@ -54,12 +54,27 @@ static int report(const options *o, const swd_result *r)
     return EXIT_DONE;
 }
 
+/* Nothing is said about model or sampling: the bundled model draws as its student. */
+static bool wants_student(const options *o)
+{
+    const swd_generate_params *g = &o->generate;
+    return !o->open.model && !o->open.n_loras && !o->dataset && g->sampler != SWD_SAMPLER_EULER &&
+           !g->preset && !g->n_scales && !g->n_sigmas && !g->steps && g->guidance < 0 &&
+           g->shift <= 0 && !g->negative && !g->init;
+}
+
 /* data: NULL, or the data set that is made. */
 static int run(options *o, make_dataset *data)
 {
+    static char student[4096];
     swd_context *ctx = NULL;
     swd_result *r = NULL;
     live l;
+    if (wants_student(o) && swd_default_student(student, sizeof student) == SWD_OK) {
+        o->loras[0] = (swd_lora){.path = student, .scale = 1};
+        o->open.loras = o->loras;
+        o->open.n_loras = 1;
+    }
     swd_status s = swd_open(&ctx, &o->open);
     live_begin(&l, ctx);
     if (data) {

@@ -60,6 +60,12 @@ swd_status bundled_model(char **out, swd_err *err)
                 "name a model folder (-m DIR)", err);
 }
 
+swd_status bundled_student(char **out, swd_err *err)
+{
+    return find(out, (bundle){"emoji-student", "adapter_config.json"},
+                "the adapter of the bundled model", "use the model without", err);
+}
+
 swd_status bundled_features(char **out, swd_err *err)
 {
     return find(out, (bundle){"emoji-clip", "config.json"}, "the bundled CLIP",

@@ -6,5 +6,6 @@
 #include "base/status.h"
 
 swd_status bundled_model(char **out, swd_err *err);    /* freed by the caller */
+swd_status bundled_student(char **out, swd_err *err);  /* so is this; its adapter for few steps */
 swd_status bundled_features(char **out, swd_err *err); /* so is this; a CLIP folder */
 #endif
