@@ -136,6 +136,15 @@ PY
 [ "$(ls scales | wc -l)" = 4 ] || bad "scales: $(ls scales)"
 expect 0 "" generate "a dog" "${fast[@]}" --seed 5 -o j2.png
 cmp -s j.png j2.png || bad "the same seed gives other bytes"
+expect 0 "" generate "a dog" "${fast[@]}" --seed 5 -o j3.png --offload --embeds-cache embeds
+cmp -s j.png j3.png || bad "other bytes with --offload"
+[ "$(ls embeds | wc -l)" = 1 ] || bad "embeds: $(ls embeds)"
+expect 0 "" generate "a dog" "${fast[@]}" --seed 5 -o j4.png --no-offload --embeds-cache embeds
+cmp -s j.png j4.png || bad "other bytes with embeddings from files"
+truncate -s -8 embeds/*
+expect 0 "1 damaged" generate "a dog" "${fast[@]}" --seed 5 -o j5.png --embeds-cache embeds
+cmp -s j.png j5.png || bad "other bytes beside a damaged file"
+expect 1 "embeds cache nowhere/embeds" generate "a dog" "${fast[@]}" -o j6.png --embeds-cache nowhere/embeds
 expect 0 "" generate "a dog" "${fast[@]}" --seed 5 -o i.png --init j.png --strength .8
 
 # the calls of the goldens, with files: diffusers' latents
