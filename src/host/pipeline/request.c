@@ -38,6 +38,7 @@ static void place(request *r, swd_exec *ex)
             pooled = r->p->facts.pooled_width, rows = plan->batch * plan->evaluations;
     int64_t latents[4] = {plan->batch, plan->channels, plan->latent_height, plan->latent_width};
     r->cond_prompt = NULL;
+    r->has_uncond = false;
     r->cond = exec3(ex, SWD_F32, 1, tokens, width);
     r->cond_pooled = exec2(ex, SWD_F32, 1, pooled);
     if (plan->evaluations > 1) {

@@ -77,6 +77,7 @@ typedef struct request {
     /* device memory that lasts the whole request, at the bottom of the slab */
     size_t kept_bytes;
     const char *cond_prompt;                             /* the one that cond holds; NULL: none */
+    bool has_uncond;                                     /* uncond holds the negative one */
     swd_tensor cond, cond_pooled, uncond, uncond_pooled; /* [1, L, D], [1, P] */
     swd_tensor t, twice, velocities; /* [steps at once * R B]; [2 B, C, h, w], with guidance */
     swd_tensor init;                 /* [1, C, h, w] at the first step's size */

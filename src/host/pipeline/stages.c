@@ -90,19 +90,25 @@ swd_status stage_encode_prompts(request *r, swd_exec *ex)
     double started_s = clock_now_s();
     bool guided = r->plan.evaluations > 1;
     RUN(event_record(at->began, ex->stream, ex->backend, ex->err));
-    if (guided && !r->cond_prompt)
+    if (guided && !r->has_uncond)
         RUN(embed_prompt(r, r->uncond, r->uncond_pooled, request_negative(r), ex));
+    r->has_uncond = true;
     for (int b = 0; b < at->n; b++) {
         const char *prompt = request_prompt(r, request_image(r, at, b));
+        swd_tensor context = r->cond, pooled = r->cond_pooled;
         int alike = first_alike(r, b);
-        bool again = alike < b;
-        if (!again && (!r->cond_prompt || strcmp(prompt, r->cond_prompt) != 0)) {
-            RUN(embed_prompt(r, r->cond, r->cond_pooled, prompt, ex));
+        if (alike < b) {
+            context = rows(at->context, alike, 1);
+            pooled = rows(at->pooled, alike, 1);
+        } else if (guided && strcmp(prompt, request_negative(r)) == 0) {
+            context = r->uncond;
+            pooled = r->uncond_pooled;
+        } else if (!r->cond_prompt || strcmp(prompt, r->cond_prompt) != 0) {
+            RUN(embed_prompt(r, context, pooled, prompt, ex));
             r->cond_prompt = prompt;
         }
-        RUN(op_copy(rows(at->context, b, 1), again ? rows(at->context, alike, 1) : r->cond, ex));
-        RUN(op_copy(rows(at->pooled, b, 1), again ? rows(at->pooled, alike, 1) : r->cond_pooled,
-                    ex));
+        RUN(op_copy(rows(at->context, b, 1), context, ex));
+        RUN(op_copy(rows(at->pooled, b, 1), pooled, ex));
         if (!guided) continue;
         RUN(op_copy(rows(at->context, at->n + b, 1), r->uncond, ex));
         RUN(op_copy(rows(at->pooled, at->n + b, 1), r->uncond_pooled, ex));
