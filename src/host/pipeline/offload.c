@@ -289,7 +289,7 @@ swd_status offload_choose(request *r, swd_err *err)
     swd_memory m;
     memory_plan plan;
     bool looks = r->x0_host || r->params->save_scales || (p->progress && p->want_x0),
-         there = p->text_loaded && p->transformer;
+         there = p->transformer != NULL; /* it came with a plan that had room for everything */
     r->apart = false;
     if (p->offload == SWD_OFFLOAD_OFF || !slab_has(p->backend)) return SWD_OK;
     if (there && !p->offloading) return SWD_OK;
