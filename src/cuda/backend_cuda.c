@@ -42,10 +42,15 @@ static void cuda_release(swd_backend *b, void *p)
     cuda_account_release(&cuda_of(b)->account, p);
 }
 
-static swd_status cuda_memory(swd_backend *b, swd_memory *out, swd_err *err)
+static size_t cuda_held(swd_backend *b)
 {
     const cuda_account *a = &cuda_of(b)->account;
-    *out = (swd_memory){.held = a->held + a->planned, .peak = a->peak};
+    return a->held + a->planned;
+}
+
+static swd_status cuda_memory(swd_backend *b, swd_memory *out, swd_err *err)
+{
+    *out = (swd_memory){.held = cuda_held(b), .peak = cuda_of(b)->account.peak};
     SWD_CUDA(cudaMemGetInfo(&out->free, &out->total), err);
     return SWD_OK;
 }
@@ -177,6 +182,7 @@ swd_status backend_cuda_create(swd_backend **out, int device, swd_err *err)
     b->weight_bytes = cuda_weight_bytes;
     b->bind = cuda_bind;
     b->memory = cuda_memory;
+    b->held = cuda_held;
     b->slabs = &cuda_slabs;
     b->set_tune = vendor_set_mode;
     b->async = &cuda_async;

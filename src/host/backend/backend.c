@@ -4,9 +4,7 @@
 
 size_t backend_held(swd_backend *b)
 {
-    swd_memory m;
-    if (b->memory && b->memory(b, &m, NULL) == SWD_OK) return m.held;
-    return b->weight_bytes(b);
+    return b->held ? b->held(b) : b->weight_bytes(b);
 }
 
 void backend_destroy(swd_backend **b)

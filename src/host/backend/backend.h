@@ -144,6 +144,7 @@ struct swd_backend {
     const swd_log *log; /* who hears of such choices; NULL: nobody */
     /* Memory of a device; NULL: it is the host's, and nobody counts it. */
     swd_status (*memory)(swd_backend *, swd_memory *, swd_err *);
+    size_t (*held)(swd_backend *); /* swd_memory.held, without asking the device; NULL likewise */
     void (*destroy)(swd_backend *);
     void *state; /* the backend's own */
 };
