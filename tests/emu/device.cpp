@@ -24,6 +24,7 @@ static thread_local cudaError_t last = cudaSuccess;
 static cudaError_t stays = cudaSuccess;
 static int driver = CUDART_VERSION;
 static int calls, fail_call; // emu_calls, emu_fail_call
+static const char *failed_call = "";
 static std::map<const void *, size_t> &smem_of = *new std::map<const void *, size_t>; // granted
 static thread_local const char *next_name;
 
@@ -39,11 +40,18 @@ cudaError_t lasting()
     return stays;
 }
 
-cudaError_t broken()
+void failed(const char *call)
+{
+    failed_call = call;
+}
+
+cudaError_t broken(const char *call)
 {
     if (cudaError_t e = lasting()) return e;
     calls++;
-    return fail_call > 0 && --fail_call == 0 ? cudaErrorUnknown : cudaSuccess;
+    if (fail_call <= 0 || --fail_call > 0) return cudaSuccess;
+    failed(call);
+    return cudaErrorUnknown;
 }
 
 // The kernel's name: the text of launch()'s arguments up to the first comma that is in no bracket.
@@ -105,6 +113,13 @@ void emu_fail_call(int n)
 {
     Lock lock(runtime_lock);
     fail_call = n;
+    failed("");
+}
+
+const char *emu_failed(void)
+{
+    Lock lock(runtime_lock);
+    return failed_call;
 }
 
 void emu_set_driver(int version)

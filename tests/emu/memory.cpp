@@ -96,7 +96,9 @@ static int allocations; // emu_allocations
 
 static bool fails_now()
 {
-    return fail_in > 0 && --fail_in == 0;
+    if (fail_in <= 0 || --fail_in > 0) return false;
+    failed("an allocation");
+    return true;
 }
 
 static void protect(const Allocation &a, int how)
@@ -257,6 +259,7 @@ void emu_fail_allocation(int n)
 {
     Lock lock(runtime_lock);
     fail_in = n;
+    failed("");
 }
 
 int emu_allocations(void)

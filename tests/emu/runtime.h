@@ -67,7 +67,8 @@ cudaError_t ret(cudaError_t e);
 cudaError_t lasting();
 // The same, and whether this is the call that a test lets fail. Before the work of a call; after it where a caller could not undo what was
 // left undone (what waits, gives back or ends).
-cudaError_t broken();
+void failed(const char *call); // what emu_failed() says
+cudaError_t broken(const char *call = __builtin_FUNCTION());
 bool operation_runs();
 
 // Memory (memory.cpp).

@@ -18,6 +18,8 @@ void emu_fail_allocation(int n);
 int emu_calls(void);
 /* The n-th such call from now on fails with cudaErrorUnknown, once; 0: none. */
 void emu_fail_call(int n);
+/* Which call that was ("an allocation" of the other kind of fault); "" if it has not come yet. Valid until the next fault. */
+const char *emu_failed(void);
 /* Pieces of device and pinned memory given and taken back so far. */
 int emu_allocations(void);
 /* Device and pinned memory that is not freed, after everything queued has run. */
