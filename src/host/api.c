@@ -3,6 +3,7 @@
 #include "api.h"
 #include "base/memory.h"
 #include "pipeline/bundled.h"
+#include "pipeline/ahead.h"
 #include "pipeline/generate.h"
 
 #include "pipeline/parts.h"
@@ -85,7 +86,7 @@ void swd_close(swd_context **ctx)
 swd_status swd_load(swd_context *ctx)
 {
     ENTER(ctx);
-    return generate_load(&ctx->p, &ctx->err);
+    return ahead_load(&ctx->p, &ctx->err);
 }
 
 static swd_status tell_folder(char *buf, size_t n, swd_status (*find)(char **, swd_err *))

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The table of docs/memory.md: what one picture of a published model takes on a device, learnt by planning (backend/slab.h) with no weights
 // at all. The emulated device stands for any: sizes do not depend on it, but for the workspace of NVIDIA's libraries (docs/memory.md).
-#include "pipeline/generate.h"
+#include "pipeline/ahead.h"
 #include "tap.h"
 #include "weights/shapes.h"
 
@@ -58,7 +58,7 @@ static void row(int i, swd_precision precision, bool with_t5, int side)
     a.prompts = &prompt;
     a.preset = models[i].preset;
     a.width = a.height = side;
-    OK(generate_plan(&m, &a, p, &error), error);
+    OK(ahead_plan(&m, &a, p, &error), error);
     double turns = larger(m.text, m.pictures),
            apart = larger(m.text, m.denoise > m.decode ? m.denoise : m.decode),
            streamed = larger(m.text, m.streamed > m.decode ? m.streamed : m.decode);

@@ -4,6 +4,7 @@
 // copies of T5's layers and their use are needed, as is a place of its own for each of the two: this program starts itself without them.
 #include "backend/slab.h"
 #include "emu/control.h"
+#include "pipeline/ahead.h"
 #include "pipeline/generate.h"
 #include "pipeline/prompt.h"
 #include "tiny_folder.h"
@@ -232,7 +233,7 @@ static void turns(void)
     p->no_embeds = true;
     CHECK(pictures(p, N) == want, "other pictures when all is encoded again");
     swd_generate_params a = few(N);
-    OK(generate_plan(&plan, &a, p, &error), error);
+    OK(ahead_plan(&plan, &a, p, &error), error);
     CHECK(plan.pictures < plan.all && plan.denoise < plan.pictures && plan.decode < plan.pictures,
           "a plan that saves nothing");
     close_it(p);

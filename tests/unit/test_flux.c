@@ -6,7 +6,7 @@
 // up to 4500 as an angle in float32, is off by 3e-4 where exp() differs in the last bit: in 3 of 128 sines and cosines, of which the mild
 // embedder keeps 1e-5 and the modulations, added to 1, some 2e-6.
 #include "base/memory.h"
-#include "io/safetensors.h"
+#include "io/safetensors_write.h"
 #include "model/denoiser.h"
 #include "weights/shapes.h"
 #include "weights/tensor_list.h"

@@ -2,7 +2,7 @@
 // A whole FLUX folder beside diffusers (tools/reference/make_flux_goldens.py): noise levels bit for bit, trajectories of both samplers in
 // float32, an adapter, a model without guidance; and what the family says about calls, prompts and folders.
 #include "base/memory.h"
-#include "io/safetensors.h"
+#include "io/safetensors_write.h"
 #include "sample/schedule.h"
 #include <criterion/criterion.h>
 #include <math.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Adapters against peft's and diffusers' own merge (tools/reference/make_lora_goldens.py), and what must be refused.
 #include "base/memory.h"
-#include "io/safetensors.h"
+#include "io/safetensors_write.h"
 #include "weights/lora.h"
 #include "weights/lora_pattern.h"
 #include "weights/merge.h"

@@ -8,7 +8,7 @@
 // bf16, 2e-2: rounding to 8 bits is off by 2^-9 / sqrt(3) = 1.1e-3 (rms). About ten stores a block touch the residual stream, 30 in
 // all, each of a product of a rounded input and a rounded weight: sqrt(3 * 30) * 1.1e-3 = 1e-2; twice that is allowed.
 #include "base/memory.h"
-#include "io/safetensors.h"
+#include "io/safetensors_write.h"
 #include "model/clip_text.h"
 #include "model/mmdit.h"
 #include "model/t5.h"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Every kind of damage has its own message, and what is written can be read.
 #include "base/memory.h"
-#include "io/safetensors.h"
+#include "io/safetensors_write.h"
 #include "weights/weights.h"
 #include <criterion/criterion.h>
 #include <math.h>

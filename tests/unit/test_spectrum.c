@@ -6,7 +6,7 @@
 #include "eval/spectrum.h"
 #include "eval/spectrum_run.h"
 #include "eval/spectrum_write.h"
-#include "io/safetensors.h"
+#include "io/safetensors_write.h"
 #include <criterion/criterion.h>
 #include <fftw3.h>
 #include <math.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Both autoencoders against diffusers (tools/reference/make_vae_goldens.py), wrong weights, and the slab of a large picture.
 #include "base/memory.h"
-#include "io/safetensors.h"
+#include "io/safetensors_write.h"
 #include "model/tiny_vae.h"
 #include "model/vae.h"
 #include <criterion/criterion.h>

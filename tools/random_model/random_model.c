@@ -4,7 +4,7 @@
 #include "configs.h"
 #include "base/memory.h"
 #include "base/rng.h"
-#include "io/safetensors.h"
+#include "io/safetensors_write.h"
 #include "pipeline/family.h"
 #include "weights/tensor_list.h"
 #include <dirent.h>

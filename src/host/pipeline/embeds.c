@@ -2,7 +2,7 @@
 #include "pipeline/embeds.h"
 #include "base/memory.h"
 #include "io/mapping.h"
-#include "io/safetensors.h"
+#include "io/safetensors_write.h"
 #include <dirent.h>
 #include <stdio.h>
 #include <string.h>

@@ -2,7 +2,7 @@
 /* What is in the device's memory when: everything, or one after the other what is at work. */
 #ifndef SWD_PIPELINE_OFFLOAD_H
 #define SWD_PIPELINE_OFFLOAD_H
-#include "pipeline/generate.h"
+#include "pipeline/memory_plan.h"
 #include "pipeline/request.h"
 
 /* Only where slab_has(); r is prepared, its prompts are decided. streamed: out->streamed is asked for as well. */

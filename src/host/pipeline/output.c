@@ -2,7 +2,7 @@
 #include "pipeline/output.h"
 #include "base/memory.h"
 #include "image/image.h"
-#include "io/safetensors.h"
+#include "io/safetensors_write.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>

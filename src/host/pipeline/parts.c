@@ -3,8 +3,8 @@
 #include "backend/slab.h"
 #include "base/memory.h"
 #include "image/image.h"
-#include "io/safetensors.h"
-#include "pipeline/generate.h"
+#include "io/safetensors_write.h"
+#include "pipeline/ahead.h"
 #include "pipeline/networks.h"
 #include "pipeline/output.h"
 #include "weights/weights.h"
@@ -191,11 +191,11 @@ static swd_status add_memory(swd_info *o, pipeline *p, swd_err *err)
     memory_plan plan = {0};
     size_t bytes = 0;
     bool there = p->text_loaded && p->transformer && (p->decoder || p->tiny);
-    if (slab_has(p->backend)) SWD_TRY(generate_plan(&plan, NULL, p, err), err);
+    if (slab_has(p->backend)) SWD_TRY(ahead_plan(&plan, NULL, p, err), err);
     if (slab_has(p->backend))
         bytes = plan.activations;
     else if (there)
-        SWD_TRY(generate_measure(&bytes, p, err), err);
+        SWD_TRY(ahead_measure(&bytes, p, err), err);
     o->memory_activations = (int64_t)bytes;
     o->plan_all = (int64_t)plan.all;
     o->plan_text = (int64_t)plan.text;

@@ -3,7 +3,7 @@
 #include "base/memory.h"
 #include "io/json.h"
 #include "io/mapping.h"
-#include "io/safetensors.h"
+#include "io/safetensors_write.h"
 #include "train/digest.h"
 #include "train/durable.h"
 #include <assert.h>

@@ -3,7 +3,7 @@
 #include "base/memory.h"
 #include "image/image.h"
 #include "io/mapping.h"
-#include "io/safetensors.h"
+#include "io/safetensors_write.h"
 #include "train/distill_parts.h"
 #include <dirent.h>
 #include <errno.h>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Adapters in PEFT's layout.
 #include "base/memory.h"
-#include "io/safetensors.h"
+#include "io/safetensors_write.h"
 #include "train/params_parts.h"
 #include "weights/lora.h"
 #include <errno.h>

@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: MIT */
+/* What a request gives its caller. */
+#ifndef SWD_PIPELINE_RESULT_H
+#define SWD_PIPELINE_RESULT_H
+#include "pipeline/request.h"
+
+/* r->result, empty, as the plan says; freed by result_free() of generate.h. */
+swd_status result_make(request *r, swd_err *err);
+/* Notes, device, latencies, memory, time: known when the last picture is there. */
+void result_finish(request *r);
+#endif
