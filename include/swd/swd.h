@@ -215,9 +215,9 @@ typedef struct swd_generate_params {
     const char
         *save_scales; /* a folder for the decoded x0 of every step; made if absent; NULL: no */
     int drop_pixels; /* nonzero: rgb is NULL in the result, so that long calls need no more memory than short ones; default 0 */
+    int resume; /* nonzero: pictures whose file is there already are not made again, nor in the result; needs output, not with save_latents */
     int mix; /* nonzero: a batch enters at every step of a scale-wise schedule, and one pass of the transformer takes all of them a step further, each at its scale:
                 so that small scales leave no device idle. Pictures differ by rounding alone. Where it cannot be done, the note says why. Default 0 */
-    int resume; /* nonzero: pictures whose file is there already are not made again, nor in the result; needs output, not with save_latents */
 } swd_generate_params;
 
 typedef struct swd_step {
