@@ -53,8 +53,9 @@ echo 'another prompt' >"$out/prompts"
 if data -o '%03d.png'; then fail "other prompts were taken"; fi
 grep -q 'is of other prompts' "$out/log" || fail "other prompts: $(cat "$out/log")"
 cp "$out/right" "$out/prompts"
-for wrong in 'x.png' 'a/%d.png' '%d%d.png' '%d.bmp'; do
+for wrong in 'x.png' 'a/%d.png' '%d%d.png' '%d.bmp' '%x.png' '%%.png' '%999999999d.png'; do
     if data -o "$wrong"; then fail "-o $wrong was taken"; fi
+    grep -q '^swd: error: ' "$out/log" || fail "-o $wrong: $(cat "$out/log")"
     cmp -s "$out/expected" "$out/d/metainfo.csv" || fail "-o $wrong has changed metainfo.csv"
 done
 

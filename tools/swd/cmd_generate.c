@@ -118,8 +118,8 @@ static int run_dataset(options *o)
         o->generate.random_seed = 0;
         o->generate.seed = 0;
     }
-    bool ok = make_dataset_begin(&m, o->dataset, o->output, &o->generate);
-    int status = ok ? run(o, &m) : EXIT_USAGE;
+    int status = make_dataset_begin(&m, o->dataset, o->output, &o->generate);
+    if (status == EXIT_DONE) status = run(o, &m);
     if (!make_dataset_end(&m) && status == EXIT_DONE) status = EXIT_FAILED;
     return status;
 }

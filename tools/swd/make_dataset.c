@@ -16,23 +16,13 @@ static int pictures(const make_dataset *m)
     return m->generate->n_prompts * m->generate->count;
 }
 
-/* The pattern was checked: one %d with digits between, %% for %. */
+/* The pattern is one of check_pattern(). */
 static const char *picture_path(char buf[NAME_MAX_BYTES], const make_dataset *m, int i)
 {
-    size_t n = 0;
-    for (const char *p = m->pattern; *p && n + 32 < NAME_MAX_BYTES; p++) {
-        if (*p != '%') {
-            buf[n++] = *p;
-        } else if (p[1] == '%') {
-            buf[n++] = *p++;
-        } else {
-            int width = atoi(p + 1);
-            n += (size_t)snprintf(buf + n, NAME_MAX_BYTES - n, p[1] == '0' ? "%0*d" : "%*d", width,
-                                  i);
-            p = strchr(p, 'd');
-        }
-    }
-    buf[n] = '\0';
+    const char *percent = strchr(m->pattern, '%');
+    snprintf(buf, NAME_MAX_BYTES, percent[1] == '0' ? "%.*s%0*d%s" : "%.*s%*d%s",
+             (int)(percent - m->pattern), m->pattern, atoi(percent + 1), i,
+             strchr(percent, 'd') + 1);
     return buf;
 }
 
@@ -124,37 +114,46 @@ static bool write_csv(make_dataset *m)
     return ok;
 }
 
-static bool check_name(const char *name)
+/* One %d, with two digits at most between, as swd_generate wants it; %% is left out. */
+static bool check_pattern(const char *name)
 {
     const char *percent = strchr(name, '%');
-    bool one = percent && percent[1] && !strchr(percent + 1, '%');
+    size_t digits = percent ? strspn(percent + 1, "0123456789") : 0;
+    bool one = percent && digits <= 2 && percent[1 + digits] == 'd' && !strchr(percent + 1, '%');
     if (one && !strchr(name, '/')) return true;
     print_error("--output %s: with --dataset it is a pattern like %%06d.png, in that folder", name);
     return false;
 }
 
-bool make_dataset_begin(make_dataset *m, const char *dir, const char *name, swd_generate_params *g)
+static bool check_call(const make_dataset *m, const char *name)
 {
-    *m = (make_dataset){.dir = dir, .generate = g};
-    if (name && !check_name(name)) return false;
-    if (!*dir || strchr(dir, '%') || strlen(dir) + strlen(name ? name : "") > 1000) {
-        print_error("--dataset %.60s: a shorter path without %% is needed", dir);
+    if (!check_pattern(name)) return false;
+    if (!*m->dir || strchr(m->dir, '%') || strlen(m->dir) + strlen(name) > 1000) {
+        print_error("--dataset %.60s: a shorter path without %% is needed", m->dir);
         return false;
     }
-    if (g->save_latents) {
+    if (m->generate->save_latents) {
         print_error("--dataset goes on where it was left; --save-latents cannot");
         return false;
     }
+    return true;
+}
+
+int make_dataset_begin(make_dataset *m, const char *dir, const char *name, swd_generate_params *g)
+{
+    *m = (make_dataset){.dir = dir, .generate = g};
+    if (!name) name = "%06d.jpg";
+    if (!check_call(m, name)) return EXIT_USAGE;
     if (mkdir(dir, 0777) != 0 && errno != EEXIST) {
         print_error("--dataset %s: cannot be made: %s", dir, strerror(errno));
-        return false;
+        return EXIT_FAILED;
     }
-    snprintf(m->pattern, sizeof(m->pattern), "%s/%s", dir, name ? name : "%06d.jpg");
+    snprintf(m->pattern, sizeof(m->pattern), "%s/%s", dir, name);
     g->output = m->pattern;
     g->resume = 1;
     m->listed = calloc((size_t)pictures(m) + 1, sizeof(*m->listed));
     if (!m->listed) print_error("out of memory");
-    return m->listed && check_csv(m) && write_csv(m);
+    return m->listed && check_csv(m) && write_csv(m) ? EXIT_DONE : EXIT_FAILED;
 }
 
 void make_dataset_tick(void *user)

@@ -16,8 +16,8 @@ typedef struct make_dataset {
 } make_dataset;
 
 /* Makes the folder, sets g's output and resume, and starts metainfo.csv with the pictures that are there already. name: a pattern with
- * one %d inside the folder, or NULL. Prints an error and returns false on failure; end it either way. */
-bool make_dataset_begin(make_dataset *m, const char *dir, const char *name, swd_generate_params *g);
+ * one %d inside the folder, or NULL. Prints an error and returns another exit status than EXIT_DONE on failure; end it either way. */
+int make_dataset_begin(make_dataset *m, const char *dir, const char *name, swd_generate_params *g);
 /* Adds rows for pictures that have appeared. Takes a make_dataset; for live.tick. */
 void make_dataset_tick(void *m);
 /* Writes metainfo.csv anew, in order of index, with every picture that is there. */
