@@ -620,6 +620,18 @@ static swd_result *generate_random(pipeline *p, const char *shape)
     return r;
 }
 
+Test(bench, random_weights_take_no_adapters)
+{
+    swd_err err = {0};
+    swd_open_params o;
+    pipeline p = {.random = shape_find("tiny")};
+    swd_open_params_default(&o);
+    o.n_loras = 1000; // more than a pipeline has room for
+    cr_expect_eq(pipeline_open(&p, &o, &err), SWD_ERR_ARGUMENT);
+    cr_expect(strstr(err.message, "adapters"), "%s", err.message);
+    pipeline_close(&p);
+}
+
 Test(bench, a_model_of_random_weights_makes_a_picture)
 {
     static const char *const shapes[] = {"tiny", "demo"};

@@ -71,10 +71,7 @@ swd_status pipeline_open(pipeline *p, const swd_open_params *params, swd_err *er
     SWD_TRY(swd_strdup(&p->device, params->device ? params->device : "auto", err), err);
     if (params->vae_tiny) SWD_TRY(swd_strdup(&p->vae_tiny_dir, params->vae_tiny, err), err);
     if (params->embeds_cache) SWD_TRY(swd_strdup(&p->embeds_dir, params->embeds_cache, err), err);
-    if (p->random) {
-        p->n_adapters = params->n_loras;
-        return random_open(p, err);
-    }
+    if (p->random) return random_open(p, params->n_loras, err);
     if (params->model)
         SWD_TRY(swd_strdup(&p->dir, params->model, err), err);
     else

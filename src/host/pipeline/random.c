@@ -17,11 +17,11 @@ static void add_component(config_model_index *index, const char *name, const cha
     snprintf(c->class_name, sizeof c->class_name, "%s", class_name);
 }
 
-swd_status random_open(pipeline *p, swd_err *err)
+swd_status random_open(pipeline *p, int n_loras, swd_err *err)
 {
     const model_shape *m = p->random;
     SWD_TRY(swd_asprintf(&p->dir, err, "random %s", m->name), err);
-    if (p->n_adapters)
+    if (n_loras)
         return SWD_FAIL(err, SWD_ERR_ARGUMENT, "model %s: adapters need a model folder", p->dir);
     p->has_index = true;
     p->family = family_of(m->transformer.kind);

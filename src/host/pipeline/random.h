@@ -5,8 +5,8 @@
 #define SWD_PIPELINE_RANDOM_H
 #include "pipeline/assemble.h"
 
-/* What the small files of a folder would say. */
-swd_status random_open(pipeline *p, swd_err *err);
+/* What the small files of a folder would say. Adapters are refused. */
+swd_status random_open(pipeline *p, int n_loras, swd_err *err);
 /* The weights of one of its networks, by the name its folder would have. */
 swd_status random_weights(weights **out, const pipeline *p, const char *folder, swd_err *err);
 /* n ids for text encoder i (0, 1: CLIP; 2: T5): a start, some tokens, the end, and padding. */
