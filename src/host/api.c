@@ -5,7 +5,6 @@
 #include "pipeline/bundled.h"
 #include "pipeline/ahead.h"
 #include "pipeline/generate.h"
-
 #include "pipeline/parts.h"
 #include "pipeline/plan.h"
 #include "pipeline/prompt.h"
@@ -89,24 +88,14 @@ swd_status swd_load(swd_context *ctx)
     return ahead_load(&ctx->p, &ctx->err);
 }
 
-static swd_status tell_folder(char *buf, size_t n, swd_status (*find)(char **, swd_err *))
-{
-    char *dir = NULL;
-    swd_status s = find(&dir, NULL);
-    if (s == SWD_OK && (!buf || strlen(dir) >= n)) s = SWD_ERR_ARGUMENT;
-    if (s == SWD_OK) strcpy(buf, dir);
-    free(dir);
-    return s;
-}
-
 swd_status swd_default_model(char *buf, size_t n)
 {
-    return tell_folder(buf, n, bundled_model);
+    return bundled_tell(buf, n, bundled_model);
 }
 
 swd_status swd_default_student(char *buf, size_t n)
 {
-    return tell_folder(buf, n, bundled_student);
+    return bundled_tell(buf, n, bundled_student);
 }
 
 void swd_set_progress(swd_context *ctx, swd_progress_fn fn, void *user, int want_x0)

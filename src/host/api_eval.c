@@ -53,12 +53,7 @@ void swd_spectrum_free(swd_spectrum **spectrum)
 
 swd_status swd_default_features(char *buf, size_t n)
 {
-    char *dir = NULL;
-    swd_status s = bundled_features(&dir, NULL);
-    if (s == SWD_OK && (!buf || strlen(dir) >= n)) s = SWD_ERR_ARGUMENT;
-    if (s == SWD_OK) strcpy(buf, dir);
-    free(dir);
-    return s;
+    return bundled_tell(buf, n, bundled_features);
 }
 
 void swd_eval_params_default(swd_eval_params *params)

@@ -71,3 +71,13 @@ swd_status bundled_features(char **out, swd_err *err)
     return find(out, (bundle){"emoji-clip", "config.json"}, "the bundled CLIP",
                 "name a CLIP folder (--features DIR)", err);
 }
+
+swd_status bundled_tell(char *buf, size_t n, swd_status (*find_one)(char **, swd_err *))
+{
+    char *dir = NULL;
+    swd_status s = find_one(&dir, NULL);
+    if (s == SWD_OK && (!buf || strlen(dir) >= n)) s = SWD_ERR_ARGUMENT;
+    if (s == SWD_OK) strcpy(buf, dir);
+    free(dir);
+    return s;
+}

@@ -8,4 +8,6 @@
 swd_status bundled_model(char **out, swd_err *err);    /* freed by the caller */
 swd_status bundled_student(char **out, swd_err *err);  /* so is this; its adapter for few steps */
 swd_status bundled_features(char **out, swd_err *err); /* so is this; a CLIP folder */
+/* What one of them finds, into buf: SWD_ERR_ARGUMENT if n is too small. */
+swd_status bundled_tell(char *buf, size_t n, swd_status (*find_one)(char **, swd_err *));
 #endif
