@@ -48,7 +48,8 @@ static void begin_batch(request *r, batch *b, int first)
     r->at = b;
     b->first = first;
     b->n = r->end - first < r->plan.batch ? r->end - first : r->plan.batch;
-    b->started_s = clock_now_s();
+    double now_ms = clock_now_s() * 1e3;
+    for (int i = 0; i < b->n && !(r->half && r->decoding); i++) r->latency_ms[first + i] = -now_ms;
 }
 
 /* The story of a batch, from image `first` on; while measuring nothing is computed. */

@@ -18,7 +18,7 @@ bool mixed_possible(const request *r, char why[128])
         reason = "only a scale-wise schedule that starts from noise";
     else if (r->params->rng == SWD_RNG_TORCH)
         reason = "torch's noise is drawn step by step";
-    else if (r->params->save_latents || r->params->save_scales || r->p->want_x0)
+    else if (request_is_watched(r))
         reason = "somebody looks at each step";
     else if (!denoiser_mixes(r->p->transformer))
         reason = "this transformer takes one size a pass";

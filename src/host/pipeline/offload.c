@@ -288,8 +288,7 @@ swd_status offload_choose(request *r, swd_err *err)
     pipeline *p = r->p;
     swd_memory m;
     memory_plan plan;
-    bool looks = r->x0_host || r->params->save_scales || (p->progress && p->want_x0),
-         there = p->transformer != NULL; /* it came with a plan that had room for everything */
+    bool there = p->transformer != NULL; /* it came with a plan that had room for everything */
     r->apart = false;
     if (p->offload == SWD_OFFLOAD_OFF || !slab_has(p->backend)) return SWD_OK;
     if (there && !p->offloading) return SWD_OK;
@@ -305,7 +304,7 @@ swd_status offload_choose(request *r, swd_err *err)
                  "%.2f GB, %.2f GB are free",
                  gb(plan.all), gb(budget));
     }
-    r->apart = p->offloading && plan.pictures > budget && !looks;
+    r->apart = p->offloading && plan.pictures > budget && !request_is_watched(r);
     choose_streaming(p, p->offloading && (r->apart ? plan.denoise : plan.pictures) > budget);
     return SWD_OK;
 }

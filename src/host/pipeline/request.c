@@ -63,8 +63,7 @@ static void place(request *r, swd_exec *ex)
 void request_measure(request *r, swd_err *err)
 {
     const pipeline *p = r->p;
-    r->live = !async_has(p->backend) || r->x0_host || r->params->save_scales || r->half ||
-              (p->progress && p->want_x0);
+    r->live = !async_has(p->backend) || r->half || request_is_watched(r);
     bool one = r->live || p->offloading || r->end - r->first <= r->plan.batch;
     r->n_batches = one ? 1 : 2;
     r->is_mixed = mixed_possible(r, r->not_mixed);
@@ -246,8 +245,8 @@ swd_status request_collect(request *r, batch *b, swd_err *err)
                             b->embeddings + embeds_numbers(&r->embeds) * (size_t)i, err),
                 err);
     if (r->half && !r->decoding) return SWD_OK;
-    double ms = (clock_now_s() - b->started_s) * 1e3;
-    for (int i = 0; i < b->n; i++) r->latency_ms[b->first + i] = ms;
+    double now_ms = clock_now_s() * 1e3;
+    for (int i = 0; i < b->n; i++) r->latency_ms[b->first + i] += now_ms;
     for (int i = 0; i < b->n; i++)
         SWD_TRY(keep_and_write(r, request_image(r, b, i), b->host + (size_t)i * bytes, bytes, err),
                 err);

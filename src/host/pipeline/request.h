@@ -11,8 +11,7 @@
 /* Images at work, from their prompts to their pictures. Two batches take turns where streams overlap; mixed, there is one at every step and one
  * behind them. */
 typedef struct batch {
-    int first, n; /* of request.todo */
-    double started_s;
+    int first, n;               /* of request.todo */
     swd_tensor context, pooled; /* [R B, L, D], [R B, P]; R = evaluations a step */
     swd_tensor x0, rgb;         /* [B, C, h, w]; U8 [B, H, W, 3] */
     uint8_t *host;              /* rgb, where the host reads it */
@@ -42,8 +41,9 @@ typedef struct request {
     const swd_generate_params *params;
     request_plan plan;
     uint64_t seed;
-    int *todo, n_todo;  /* which images of the call, in order */
-    double *latency_ms; /* [n_todo], from a batch's first work to its pictures */
+    int *todo, n_todo; /* which images of the call, in order */
+    double *
+        latency_ms; /* [n_todo], from a batch's first work to its pictures; before these are there: minus the time when it began */
     int n_done;
     int first,
         end; /* of todo: the images at work; their prompts are known or the text encoders are there */
@@ -106,6 +106,12 @@ static inline const char *request_prompt(const request *r, int image)
 static inline const char *request_negative(const request *r)
 {
     return r->params->negative ? r->params->negative : "";
+}
+
+/* Somebody wants to see or keep the x0 of each step. */
+static inline bool request_is_watched(const request *r)
+{
+    return r->x0_host || r->params->save_scales || (r->p->progress && r->p->want_x0);
 }
 
 /* Places everything for a dry run of a batch, which measures the stages. The networks are loaded. */
