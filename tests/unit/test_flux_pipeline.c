@@ -173,6 +173,22 @@ Test(flux_pipeline, scalewise)
     compare("scalewise_paper", &a, NULL);
 }
 
+// Its tokens of several sizes do not share a pass.
+Test(flux_pipeline, not_mixed)
+{
+    const char *const p[] = {"a cat", "a dog"};
+    swd_generate_params a = request(p, 2, 3, 16, 16);
+    swd_context *ctx = opened(NULL, SWD_TEXT_ALL);
+    swd_result *r = NULL;
+    a.preset = "flux-4";
+    a.rng = SWD_RNG_PHILOX;
+    a.mix = 1;
+    cr_assert_eq(swd_generate(&r, &a, ctx), SWD_OK, "%s", swd_message(ctx));
+    cr_expect(strstr(r->note, "not mixed: this transformer takes one size"), "%s", r->note);
+    swd_result_free(&r);
+    swd_close(&ctx);
+}
+
 // An adapter without swd.json takes flux-4, and its 512 tokens unless the call says otherwise.
 Test(flux_pipeline, adapter)
 {
