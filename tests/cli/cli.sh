@@ -87,10 +87,21 @@ expect 1 "cannot be made" generate x --save-scales err.txt
 rmdir lies.png
 [ -z "$(ls -A | grep -v '.txt$')" ] || bad "files are left behind: $(ls -A)"
 
+# an option that a command takes is in its help; eval's sends to generate's
+for c in generate encode decode info bench; do
+    "$swd" $c --help >help.txt
+    for option in --tune --verbose --offload --no-offload --embeds-cache --mix --dataset --device --json; do
+        "$swd" $c $option ours --none 2>err.txt
+        grep -q "^swd: error: $option: no such option" err.txt || grep -q -- "$option" help.txt || bad "swd $c --help lacks $option"
+    done
+done
+rm help.txt
+
 # the bundled model draws as its student, until something is said about model or sampling
 preset() { "$swd" generate "a dog" --seed 1 --size 32x32 -o dog.png --json "$@" 2>err.txt | grep -o '"preset": "[^"]*"'; }
 [ "$(preset)" = '"preset": "student-6"' ] || bad "the bundled student does not draw: $(preset)"
 [ "$(preset --steps 2)" = '"preset": "euler"' ] || bad "--steps is for the teacher: $(preset --steps 2)"
+[ "$(preset --rng torch)" = '"preset": "euler"' ] || bad "--rng torch, diffusers' picture, is for the teacher"
 [ "$(preset -m "$root/weights/emoji" --steps 2)" = '"preset": "euler"' ] || bad "a named model gets an adapter"
 rm -f dog.png
 
@@ -146,6 +157,17 @@ expect 0 "1 damaged" generate "a dog" "${fast[@]}" --seed 5 -o j5.png --embeds-c
 cmp -s j.png j5.png || bad "other bytes beside a damaged file"
 expect 1 "embeds cache nowhere/embeds" generate "a dog" "${fast[@]}" -o j6.png --embeds-cache nowhere/embeds
 expect 0 "" generate "a dog" "${fast[@]}" --seed 5 -o i.png --init j.png --strength .8
+# steps of several pictures in one pass, or a note that says why not
+"$swd" generate "a dog" "a cat" "${fast[@]}" --seed 5 -o 'mix-%d.png' --mix >out.txt 2>err.txt || bad "--mix: $(cat err.txt)"
+grep -q "not mixed" err.txt && bad "--mix: $(cat err.txt)"
+why() { expect 0 "steps are not mixed: $1" generate "a dog" --seed 5 -o not.png --mix --max-tokens 16 --size 32x32 "${@:2}"; }
+why "only a scale-wise schedule" --sampler euler --steps 1
+why "only a scale-wise schedule" "${fast[@]:0:2}" --init j.png
+why "only a scale-wise schedule" "${fast[@]:0:2}" --guidance 3
+why "torch's noise" "${fast[@]:0:2}" --rng torch
+why "somebody looks" "${fast[@]:0:2}" --save-latents not
+why "networks take turns" "${fast[@]:0:2}" --offload
+why "too many steps or images" "${fast[@]:0:2}" -n 17 --batch 17 -o 'not-%d.png'
 
 # the calls of the goldens, with files: diffusers' latents
 as_diffusers() { # GOLDEN ARGS...

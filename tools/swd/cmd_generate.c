@@ -60,7 +60,7 @@ static bool wants_student(const options *o)
     const swd_generate_params *g = &o->generate;
     return !o->open.model && !o->open.n_loras && !o->dataset && g->sampler != SWD_SAMPLER_EULER &&
            !g->preset && !g->n_scales && !g->n_sigmas && !g->steps && g->guidance < 0 &&
-           g->shift <= 0 && !g->negative && !g->init;
+           g->shift <= 0 && g->rng != SWD_RNG_TORCH && !g->negative && !g->init;
 }
 
 /* data: NULL, or the data set that is made. */

@@ -40,7 +40,8 @@ static const char generate_help[] =
     "what to make\n"
     "  -m, --model DIR          diffusers folder (default: the bundled model; it draws in six "
     "scales, as its student,\n"
-    "                           unless -m, --lora, --init or an option of how to sample is given)\n"
+    "                           unless -m, --lora, --init, --dataset or another way to sample is "
+    "given)\n"
     "      --prompts FILE       one prompt a line, verbatim; - is standard input\n"
     "  -o, --output PATH        .jpg or .png, or a pattern with %d (default out.jpg; several: "
     "out-0000.jpg, ...)\n"
@@ -74,8 +75,7 @@ static const char generate_help[] =
     "256; FLUX: 512)\n"
     "      --vae-tiny DIR       decode with an AutoencoderTiny\n"
     "      --precision f32|bf16 arithmetic (default: the fastest that the device does natively)\n"
-    "      --device auto|cpu|cuda[:K]   --threads N   --batch N   --no-graphs (CUDA: kernels one "
-    "by one)\n"
+    "      --device auto|cpu|cuda[:K]   --threads N   --batch N\n"
     "      --mix                one picture at every step of the schedule, all in one pass: for "
     "long lists\n"
     "      --resume             leave out pictures whose file is there already\n"
@@ -118,14 +118,16 @@ static const char tokenize_help[] =
 static const char encode_help[] =
     "  swd encode photo.png -o photo.safetensors\n"
     "\n"
-    "usage: swd encode [-m DIR] IMAGE -o FILE [--precision f32|bf16] [--threads N]\n"
+    "usage: swd encode [-m DIR] IMAGE -o FILE [--precision f32|bf16] [--device auto|cpu|cuda[:K]]\n"
+    "                  [--threads N] [--tune WORD] [--verbose] [--json]\n"
     "Writes \"latents\" = (mean - shift) * scaling, F32 [1, C, h, w].\n";
 
 static const char decode_help[] =
     "  swd decode photo.safetensors -o photo.png\n"
     "\n"
-    "usage: swd decode [-m DIR] FILE -o IMAGE [--vae-tiny DIR] [--precision f32|bf16] [--threads "
-    "N]\n"
+    "usage: swd decode [-m DIR] FILE -o IMAGE [--vae-tiny DIR] [--precision f32|bf16]\n"
+    "                  [--device auto|cpu|cuda[:K]] [--threads N] [--tune WORD] [--verbose] "
+    "[--json]\n"
     "Reads \"latents\", F32 [B, C, h, w]; more than one becomes photo-0000.png, ...\n";
 
 static const char info_help[] =
@@ -133,7 +135,9 @@ static const char info_help[] =
     "  swd info -m ~/sd3.5-medium --json\n"
     "  swd info -m ~/sd3.5-medium --device cuda\n"
     "\n"
-    "usage: swd info [-m DIR] [--lora PATH] [--device auto|cpu|cuda[:K]] [--offload] [--json]\n"
+    "usage: swd info [-m DIR] [--lora PATH] [--device auto|cpu|cuda[:K]] [--offload | "
+    "--no-offload]\n"
+    "                [--precision f32|bf16] [--threads N] [--verbose] [--json]\n"
     "Reads configurations and file headers only. On a GPU it says what one picture of the default "
     "size takes, with all networks\n"
     "there and with --offload; with --device the networks are loaded, and what they take is "
@@ -201,7 +205,7 @@ static const char bench_help[] =
     "sd3.5-medium, sd3.5-large,\n"
     "                           sd3-medium, flux-dev, flux-schnell, demo\n"
     "      --device auto|cpu|cuda[:K]   --threads N   --precision f32|bf16   --no-graphs   "
-    "--offload\n"
+    "--offload   --tune WORD   --verbose\n"
     "\n"
     "the work\n"
     "      --size LIST          sides in pixels, like 512,1024 (default: the model's; for its "
