@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Measuring under a clock that only its cases move: statistics, when a loop ends, interleaving, the document, a baseline, tables and
-// pictures.
+// pictures; other programs as contestants.
 #include "bench/baseline.h"
+#include "bench/child.h"
 #include "bench/document.h"
 #include "bench/gpu.h"
 #include "bench/harness.h"
@@ -9,6 +10,7 @@
 #include "bench/tables.h"
 #include <criterion/criterion.h>
 #include <jansson.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -447,4 +449,30 @@ Test(bench, a_card_is_found_by_the_longest_name)
     cr_assert_float_eq(gpu_peak_of("NVIDIA H100 PCIe")->flop_s, 756e12, 0);
     cr_assert_float_eq(gpu_peak_of("NVIDIA A100-PCIE-40GB")->byte_s, 1555e9, 0);
     cr_assert_null(gpu_peak_of("GeForce 256"));
+}
+
+/* ---- other programs ---- */
+
+Test(bench, a_program_that_has_ended_is_an_error_and_no_signal)
+{
+    child *c;
+    char line[64], *const cat[] = {"cat", NULL}, *const done[] = {"true", NULL},
+                          *const none[] = {"/nonexistent/program", NULL};
+    struct sigaction before, after;
+    cr_assert_eq(sigaction(SIGPIPE, NULL, &before), 0);
+    cr_assert_eq(child_start(&c, cat, 0, &error), SWD_OK, "%s", error.message);
+    cr_assert_eq(child_write(c, "a line", &error), SWD_OK);
+    cr_assert_eq(child_read(c, line, sizeof line, &error), SWD_OK);
+    cr_assert_str_eq(line, "a line");
+    cr_assert_eq(child_stop(&c, 0, &error), SWD_OK);
+    cr_assert_eq(child_start(&c, done, 0, &error), SWD_OK);
+    cr_assert_eq(child_read(c, line, sizeof line, &error), SWD_ERR_DEVICE); // it is ending
+    for (int i = 0; i < 5000 && child_write(c, "a line", &error) == SWD_OK; i++) usleep(1000);
+    cr_assert_eq(child_write(c, "a line", &error), SWD_ERR_DEVICE);
+    cr_assert_eq(child_stop(&c, 0, &error), SWD_OK);
+    cr_assert_eq(sigaction(SIGPIPE, NULL, &after), 0);
+    cr_assert(before.sa_handler == SIG_DFL && after.sa_handler == SIG_DFL);
+    cr_assert_eq(child_start(&c, none, 1, &error), SWD_OK);
+    cr_assert_eq(child_stop(&c, 0, &error), SWD_ERR_DEVICE); // its exit status says so
+    cr_assert_null(c);
 }

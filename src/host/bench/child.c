@@ -8,12 +8,14 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 struct child {
     pid_t pid;
-    FILE *in, *out; // its stdin and stdout
+    int in;    // its stdin, a socket: writing to a child that died is an error and no SIGPIPE
+    FILE *out; // its stdout
     char name[128];
 };
 
@@ -36,19 +38,19 @@ swd_status child_start(child **out, char *const argv[], int merge_stderr, swd_er
     *out = NULL;
     SWD_TRY(swd_calloc(&c, 1, sizeof *c, "a child", err), err);
     snprintf(c->name, sizeof c->name, "%s", argv[0]);
-    signal(SIGPIPE, SIG_IGN); // a child that died is an error of its next line
-    bool ok = pipe2(in, O_CLOEXEC) == 0 && pipe2(from, O_CLOEXEC) == 0 && (c->pid = fork()) >= 0;
+    c->in = -1;
+    bool ok = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, in) == 0 &&
+              pipe2(from, O_CLOEXEC) == 0 && (c->pid = fork()) >= 0;
     if (ok && c->pid == 0) become(argv, in, from, merge_stderr);
-    if (ok) {
-        c->in = fdopen(in[1], "w");
-        c->out = fdopen(from[0], "r");
+    if (ok && (c->out = fdopen(from[0], "r"))) {
+        c->in = in[1];
         in[1] = from[0] = -1;
     }
     int ends[] = {in[0], in[1], from[0], from[1]};
     for (int i = 0; i < 4; i++)
         if (ends[i] >= 0) close(ends[i]);
     *out = c;
-    if (ok && c->in && c->out) return SWD_OK;
+    if (ok && c->out) return SWD_OK;
     swd_status s =
         SWD_FAIL(err, SWD_ERR_DEVICE, "%s cannot be started: %s", c->name, strerror(errno));
     if (!ok) c->pid = 0;
@@ -58,9 +60,13 @@ swd_status child_start(child **out, char *const argv[], int merge_stderr, swd_er
 
 swd_status child_write(child *c, const char *line, swd_err *err)
 {
-    if (fprintf(c->in, "%s\n", line) < 0 || fflush(c->in) != 0)
-        return SWD_FAIL(err, SWD_ERR_DEVICE, "%s does not listen any more", c->name);
-    return SWD_OK;
+    struct iovec parts[] = {{(void *)(uintptr_t)line, strlen(line)}, {"\n", 1}};
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
+    ssize_t all = (ssize_t)(parts[0].iov_len + 1), n;
+    do n = sendmsg(c->in, &message, MSG_NOSIGNAL);
+    while (n < 0 && errno == EINTR);
+    if (n == all) return SWD_OK;
+    return SWD_FAIL(err, SWD_ERR_DEVICE, "%s does not listen any more", c->name);
 }
 
 swd_status child_read(child *c, char *line, size_t n, swd_err *err)
@@ -91,7 +97,7 @@ swd_status child_stop(child **out, int kill_it, swd_err *err)
     child *c = *out;
     int status = 0;
     if (!c) return SWD_OK;
-    if (c->in) fclose(c->in);
+    if (c->in >= 0) close(c->in);
     if (c->pid > 0 && kill_it) kill(c->pid, SIGKILL);
     for (char rest[4096]; !kill_it && c->out && fread(rest, 1, sizeof rest, c->out) > 0;) {}
     if (c->out) fclose(c->out);

@@ -9,7 +9,7 @@ typedef struct child child;
 /* argv ends with NULL; argv[0] is looked for in PATH. What it writes to stdout, and to stderr if merge_stderr, is read with child_read;
  * else stderr is ours. */
 swd_status child_start(child **out, char *const argv[], int merge_stderr, swd_err *err);
-/* A line to its stdin. */
+/* A short line to its stdin; SWD_ERR_DEVICE where it does not read any more. */
 swd_status child_write(child *c, const char *line, swd_err *err);
 /* Its next line without the newline, cut at n. A carriage return ends a line too (progress bars). SWD_ERR_DEVICE at the end. */
 swd_status child_read(child *c, char *line, size_t n, swd_err *err);
