@@ -64,6 +64,9 @@ grep -q -- "--diffusion-model $out/w.safetensors .*-W 64 -H 64 --steps 2 .*--typ
     >"$out/table" 2>"$out/log" || fail "a table: $(cat "$out/log")"
 grep -q '^| step 64 px, batch 1, 154 tokens | f32 | .*(noise ' "$out/table" || fail "$(cat "$out/table")"
 grep -q '"verdict"' "$out/again.json" || fail "no baseline in the document"
+# a document that is none costs nothing of what was measured
+expect 1 "no document of swd bench" step --arch tiny --size 64 --quick --baseline "$out/model/model_index.json" -o "$out/kept.json"
+grep -q "^step 64 px" "$out/o" && grep -q '"median_ms"' "$out/kept.json" || fail "a wrong baseline lost the results: $(cat "$out/o")"
 
 # Ctrl-C
 "$swd" bench e2e --arch tiny --size 64 --steps 256 --runs 1000 >"$out/o" 2>"$out/e" &
@@ -94,7 +97,6 @@ expect 2 "is not known" e2e --arch tiny --preset sd9 --quick
 expect 2 "compare with what" compare -m "$out/model"
 expect 2 "compare needs a model folder" compare --arch tiny --python python3 --script x.py
 expect 2 "needs its script" compare -m "$out/model" --python python3
-expect 1 "no document of swd bench" step --arch tiny --size 64 --quick --baseline "$out/model/model_index.json"
 expect 1 "failed\|ended too early" compare -m "$out/model" --size 64 --quick --python python3 --script "$out/nowhere.py"
 
 python3 - "$out" <<'PY' || fail "the documents say something else"

@@ -353,7 +353,7 @@ Test(bench, changes_beyond_the_noise_of_both_runs_are_marked)
                              *const now_names[4] = {"steady", "shaky", "faster", "new"};
     double then[4][3] = {{1, 1, 1}, {1, 1.5, 2}, {2, 2, 2}, {1, 1, 1}},
            now[4][3] = {{1.03, 1.03, 1.03}, {1.6, 2, 2.4}, {1, 1, 1}, {9, 9, 9}};
-    char path[64], *text;
+    char path[64], cpu[128], *text;
     snprintf(path, sizeof path, "/tmp/swd-bench-%ld.json", (long)getpid());
     bench *b = of_times(then_names, then);
     cr_assert_eq(document_text(&text, b, "swd bench fake", &error), SWD_OK);
@@ -366,6 +366,7 @@ Test(bench, changes_beyond_the_noise_of_both_runs_are_marked)
     cr_assert_str_eq(baseline_warning(b), "");
     bench_destroy(&b);
     b = of_times(now_names, now);
+    snprintf(cpu, sizeof cpu, "%s", json_string_value(json_object_get(bench_machine(b), "cpu")));
     bench_fact(b, "cpu", "another one");
     cr_assert_eq(baseline_read(b, path, &error), SWD_OK);
     cr_assert_eq(bench_at(b, 0)->before.verdict, BENCH_SLOWER); // 3 % where nothing moves
@@ -376,6 +377,10 @@ Test(bench, changes_beyond_the_noise_of_both_runs_are_marked)
     cr_assert_float_eq(bench_at(b, 2)->before.change, -0.5, 1e-6);
     cr_assert_eq(bench_at(b, 3)->before.verdict, BENCH_NEW);
     cr_assert_not_null(strstr(baseline_warning(b), "another machine"));
+    bench_fact(b, "model", "another one");
+    bench_fact(b, "cpu", cpu);
+    cr_assert_eq(baseline_read(b, path, &error), SWD_OK);
+    cr_assert_not_null(strstr(baseline_warning(b), "another model"), "%s", baseline_warning(b));
     cr_assert_eq(tables_text(&text, b, false, &error), SWD_OK);
     cr_assert_not_null(strstr(text, "-50.0% (noise 2.0%) FASTER"), "%s", text);
     free(text);

@@ -50,10 +50,11 @@ static int report(swd_bench *b, const options *o)
     const char *text;
     swd_status s = SWD_OK;
     int status = EXIT_DONE;
-    if (o->bench.baseline) s = swd_bench_baseline(b, o->bench.baseline);
-    if (s == SWD_OK && o->output) {
+    if (o->bench.baseline && swd_bench_baseline(b, o->bench.baseline) != SWD_OK)
+        status = fail(SWD_ERR_FILE, b); /* what was measured is shown all the same */
+    if (o->output) {
         s = swd_bench_text(&text, SWD_BENCH_JSON, b);
-        if (s == SWD_OK) status = write_file(o->output, text);
+        if (s == SWD_OK && write_file(o->output, text) != EXIT_DONE) status = EXIT_FAILED;
     }
     if (s == SWD_OK) s = print(b, o);
     if (s == SWD_OK && o->bench.plot) s = swd_bench_plot(b, o->bench.plot);

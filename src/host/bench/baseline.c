@@ -53,11 +53,14 @@ swd_status baseline_read(bench *b, const char *file, swd_err *err)
         if (e) compare(e, then);
     }
     if (s == SWD_OK) {
-        static const char *const keys[] = {"cpu", "device"};
+        static const char *const keys[][2] = {
+            {"model", "another model: the changes say nothing of the program"},
+            {"cpu", "another machine: the changes say nothing of the program"},
+            {"device", "another machine: the changes say nothing of the program"}};
         const char *warning = "";
-        for (int i = 0; i < 2; i++)
-            if (strcmp(text(machine, keys[i]), text(bench_machine(b), keys[i])) != 0)
-                warning = "another machine: the changes say nothing of the program";
+        for (int i = 0; i < 3; i++)
+            if (strcmp(text(machine, keys[i][0]), text(bench_machine(b), keys[i][0])) != 0)
+                warning = keys[i][1];
         if (number(machine, "threads") != number(bench_machine(b), "threads"))
             warning = "another number of threads: the changes say nothing of the program";
         bench_fact(b, "baseline", file);

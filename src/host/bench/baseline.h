@@ -9,6 +9,6 @@
 
 /* file: a document of schema 1. Fills `before` of every entry. */
 swd_status baseline_read(bench *b, const char *file, swd_err *err);
-/* What makes the two no comparison at all (another processor, other threads, another device), or "". */
+/* What makes the two no comparison at all (another model, processor or device, other threads), or "". */
 const char *baseline_warning(const bench *b);
 #endif
