@@ -76,7 +76,7 @@ typedef struct swd_bench_params {
                        unless runs is given */
     int quick;      /* nonzero: one run of each: does it work? no figures to quote */
     const char *
-        filter; /* only cases whose name holds this, with those they are compared to; NULL (default): all */
+        filter; /* only cases whose name holds this, with those they are compared to or part of; NULL (default): all */
     void (*line)(
         void *user,
         const char *

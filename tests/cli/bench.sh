@@ -29,6 +29,7 @@ run folder step -m "$out/model" --size 64x64 --max-tokens 77 --precision f32
 run vae vae --arch tiny --size 64 --plot "$out/vae.svg"
 run text text --arch tiny
 run ops ops --arch tiny --size 64 --max-tokens 77
+run some ops --arch tiny --size 64 --max-tokens 77 --filter attention
 run e2e e2e --arch tiny --size 64,128 --steps 2,6 --max-tokens 77 --precision f32 --plot "$out/e2e.svg"
 run own e2e --arch tiny --steps 2 --scales 4,8,16 --sigmas 1,.8,.5 --guidance 1
 run throughput throughput --arch tiny --batch 1,3
@@ -117,7 +118,7 @@ def near(a, b, tolerance=1e-4):
     assert abs(a / b - 1) < tolerance, (a, b)
 
 docs = {name: json.load(open(f"{sys.argv[1]}/{name}.json")) for name in
-        "step folder vae text ops e2e own throughput mixed compare bench_ops".split()}
+        "step folder vae text ops some e2e own throughput mixed compare bench_ops".split()}
 for name, doc in docs.items():
     assert doc["schema"] == 1 and doc["quick"] and doc["results"], name
     assert doc["stopping"]["runs_min"] == 1, name
@@ -141,6 +142,7 @@ calls = {n: r for n, r in by["ops"].items() if n.startswith("step 64 px: ")}
 near(sum(r["flop"] * r["values"]["calls"] for r in calls.values() if "flop" in r), by["ops"]["step 64 px"]["flop"])
 assert calls["step 64 px: linear 16x64x256"]["values"]["calls"] == 3  # an MLP of the image a layer
 assert sum(r["values"]["share_of_whole"] for r in calls.values()) <= 1.01
+assert [n for n in by["some"] if "attention" not in n] == ["step 64 px", "decode 64 px"] and len(by["some"]) > 3
 
 for side in 64, 128:
     group = {n.split(": ")[1]: r for n, r in by["e2e"].items() if n.startswith(f"{side} px")}

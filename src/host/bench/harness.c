@@ -314,7 +314,8 @@ swd_status bench_run(int *first, bench *b, const bench_case *cases, int n, swd_e
     if (n < 1 || n > BENCH_GROUP_MAX)
         return SWD_FAIL(err, SWD_ERR_ARGUMENT, "a group of %d cases; 1 to %d are measured together",
                         n, BENCH_GROUP_MAX);
-    for (int i = 0; i < n; i++) wanted |= !cases[i].unlisted && bench_wanted(b, cases[i].name);
+    for (int i = 0; i < n; i++)
+        wanted |= cases[i].always || (!cases[i].unlisted && bench_wanted(b, cases[i].name));
     if (!wanted) return SWD_OK;
     size_t block = (size_t)n * BENCH_RUNS_MAX;
     int at = bench_count(b);

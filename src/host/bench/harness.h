@@ -59,6 +59,7 @@ typedef struct bench_case {
     double flop, bytes;              /* work of one run; 0: no rate */
     double peak_flop_s, peak_byte_s; /* for the share; 0: none */
     bool unlisted; /* a yardstick that takes its turns but is no result; not the first of a group */
+    bool always;   /* wanted whatever the filter says: a part of it may be what is asked for */
 } bench_case;
 
 typedef enum bench_verdict { BENCH_NEW, BENCH_SAME, BENCH_FASTER, BENCH_SLOWER } bench_verdict;

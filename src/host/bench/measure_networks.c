@@ -84,7 +84,8 @@ static swd_status run_group(session *s, contest *c, const char *name, const yard
                             .run = run_network,
                             .arg = c,
                             .flop = flop,
-                            .bytes = c->meter.bytes},
+                            .bytes = c->meter.bytes,
+                            .always = true}, // the callers know whether it is
                            {.name = "oneDNN's products",
                             .run = yardstick_run,
                             .arg = (void *)(uintptr_t)y,
@@ -95,7 +96,6 @@ static swd_status run_group(session *s, contest *c, const char *name, const yard
                                           .budget_s = 2,
                                           .patience_s = session_patience_s(s)});
     SWD_TRY(bench_run(&at, s->b, cases, y ? 2 : 1, err), err);
-    if (at < 0) return SWD_OK;
     if (s->peak_flop_s > 0) bench_peak(s->b, at, s->peak_flop_s, s->peak_byte_s, "nominal");
     report_split(s->b, at, c, y);
     bench_value(s->b, at, "slab_bytes", slab);
@@ -240,6 +240,22 @@ static int by_time(const void *a, const void *b)
     return (x < y) - (x > y);
 }
 
+static void name_call(char name[BENCH_NAME_MAX], const char *whole, const meter_call *call)
+{
+    char op[96];
+    snprintf(name, BENCH_NAME_MAX, "%s: %s", whole, meter_describe(call, op, sizeof op));
+}
+
+static bool any_call_wanted(const bench *b, const char *whole, const meter *m)
+{
+    char name[BENCH_NAME_MAX];
+    for (int i = 0; i < m->n_calls; i++) {
+        name_call(name, whole, &m->calls[i]);
+        if (bench_wanted(b, name)) return true;
+    }
+    return false;
+}
+
 // Runs are those of the loop; each op's time is its total in a run, and a call's is that over their number.
 static swd_status report_calls(session *s, contest *c, const char *whole, int at, swd_err *err)
 {
@@ -251,8 +267,9 @@ static swd_status report_calls(session *s, contest *c, const char *whole, int at
     for (int k = 0; k < n; k++) {
         const meter_call *call = &c->meter.calls[order[k].call];
         double *samples = c->call_s[order[k].call] + c->n_kept - runs;
-        char op[96], name[BENCH_NAME_MAX];
-        snprintf(name, sizeof name, "%s: %s", whole, meter_describe(call, op, sizeof op));
+        char name[BENCH_NAME_MAX];
+        name_call(name, whole, call);
+        if (!bench_wanted(s->b, name)) continue;
         for (int r = 0; r < runs; r++) samples[r] /= call->count;
         bench_case one = {.name = name,
                           .precision = dtype_name(call->dtype),
@@ -271,14 +288,13 @@ static swd_status report_calls(session *s, contest *c, const char *whole, int at
 static swd_status measure_calls(session *s, network n, const char *name, load_fn load, swd_err *err)
 {
     contest *c;
-    if (!bench_wanted(s->b, name)) return SWD_OK;
     SWD_TRY(contest_make(&c, n, err), err);
     swd_status st = swd_calloc(&c->call_s, METER_CALLS_MAX, sizeof *c->call_s, "samples", err);
     if (st == SWD_OK) st = set_up(c, s, load, err);
-    if (st == SWD_OK) {
+    if (st == SWD_OK && any_call_wanted(s->b, name, &c->meter)) {
         int at = bench_count(s->b);
         st = run_group(s, c, name, NULL, err);
-        if (st == SWD_OK && bench_count(s->b) > at) st = report_calls(s, c, name, at, err);
+        if (st == SWD_OK) st = report_calls(s, c, name, at, err);
     }
     contest_free(&c, s);
     return st == SWD_OK ? st : swd_err_frame(err, st, __FILE__, __LINE__, __func__);
