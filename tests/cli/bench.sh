@@ -30,6 +30,7 @@ run vae vae --arch tiny --size 64 --plot "$out/vae.svg"
 run text text --arch tiny
 run ops ops --arch tiny --size 64 --max-tokens 77
 run some ops --arch tiny --size 64 --max-tokens 77 --filter attention
+run flux step --arch tiny-flux --size 64 --max-tokens 32 --precision f32
 run e2e e2e --arch tiny --size 64,128 --steps 2,6 --max-tokens 77 --precision f32 --plot "$out/e2e.svg"
 run own e2e --arch tiny --steps 2 --scales 4,8,16 --sigmas 1,.8,.5 --guidance 1
 run throughput throughput --arch tiny --batch 1,3
@@ -114,11 +115,34 @@ def flop(side, text, d=64, layers=3, dual=1, joint=128, pooled=128, channels=16)
             total += 4 * n * d * d + 2 * n * n * d
     return 2 * total
 
+def flux_flop(side, text, d=64, double=2, single=2, joint=128, pooled=64, channels=64):
+    n, l = (side // 2) ** 2, text
+    both = 12 * (n + l) * d * d + 2 * (n + l) ** 2 * d  # of a block of either kind, and its attention
+    total = n * d * 2 * channels + l * d * joint  # into and out of the rows
+    total += 2 * (256 * d + d * d) + pooled * d + d * d  # time, guidance, pooled text
+    return 2 * (total + double * (both + 12 * d * d) + single * (both + 3 * d * d) + 2 * d * d)
+
+def clip_flop(n, d=64, layers=2):
+    return 2 * (layers * (12 * n * d * d + 2 * n * n * d) + d * d)  # and the projection of one row
+
+def t5_flop(n, d=128, inner=128, ff=256, layers=2):
+    return 2 * layers * (4 * n * d * inner + 3 * n * d * ff + 2 * n * n * inner)
+
+def encode_flop(side, widths=(16, 16, 32, 32), latent=16):
+    px, c, total = side * side, widths[0], side * side * 9 * 3 * widths[0]
+    for i, w in enumerate(widths):  # one resnet, then half the side
+        total += px * 9 * (c + w) * w + (px * c * w if c != w else 0)
+        c = w
+        if i < 3:
+            px //= 4
+            total += px * 9 * w * w
+    return 2 * (total + px * (4 * 9 * c * c + 4 * c * c + 2 * px * c + 9 * c * 2 * latent))  # middle and end
+
 def near(a, b, tolerance=1e-4):
     assert abs(a / b - 1) < tolerance, (a, b)
 
 docs = {name: json.load(open(f"{sys.argv[1]}/{name}.json")) for name in
-        "step folder vae text ops some e2e own throughput mixed compare bench_ops".split()}
+        "step folder vae text ops some flux e2e own throughput mixed compare bench_ops".split()}
 for name, doc in docs.items():
     assert doc["schema"] == 1 and doc["quick"] and doc["results"], name
     assert doc["stopping"]["runs_min"] == 1, name
@@ -135,8 +159,12 @@ for side in 64, 128:
     assert v["weight_bytes"] > 0 and v["slab_bytes"] > 0 and v["linear_share"] > 0 and r["peak"] == "measured"
     near(r["share_of_peak"], r["gflop_s"] / r["peak_gflop_s"])
 near(by["folder"]["step 64 px, batch 1, 154 tokens"]["flop"], flop(8, 154))
-assert {"decode 64 px, batch 1", "encode 64 px, batch 1"} <= by["vae"].keys()
-assert {"text CLIP-L, 77 tokens", "text CLIP-G, 77 tokens", "text T5, 256 tokens"} <= by["text"].keys()
+near(by["flux"]["step 64 px, batch 1, 32 tokens"]["flop"], flux_flop(8, 32))
+assert "decode 64 px, batch 1" in by["vae"]  # counted in tests/unit/test_bench_networks.c
+near(by["vae"]["encode 64 px, batch 1"]["flop"], encode_flop(64))
+near(by["text"]["text CLIP-L, 77 tokens"]["flop"], clip_flop(77))
+near(by["text"]["text CLIP-G, 77 tokens"]["flop"], clip_flop(77))
+near(by["text"]["text T5, 256 tokens"]["flop"], t5_flop(256))
 
 calls = {n: r for n, r in by["ops"].items() if n.startswith("step 64 px: ")}
 near(sum(r["flop"] * r["values"]["calls"] for r in calls.values() if "flop" in r), by["ops"]["step 64 px"]["flop"])
