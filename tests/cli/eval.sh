@@ -127,6 +127,11 @@ assert p.open == [] and len(p.images) == 4 * (1 + 2) and all(i.startswith("data:
 assert "A & B" in p.text and p.text.count('a <b>bold</b> & "quoted" cat') == 2 and "retrieval@1" in p.text and "2x2@1 4x4@0.6" not in p.text.split("settings")[0]
 assert not re.search(r"https?:|url\(|@import", source) and "viewport" in source
 PY
+# another schedule into the same folder: the page has the guesses of this call alone
+expect 0 "" eval --prompts list.txt -n 2 --scales 4 --sigmas 1 "${fast[@]:4}" -o made --html second.html --resamples 0
+[ "$(grep -o 'title="step' second.html | wc -l)" = 4 ] || bad "guesses of an earlier call: $(grep -o 'title="step[^"]*"' second.html)"
+expect 2 "no %" eval --prompts list.txt "${fast[@]}" -o 'a%b'
+[ ! -e 'a%b' ] || bad "a refused folder was made"
 # in a browser, as wide as a phone: everything is there and nothing is wider than the screen
 if command -v chromium >/dev/null; then
     sed 's|</body>|<script>document.title = [innerWidth, document.documentElement.scrollWidth, [...document.images].filter(i => i.complete \&\& i.naturalWidth).length].join(" ")</script></body>|' page.html >probe.html

@@ -3,13 +3,16 @@
 #include "commands.h"
 #include "files.h"
 #include "live.h"
+#include <dirent.h>
 #include <errno.h>
+#include <fnmatch.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <swd/eval.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 typedef struct eval_call {
     options *o;
@@ -34,6 +37,20 @@ static bool join(char **out, const char *folder, const char *name)
     return *out != NULL;
 }
 
+/* The guesses of an earlier call would stand among those of this one. A folder that is not there yet has none. */
+static bool remove_guesses(const char *folder)
+{
+    DIR *d = opendir(folder);
+    bool ok = d || errno == ENOENT;
+    for (struct dirent *e; ok && d && (e = readdir(d));)
+        if (fnmatch("image-*-step-*.png", e->d_name, 0) == 0)
+            ok = unlinkat(dirfd(d), e->d_name, 0) == 0;
+    if (!ok)
+        print_error("%s: what an earlier call left cannot be removed: %s", folder, strerror(errno));
+    if (d) closedir(d);
+    return ok;
+}
+
 /* Into the folder of --output as 00000.png, ..., and for a page the guesses of every step into its folder "scales". */
 static int make_pictures(eval_call *c)
 {
@@ -42,14 +59,16 @@ static int make_pictures(eval_call *c)
     const char *folder = o->output ? o->output : "eval";
     char *pattern = NULL;
     swd_result *r = NULL;
+    if (strchr(folder, '%')) {
+        print_error("%s: give a folder whose name has no %%", folder);
+        return EXIT_USAGE;
+    }
     if (mkdir(folder, 0777) != 0 && errno != EEXIST) {
         print_error("%s: the folder cannot be made: %s", folder, strerror(errno));
         return EXIT_FAILED;
     }
-    bool ok = strchr(folder, '%') == NULL;
-    if (!ok) print_error("%s: a folder of pictures without %%", folder);
-    ok = ok && join(&pattern, folder, "%05d.png");
-    ok = ok && (!o->html || join(&c->scales, folder, "scales"));
+    bool ok = join(&pattern, folder, "%05d.png");
+    ok = ok && (!o->html || (join(&c->scales, folder, "scales") && remove_guesses(c->scales)));
     int status = ok ? EXIT_DONE : EXIT_FAILED;
     if (ok) {
         g->prompts = (const char *const *)c->list.items;
