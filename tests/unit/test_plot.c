@@ -183,7 +183,7 @@ Test(plot, wrong_plots_are_refused)
                  SWD_ERR_FILE);
 }
 
-Test(markup, data_uris_and_csv)
+Test(markup, data_uris)
 {
     static const struct {
         const char *bytes, *base64;
@@ -204,12 +204,4 @@ Test(markup, data_uris_and_csv)
         cr_assert_str_eq(text, want);
         free(text);
     }
-    markup m;
-    char *text;
-    cr_assert_eq(markup_begin(&m, NULL), SWD_OK);
-    markup_csv(&m, "plain");
-    markup_csv(&m, "a,\"b\"\n");
-    cr_assert_eq(markup_end(&m, &text, NULL, NULL), SWD_OK);
-    cr_assert_str_eq(text, "plain\"a,\"\"b\"\"\n\"");
-    free(text);
 }

@@ -58,20 +58,6 @@ void markup_text(markup *m, const char *s)
     }
 }
 
-void markup_csv(markup *m, const char *s)
-{
-    if (!strpbrk(s, ",\"\r\n")) {
-        fputs(s, m->f);
-        return;
-    }
-    fputc('"', m->f);
-    for (; *s; s++) {
-        if (*s == '"') fputc('"', m->f);
-        fputc(*s, m->f);
-    }
-    fputc('"', m->f);
-}
-
 void markup_data_uri(markup *m, const char *media_type, const unsigned char *data, size_t n)
 {
     static const char digit[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";

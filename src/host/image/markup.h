@@ -19,8 +19,6 @@ swd_status markup_begin(markup *m, swd_err *err);
 swd_status markup_end(markup *m, char **text, size_t *n, swd_err *err);
 /* s as character data or within quotes: & < > " ' as entities; control characters and what is not UTF-8 as '?'. NULL: nothing. */
 void markup_text(markup *m, const char *s);
-/* One CSV field (RFC 4180): in quotes where it needs them. */
-void markup_csv(markup *m, const char *s);
 /* data:image/...;base64 of bytes, as it stands in an attribute. */
 void markup_data_uri(markup *m, const char *media_type, const unsigned char *data, size_t n);
 /* Columns that s takes, roughly: its characters. */
