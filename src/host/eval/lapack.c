@@ -2,6 +2,7 @@
 #include "eval/lapack.h"
 #include "base/memory.h"
 #include <dlfcn.h>
+#include <limits.h>
 #include <math.h>
 #include <pthread.h>
 
@@ -47,6 +48,9 @@ swd_status lapack_eigh(double *values, double *a, int n, bool vectors, swd_err *
     double room = 0, *work = NULL;
     int *ints = NULL;
     routine.dsyevd(job, "U", &n, a, &n, values, &room, &ask, &n_ints, &ask, &info, 1, 1);
+    if (room > INT_MAX)
+        return SWD_FAIL(err, SWD_ERR_UNSUPPORTED,
+                        "eigenvalues of %d x %d: more than LAPACK's integers count", n, n);
     int n_work = (int)room;
     swd_status s = swd_malloc(&work, (size_t)n_work, sizeof(*work), "eigenvalues", err);
     if (s == SWD_OK) s = swd_malloc(&ints, (size_t)n_ints, sizeof(*ints), "eigenvalues", err);
