@@ -11,7 +11,7 @@ import sys
 import time
 
 import torch
-from diffusers import StableDiffusion3Pipeline
+from diffusers import DiffusionPipeline
 
 
 def main():
@@ -29,7 +29,7 @@ def main():
     a = p.parse_args()
     torch.set_num_threads(a.threads)
     dtype = torch.bfloat16 if a.precision == "bf16" else torch.float32
-    pipe = StableDiffusion3Pipeline.from_pretrained(a.model, torch_dtype=dtype)
+    pipe = DiffusionPipeline.from_pretrained(a.model, torch_dtype=dtype)
     pipe.set_progress_bar_config(disable=True)
 
     def image():

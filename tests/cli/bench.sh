@@ -98,6 +98,8 @@ expect 2 "presets, or scales" e2e --arch tiny --preset sd3.5-medium-6 --scales 4
 expect 2 "is not known" e2e --arch tiny --preset sd9 --quick
 expect 2 "compare with what" compare -m "$out/model"
 expect 2 "compare needs a model folder" compare --arch tiny --python python3 --script x.py
+"$maker" tiny-flux "$out/flux-model" --t5 --tokenizers "$SWD_SOURCE_DIR/tests/data/vocab" 2>"$out/log" || fail "random_model: $(cat "$out/log")"
+expect 1 "parts of SD3 folders only" compare -m "$out/flux-model" --sd-cli "$out/sd-cli" --sd-weights "$out/w.safetensors"
 expect 2 "needs its script" compare -m "$out/model" --python python3
 expect 1 "failed\|ended too early" compare -m "$out/model" --size 64 --quick --python python3 --script "$out/nowhere.py"
 

@@ -341,6 +341,10 @@ swd_status measure_compare(session *s, swd_err *err)
         return SWD_FAIL(err, SWD_ERR_ARGUMENT,
                         "compare needs a model folder: the other programs read files "
                         "(tools/random_model writes one)");
+    if (q->sd_cli && s->p.family->denoiser != DENOISER_SD3)
+        return SWD_FAIL(err, SWD_ERR_UNSUPPORTED,
+                        "%s: stable-diffusion.cpp is given the parts of SD3 folders only",
+                        s->p.dir);
     if (!q->python != !q->peer_script || !q->sd_cli != !q->sd_weights)
         return SWD_FAIL(err, SWD_ERR_ARGUMENT,
                         "python needs its script, and sd-cli its weights, and the reverse");
