@@ -453,6 +453,9 @@ Test(bench, a_card_is_found_by_the_longest_name)
     cr_assert_float_eq(gpu_peak_of("NVIDIA H100 80GB HBM3, sm_90")->flop_s, 989.4e12, 0);
     cr_assert_float_eq(gpu_peak_of("NVIDIA H100 PCIe")->flop_s, 756e12, 0);
     cr_assert_float_eq(gpu_peak_of("NVIDIA A100-PCIE-40GB")->byte_s, 1555e9, 0);
+    cr_assert_float_eq(gpu_peak_of("NVIDIA A100-SXM4-40GB")->byte_s, 1555e9, 0);
+    cr_assert_float_eq(gpu_peak_of("NVIDIA GeForce RTX 4090")->flop_s, 165.2e12, 0);
+    cr_assert_null(gpu_peak_of("NVIDIA GeForce RTX 4090 Laptop GPU")); // a slower one
     cr_assert_null(gpu_peak_of("GeForce 256"));
 }
 

@@ -3,12 +3,29 @@
 #include <dlfcn.h>
 #include <string.h>
 
-// From NVIDIA's data sheets.
+// From NVIDIA's data sheets. Zeros: a card of other peaks whose name holds one that is known.
 static const gpu_peak peaks[] = {
-    {"A100", 312e12, 2039e9},       {"A100-PCIE-40GB", 312e12, 1555e9}, {"H100", 989.4e12, 3350e9},
-    {"H100 PCIe", 756e12, 2039e9},  {"H200", 989.4e12, 4800e9},         {"L40S", 362e12, 864e9},
-    {"RTX A6000", 154.8e12, 768e9}, {"RTX 6000 Ada", 364.2e12, 960e9},  {"RTX 3090", 71e12, 936e9},
-    {"RTX 4090", 165.2e12, 1008e9}, {"RTX 5090", 209.5e12, 1792e9},     {"B200", 2250e12, 8000e9},
+    {"A100", 312e12, 2039e9},
+    {"A100-SXM4-40GB", 312e12, 1555e9},
+    {"A100-PCIE-40GB", 312e12, 1555e9},
+    {"A100 80GB PCIe", 312e12, 1935e9},
+    {"H100", 989.4e12, 3350e9},
+    {"H100 PCIe", 756e12, 2039e9},
+    {"H100 NVL", 0, 0},
+    {"H200", 989.4e12, 4800e9},
+    {"H200 NVL", 0, 0},
+    {"L40S", 362e12, 864e9},
+    {"RTX A6000", 154.8e12, 768e9},
+    {"RTX 6000 Ada", 364.2e12, 960e9},
+    {"RTX 3090", 71e12, 936e9},
+    {"RTX 3090 Ti", 0, 0},
+    {"RTX 4090", 165.2e12, 1008e9},
+    {"RTX 4090 D", 0, 0},
+    {"RTX 4090 Laptop", 0, 0},
+    {"RTX 5090", 209.5e12, 1792e9},
+    {"RTX 5090 D", 0, 0},
+    {"RTX 5090 Laptop", 0, 0},
+    {"B200", 2250e12, 8000e9},
 };
 
 const gpu_peak *gpu_peak_of(const char *device)
@@ -17,7 +34,7 @@ const gpu_peak *gpu_peak_of(const char *device)
     for (size_t i = 0; i < sizeof peaks / sizeof *peaks; i++)
         if (strstr(device, peaks[i].name) && (!best || strlen(peaks[i].name) > strlen(best->name)))
             best = &peaks[i];
-    return best;
+    return best && best->flop_s > 0 ? best : NULL;
 }
 
 // A function's address into the pointer *fn, which ISO C has no cast for.
