@@ -294,7 +294,7 @@ static bool plan(trial *t, options *o)
             tape_checkpoint(t->d.t, again);
             TRY(distill_measure(&need, &t->d, &t->batch, &t->err));
             double slab = (double)need.slab / 1e9, grads = (double)need.gradients / 1e9;
-            printf("| %d | %s | %.2f | %.2f | %.2f | %.2f | %.2f |\n", (int)b,
+            printf("| %d | %s | %.1f | %.1f | %.1f | %.1f | %.1f |\n", (int)b,
                    again ? "computed again" : "kept", weights_gb, adapter_gb, slab, grads,
                    weights_gb + adapter_gb + slab + grads);
         }
