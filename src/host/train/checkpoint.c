@@ -340,13 +340,16 @@ static swd_status remove_parts(const char *dir, swd_err *err)
     return s;
 }
 
-static swd_status remove_old(const checkpoint_args *a, swd_err *err)
+/* Of those up to step `saved`, the newest stay. Later ones were passed over as damaged, or a run would have gone on from them: they
+ * do not count, and are replaced when it comes to their step. */
+static swd_status remove_old(const checkpoint_args *a, int64_t saved, swd_err *err)
 {
     SWD_TRY(remove_parts(a->dir, err), err);
     int64_t *steps;
-    size_t n;
+    size_t n, first = 0;
     swd_status s = list_steps(&steps, &n, a->dir, err);
-    for (size_t i = (size_t)a->keep; i < n && s == SWD_OK; i++) {
+    while (first < n && steps[first] > saved) first++;
+    for (size_t i = first + (size_t)a->keep; i < n && s == SWD_OK; i++) {
         char *path = NULL;
         s = step_path(&path, a->dir, steps[i], "", err);
         if (s == SWD_OK) s = durable_remove(path, err);
@@ -367,7 +370,7 @@ swd_status checkpoint_save(char **path, const checkpoint_args *a, const checkpoi
         s = write_part(part, a, state, err);
         if (s == SWD_OK) s = durable_remove(whole, err);
         if (s == SWD_OK) s = durable_rename(part, whole, err);
-        if (s == SWD_OK) s = remove_old(a, err);
+        if (s == SWD_OK) s = remove_old(a, state->step, err);
     }
     if (s == SWD_OK && path) {
         *path = whole;
