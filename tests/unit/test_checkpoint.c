@@ -201,7 +201,7 @@ Test(checkpoint, damaged)
     memcpy(t, tensors(), N_TENSORS * sizeof *t);
     t[1].t = tensor2(moment, SWD_F32, 2, 4);
     cr_expect_eq(checkpoint_load(path, &a, &err), SWD_ERR_FILE);
-    cr_expect_not_null(strstr(err.message, "a.moment is F32[8]; this session has f32[2,4]"), "%s",
+    cr_expect_not_null(strstr(err.message, "a.moment is F32[8]; this run has f32[2,4]"), "%s",
                        err.message);
     t[1] = tensors()[1];
     t[2].name = "c";
@@ -209,7 +209,7 @@ Test(checkpoint, damaged)
     cr_expect_not_null(strstr(err.message, "no tensor c"), "%s", err.message);
     a.n_tensors = 2;
     cr_expect_eq(checkpoint_load(path, &a, &err), SWD_ERR_FILE);
-    cr_expect_not_null(strstr(err.message, "has 3 tensors; this session has 2"));
+    cr_expect_not_null(strstr(err.message, "has 3 tensors; this run has 2"));
     free(path);
 }
 

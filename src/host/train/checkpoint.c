@@ -387,7 +387,7 @@ static swd_status check_tensors(const safetensors *file, const char *path, const
                                 swd_err *err)
 {
     if (safetensors_count(file) != a->n_tensors)
-        return SWD_FAIL(err, SWD_ERR_FILE, "%s has %d tensors; this session has %d", path,
+        return SWD_FAIL(err, SWD_ERR_FILE, "%s has %d tensors; this run has %d", path,
                         safetensors_count(file), a->n_tensors);
     for (int i = 0; i < a->n_tensors; i++) {
         const checkpoint_tensor *want = &a->tensors[i];
@@ -397,9 +397,8 @@ static swd_status check_tensors(const safetensors *file, const char *path, const
         bool fits = t->dtype == want->t.dtype && t->ndim == want->t.ndim;
         for (int k = 0; fits && k < t->ndim; k++) fits = t->shape[k] == want->t.shape[k];
         if (!fits)
-            return SWD_FAIL(err, SWD_ERR_FILE, "%s: %s is %s%s; this session has %s", path,
-                            want->name, t->dtype_text,
-                            st_describe_shape(t->shape, t->ndim, have, sizeof have),
+            return SWD_FAIL(err, SWD_ERR_FILE, "%s: %s is %s%s; this run has %s", path, want->name,
+                            t->dtype_text, st_describe_shape(t->shape, t->ndim, have, sizeof have),
                             tensor_describe(want->t, need, sizeof need));
     }
     return SWD_OK;
