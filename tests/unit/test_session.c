@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -22,11 +23,21 @@ typedef struct problem {
     float x[N], m[N];
     useconds_t pause_us;
     int64_t fails_at; /* runs out of memory there */
+    int64_t full_at;  /* no file can grow from there on */
     int64_t loaded;
     uint64_t identity;
     checkpoint_tensor tensors[2];
     task task;
 } problem;
+
+static void limit_files(rlim_t bytes)
+{
+    struct rlimit l;
+    signal(SIGXFSZ, SIG_IGN);
+    cr_assert_eq(getrlimit(RLIMIT_FSIZE, &l), 0);
+    l.rlim_cur = bytes < l.rlim_max ? bytes : l.rlim_max;
+    cr_assert_eq(setrlimit(RLIMIT_FSIZE, &l), 0);
+}
 
 static swd_status step(void *user, int64_t t, task_report *out, swd_err *err)
 {
@@ -44,6 +55,7 @@ static swd_status step(void *user, int64_t t, task_report *out, swd_err *err)
         p->x[i] -= 0.1f * p->m[i];
     }
     if (p->pause_us) usleep(p->pause_us);
+    if (t == p->full_at) limit_files(0);
     return SWD_OK;
 }
 
@@ -146,7 +158,7 @@ static swd_status run(problem *p)
 
 static problem fresh(void)
 {
-    return (problem){.fails_at = -1, .loaded = -1};
+    return (problem){.fails_at = -1, .full_at = -1, .loaded = -1};
 }
 
 static char *in_run(const char *name)
@@ -234,6 +246,7 @@ Test(session, ends)
     params.resume = 1;
     cr_assert_eq(run(&again), SWD_OK, "%s", err.message);
     cr_expect_eq(again.loaded, 40);
+    cr_expect(str_ends(outcome.checkpoint, "/step-00000040"), "%s", outcome.checkpoint);
     cr_expect_arr_eq(again.x, p.x, sizeof p.x);
     params.learning_rate = 1;
     cr_expect_eq(run(&again), SWD_ERR_ARGUMENT);
@@ -318,6 +331,19 @@ Test(session, killed)
     cr_expect_str_eq(after, text, "each line once, the same numbers");
     free(text);
     free(after);
+}
+
+Test(session, disk_full)
+{
+    problem p = fresh();
+    p.full_at = 3;
+    params.log_every = 100;
+    params.checkpoint_every = 2;
+    cr_expect_eq(run(&p), SWD_ERR_FILE);
+    limit_files(RLIM_INFINITY);
+    cr_expect_not_null(strstr(err.message, "log.jsonl cannot be written"), "%s", err.message);
+    cr_expect_eq(outcome.step, 4);
+    cr_expect(str_ends(outcome.checkpoint, "/step-00000002"), "%s", outcome.checkpoint);
 }
 
 Test(session, memory)

@@ -17,6 +17,7 @@ typedef struct session {
     const task *task;
     const swd_log *log;
     char *checkpoints, *config; /* folder; text */
+    char *newest;               /* checkpoint; NULL: none yet */
     session_log *lines;
     int64_t step; /* done */
     double loss, rate, step_s, started_s;
@@ -101,14 +102,18 @@ static checkpoint_args args_of(session *s)
                              .log = s->log};
 }
 
-static swd_status save(session *s, char **path)
+static swd_status save(session *s)
 {
+    char *path;
     checkpoint_args a = args_of(s);
     checkpoint_state state = {.step = s->step, .config = s->config};
     checkpoint_put(&state, "identity", (int64_t)s->task->identity);
     tell(s, "checkpoint");
     SWD_TRY(session_log_line(s->lines, s->step, s->err), s->err);
-    return checkpoint_save(path, &a, &state, s->err);
+    SWD_TRY(checkpoint_save(&path, &a, &state, s->err), s->err);
+    free(s->newest);
+    s->newest = path;
+    return SWD_OK;
 }
 
 /* Tensors and step of the newest checkpoint, if there is one. */
@@ -131,7 +136,9 @@ static swd_status load(session *s)
     if (st == SWD_OK) st = checkpoint_load(path, &a, s->err);
     if (st == SWD_OK) {
         s->step = state.step;
-        log_print(s->log, SWD_LOG_INFO, "going on from %s", path);
+        s->newest = path;
+        path = NULL;
+        log_print(s->log, SWD_LOG_INFO, "going on from %s", s->newest);
         st = s->task->loaded(s->task->user, s->step, s->err);
     }
     checkpoint_state_free(&state);
@@ -196,7 +203,7 @@ static bool due(int64_t step, int64_t every)
     return every > 0 && step % every == 0;
 }
 
-static swd_status loop(session *s, char **checkpoint)
+static swd_status loop(session *s)
 {
     const swd_train_params *p = s->p;
     bool over = false;
@@ -212,16 +219,11 @@ static swd_status loop(session *s, char **checkpoint)
         if (s->task->samples && (due(s->step, p->sample_every) || (last && p->sample_every)))
             SWD_TRY(sheet(s), s->err);
         tell(s, "train");
-        if ((due(s->step, p->checkpoint_every) || last) && !s->stopped && !over) {
-            free(*checkpoint);
-            SWD_TRY(save(s, checkpoint), s->err);
-        }
+        if ((due(s->step, p->checkpoint_every) || last) && !s->stopped && !over)
+            SWD_TRY(save(s), s->err);
     }
-    if (!s->stopped && !over) return SWD_OK;
-    free(*checkpoint);
-    *checkpoint = NULL;
-    if (s->step == 0) return SWD_OK;
-    SWD_TRY(save(s, checkpoint), s->err);
+    if ((!s->stopped && !over) || s->step == 0) return SWD_OK;
+    SWD_TRY(save(s), s->err);
     return session_log_plot(s->lines, s->err);
 }
 
@@ -256,12 +258,12 @@ static swd_status begin(session *s)
     return st;
 }
 
-static swd_status ended(const session *s, const char *checkpoint, swd_err *err)
+static swd_status ended(const session *s, swd_err *err)
 {
     if (s->stopped && s->step < s->p->steps)
         return SWD_FAIL(err, SWD_ERR_CANCELLED, "stopped at step %lld%s%s%s", (long long)s->step,
-                        checkpoint ? "; " : "", checkpoint ? checkpoint : "",
-                        checkpoint ? " has it all, --resume goes on" : "");
+                        s->newest ? "; " : "", s->newest ? s->newest : "",
+                        s->newest ? " has it all, --resume goes on" : "");
     return SWD_OK;
 }
 
@@ -274,18 +276,17 @@ swd_status session_run(swd_train_result *out, const session_args *args, swd_err 
                  .loss = NAN,
                  .started_s = clock_now_s(),
                  .err = err};
-    char *checkpoint = NULL;
     swd_status st = session_prepare(s.p, err);
     if (st == SWD_OK) st = begin(&s);
-    if (st == SWD_OK) st = loop(&s, &checkpoint);
+    if (st == SWD_OK) st = loop(&s);
     if (st == SWD_OK && s.step == s.p->steps) st = write_result(&s, r.adapter);
-    if (st == SWD_OK) st = ended(&s, checkpoint, err);
+    if (st == SWD_OK) st = ended(&s, err);
     r.step = s.step;
     r.loss = s.loss;
-    snprintf(r.checkpoint, sizeof r.checkpoint, "%s", checkpoint ? checkpoint : "");
+    snprintf(r.checkpoint, sizeof r.checkpoint, "%s", s.newest ? s.newest : "");
     if (out) *out = r;
     session_log_close(&s.lines);
-    free(checkpoint);
+    free(s.newest);
     free(s.checkpoints);
     free(s.config);
     return st;
