@@ -126,10 +126,8 @@ static swd_status fake_update(double *fake, double *head_loss, distill_task *t, 
         *fake += l.mmd / t->n_micro;
         *head_loss += l.gan / t->n_micro;
     }
-    SWD_TRY(optimizer_step(t->learner[LEARNER_FAKE].o, t->n_micro, NULL, err), err);
-    if (t->learner[LEARNER_HEAD].o)
-        SWD_TRY(optimizer_step(t->learner[LEARNER_HEAD].o, t->n_micro, NULL, err), err);
-    return SWD_OK;
+    optimizer *const both[] = {t->learner[LEARNER_FAKE].o, t->learner[LEARNER_HEAD].o};
+    return optimizer_step_together(both, 2, t->n_micro, NULL, err);
 }
 
 static swd_status student_gradients(distill_losses *sum, distill_task *t, int64_t step, int j,

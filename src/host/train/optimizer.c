@@ -65,19 +65,24 @@ void optimizer_destroy(optimizer **o)
     *o = NULL;
 }
 
-swd_status optimizer_step(optimizer *o, int n, double *size_out, swd_err *err)
+// Of the mean gradient of all sets.
+static swd_status norm_of(double *size, optimizer *const *o, int n_sets, int n, swd_err *err)
+{
+    double sum = 0;
+    for (int i = 0; i < n_sets; i++) {
+        double squares;
+        swd_exec ex = {.backend = o[i]->be, .err = err};
+        SWD_TRY(op_sum_squares(&squares, params_gradients(o[i]->p), &ex), err);
+        sum += squares;
+    }
+    *size = sqrt(sum) / n;
+    return SWD_OK;
+}
+
+static swd_status update(optimizer *o, double g_scale, swd_err *err)
 {
     swd_exec ex = {.backend = o->be, .err = err};
     swd_tensor p = params_values(o->p);
-    double squares;
-    SWD_TRY(op_sum_squares(&squares, params_gradients(o->p), &ex), err);
-    double size = sqrt(squares) / n;
-    if (size_out) *size_out = size;
-    if (!isfinite(size)) {
-        SWD_TRY(params_zero_gradients(o->p, err), err);
-        return SWD_FAIL(err, SWD_ERR_DEVICE,
-                        "the gradient is no longer a number; lower the rate or the loss's weights");
-    }
     adamw_args a = {.p = p,
                     .m = o->m,
                     .v = o->v,
@@ -87,16 +92,35 @@ swd_status optimizer_step(optimizer *o, int n, double *size_out, swd_err *err)
                     .beta2 = o->c.beta2,
                     .eps = o->c.eps,
                     .weight_decay = o->c.weight_decay,
-                    .g_scale = 1.0 / n,
+                    .g_scale = g_scale,
                     .step = o->step + 1};
-    if (o->c.clip > 0 && size > o->c.clip) // the 1e-6 is torch's
-        a.g_scale *= o->c.clip / (size + 1e-6);
     SWD_TRY(op_adamw(&a, &ex), err);
     o->step++;
     if (tensor_present(o->ema))
         SWD_TRY(op_axpby(o->ema, (float)o->c.ema, o->ema, (float)(1 - o->c.ema), p, &ex), err);
     SWD_TRY(params_publish(o->p, err), err);
     return params_zero_gradients(o->p, err);
+}
+
+swd_status optimizer_step_together(optimizer *const *o, int n_sets, int n, double *size_out,
+                                   swd_err *err)
+{
+    double size = 0, g_scale = 1.0 / n, clip = o[0]->c.clip;
+    SWD_TRY(norm_of(&size, o, n_sets, n, err), err);
+    if (size_out) *size_out = size;
+    if (!isfinite(size)) {
+        for (int i = 0; i < n_sets; i++) SWD_TRY(params_zero_gradients(o[i]->p, err), err);
+        return SWD_FAIL(err, SWD_ERR_DEVICE,
+                        "the gradient is no longer a number; lower the rate or the loss's weights");
+    }
+    if (clip > 0 && size > clip) g_scale *= clip / (size + 1e-6); // the 1e-6 is torch's
+    for (int i = 0; i < n_sets; i++) SWD_TRY(update(o[i], g_scale, err), err);
+    return SWD_OK;
+}
+
+swd_status optimizer_step(optimizer *o, int n, double *size, swd_err *err)
+{
+    return optimizer_step_together(&o, 1, n, size, err);
 }
 
 optimizer_state optimizer_state_of(optimizer *o)

@@ -30,6 +30,9 @@ void optimizer_destroy(optimizer **o); /* writes NULL; accepts it */
 /* One step by the gradients of n micro-batches (their mean), which are zero afterwards; then params_publish(). *size (may be NULL): of the
  * mean gradient (its norm) before it was clipped. One that is no number changes nothing but the gradients and is SWD_ERR_DEVICE. */
 swd_status optimizer_step(optimizer *o, int n, double *size, swd_err *err);
+/* The same for n_sets that learn from one loss: size and clipping are of all their gradients together, by the clip of the first. */
+swd_status optimizer_step_together(optimizer *const *o, int n_sets, int n, double *size,
+                                   swd_err *err);
 
 /* Its state, for checkpoints: F32 [n] as params_values(), backend memory; ema absent where there is none. */
 typedef struct optimizer_state {
