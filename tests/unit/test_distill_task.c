@@ -295,6 +295,29 @@ Test(distill_task, goes_on)
     bench_close(&b);
 }
 
+/* The GAN term sees the student's sample at the noise levels of DMD, the fake model and its head at all of them. */
+Test(distill_task, noise_of_the_gan_term)
+{
+    bench b;
+    int64_t n;
+    task_report r[2];
+    bench_open(&b);
+    keys.mode = SWD_TRAIN_FULL;
+    keys.fake_updates = 1;
+    keys.mmd_weight = keys.dmd_weight = 0;
+    for (int i = 0; i < 2; i++) {
+        keys.dmd_noise_from = i ? 27 : 0;
+        distill_task *t = task_on(&b, NULL);
+        free(student_after(t, 0, 1, &n, &r[i]));
+        distill_task_destroy(&t);
+    }
+    static const int gan = 3, fake = 4, discriminator = 5; /* values */
+    cr_expect_neq(r[0].value[gan], r[1].value[gan]);
+    cr_expect_eq(r[0].value[fake], r[1].value[fake]);
+    cr_expect_eq(r[0].value[discriminator], r[1].value[discriminator]);
+    bench_close(&b);
+}
+
 /* Where all weights learn, the files have every tensor of the old ones, changed where it learns, and load again. */
 Test(distill_task, whole_model)
 {

@@ -5,7 +5,8 @@
 #include "train/distill_task.h"
 
 enum { LEARNER_STUDENT, LEARNER_FAKE, LEARNER_HEAD, LEARNERS };
-enum { TASK_LEVELS = 28, TASK_NOISES = 4 }; /* of the teacher's table; start, mmd, dmd, gan */
+enum { TASK_LEVELS = 28 }; /* of the teacher's table */
+enum { NOISE_START, NOISE_MMD, NOISE_DMD, NOISE_GAN, TASK_NOISES };
 
 typedef struct learner {
     params *p; /* the head's belong to it */
@@ -18,7 +19,7 @@ struct distill_task {
     distill_setup setup;
     const swd_train_params *p;
     int micro, n_micro; /* samples of a micro-batch, micro-batches of a batch */
-    int n_noises;       /* of those below that the mode takes */
+    int n_noises;       /* the first of those below: as many as the mode takes */
     batches order;
     tape *tape;
     learner learner[LEARNERS];

@@ -88,9 +88,17 @@ static text_input texts_of(const distill_task *t, float *context, float *pooled)
                         part(pooled, t->micro, s->pooled_width)};
 }
 
-/* Everything of a micro-batch, in the buffers of t. */
+/* The fake model's update takes the noise of its start and of its own loss, the student's those of its terms. The GAN term looks at the
+ * sample as DMD has noised it, as in SwD's code. */
+static bool takes_noise(const distill_task *t, int noise, bool fake)
+{
+    return fake ? noise == NOISE_START || noise == NOISE_GAN
+                : noise < t->n_noises && noise != NOISE_GAN;
+}
+
+/* Everything of a micro-batch, in the buffers of t; fake: of the fake model's update. */
 static swd_status fill_batch(distill_batch *b, distill_task *t, int64_t step, int j, int first,
-                             swd_err *err)
+                             bool fake, swd_err *err)
 {
     static const int purposes[] = {FOR_START, FOR_MMD, FOR_DMD, FOR_GAN};
     const swd_train_params *p = t->p;
@@ -101,13 +109,15 @@ static swd_status fill_batch(distill_batch *b, distill_task *t, int64_t step, in
     *b = (distill_batch){.low = latents_of(t, t->low, t->setup.scales[k ? k - 1 : 0]),
                          .target = latents_of(t, t->target, side),
                          .text = texts_of(t, t->context, t->pooled)};
-    for (int i = 0; i < t->n_noises; i++) {
+    for (int i = 0; i < TASK_NOISES; i++) {
+        if (!takes_noise(t, i, fake)) continue;
         draw_noise(t, t->eps[i], latent_numbers(t, k), step, j, first, purposes[i]);
         draw_levels(t, t->sigma[i], from[i], step, j, first, purposes[i]);
         *noise[i] = (noise_input){t->sigma[i], latents_of(t, t->eps[i], side)};
     }
     for (int i = 0; t->setup.sigmas && i < t->micro; i++)
         t->sigma[0][i] = (float)t->setup.sigmas[k];
+    if (!fake) b->gan = b->dmd;
     if (t->empty) b->empty = texts_of(t, t->empty, t->empty_pooled);
     return SWD_OK;
 }
@@ -121,7 +131,7 @@ static swd_status fake_update(double *fake, double *head_loss, distill_task *t, 
     for (int m = 0; m < t->n_micro; m++) {
         distill_batch b;
         distill_losses l;
-        SWD_TRY(fill_batch(&b, t, step, j, m * t->micro, err), err);
+        SWD_TRY(fill_batch(&b, t, step, j, m * t->micro, true, err), err);
         SWD_TRY(distill_fake(&l, &t->d, &b, err), err);
         *fake += l.mmd / t->n_micro;
         *head_loss += l.gan / t->n_micro;
@@ -137,7 +147,7 @@ static swd_status student_gradients(distill_losses *sum, distill_task *t, int64_
     for (int m = 0; m < t->n_micro; m++) {
         distill_batch b;
         distill_losses l = {0};
-        SWD_TRY(fill_batch(&b, t, step, j, m * t->micro, err), err);
+        SWD_TRY(fill_batch(&b, t, step, j, m * t->micro, false, err), err);
         if (t->p->mode == SWD_TRAIN_FLOW_MATCHING) {
             draw_flow_levels(t, t->sigma[0], step, m * t->micro);
             SWD_TRY(distill_flow(&l.total, &t->d, b.target, &b.start, &b.text, err), err);

@@ -107,7 +107,7 @@ const train_key train_keys[] = {
     NUMBER(guidance, "losses", "-1", -1, 1000, FIXED,
            "of the teacher in DMD (full); below 0: swd.json's, else 4.5 (7 for SD3.5-M)"),
     INT(mmd_noise_from, "losses", "18", 0, 27, FIXED, "noise of the patch loss: an entry from this to 27 of the 28"),
-    INT(dmd_noise_from, "losses", "12", 0, 27, FIXED, "the same for DMD (full)"),
+    INT(dmd_noise_from, "losses", "12", 0, 27, FIXED, "the same for DMD and the GAN term (full)"),
     NUMBER(flow_mean, "losses", "0", -10, 10, FIXED,
            "flow-matching: the noise level is 1 / (1 + exp(-z)), z normal with this mean ..."),
     NUMBER(flow_deviation, "losses", "1", 0, 10, FIXED, "... and deviation"),
