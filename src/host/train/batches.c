@@ -3,11 +3,6 @@
 #include "base/memory.h"
 #include "base/philox.h"
 
-enum {
-    STREAM_ORDER = 0x6f72646572,
-    STREAM_DROP = 0x64726f70
-}; // which random numbers, the counter's upper half
-
 swd_status batches_create(batches *b, int64_t n, int batch, int per_step, int n_scales,
                           uint64_t seed, swd_err *err)
 {

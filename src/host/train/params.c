@@ -222,12 +222,6 @@ swd_status params_set(params *p, int i, const float *from, swd_err *err)
     return p->be->upload(p->be, p->at[i].value, from, NULL, err);
 }
 
-swd_status params_get(float *to, const params *p, int i, swd_err *err)
-{
-    SWD_TRY(p->be->download(p->be, to, p->at[i].value, NULL, err), err);
-    return p->be->synchronize(p->be, NULL, err);
-}
-
 swd_status params_publish(params *p, swd_err *err)
 {
     swd_exec ex = {.backend = p->be, .err = err};

@@ -59,7 +59,6 @@ swd_tensor params_values(const params *p);
 swd_tensor params_gradients(const params *p);
 /* value i from float32 on the host; publish when all are written */
 swd_status params_set(params *p, int i, const float *from, swd_err *err);
-swd_status params_get(float *to, const params *p, int i, swd_err *err);
 swd_status params_publish(params *p, swd_err *err);
 swd_status params_zero_gradients(params *p, swd_err *err);
 

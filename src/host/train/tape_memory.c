@@ -37,12 +37,6 @@ bool tape_needs(tape *t, swd_tensor x)
     return r && r->needs;
 }
 
-void tape_marks(tape *t, swd_tensor y)
-{
-    region *r = tape_region(t, y.data);
-    if (r) r->needs = true;
-}
-
 /* ---- the pool ---- */
 
 void tape_pool_reset(tape *t)

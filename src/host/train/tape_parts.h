@@ -120,7 +120,6 @@ swd_status tape_plain_weight(swd_tensor *out, tape *t, const swd_linear *w);
 /* tape_forward.c: the hook. tape_off and tape_on bracket ops that go straight to the slots. */
 swd_status tape_call(swd_hook *h, const op_call *c, swd_exec *ex);
 swd_status tape_push(record **out, tape *t, const op_call *c);
-void tape_marks(tape *t, swd_tensor y); /* y needs a gradient */
 static inline swd_hook *tape_off(swd_exec *ex)
 {
     swd_hook *h = ex->hook;
