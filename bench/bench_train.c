@@ -156,8 +156,7 @@ static bool set_up(trial *t, const options *o)
     tape_checkpoint(t->d.t, o->checkpoint);
     t->d.be = t->be;
     t->d.act = o->precision;
-    t->d.c = distill_config_default();
-    t->d.c.block = o->block;
+    t->d.c = (distill_config){.kernel = MMD_LINEAR, .block = o->block, .mmd = 1};
     t->d.student = (model){t->net, t->p};
     t->d.teacher.net = t->net;
     return true;
@@ -203,8 +202,8 @@ static bool run_steps(trial *t, const options *o)
 static bool measure_time(trial *t, const options *o)
 {
     denoiser_facts facts;
-    optimizer_config c = optimizer_config_default();
-    c.rate = 1e-4;
+    optimizer_config c = {
+        .rate = 1e-4, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 1e-2, .clip = 10};
     if (!open_model(t, o, &facts) || !make_batch(t, &facts, o, true) || !set_up(t, o)) return false;
     TRY(optimizer_create(&t->o, t->p, &c, &t->err));
     return run_steps(t, o);

@@ -127,7 +127,6 @@ Test(train, three_iterations)
     b->d.c = (distill_config){.kernel = MMD_HUBER,
                               .features_of_fake = true,
                               .block = BLOCK,
-                              .huber = 1e-3,
                               .mmd = 1,
                               .dmd = 0.7,
                               .gan = 0.3,

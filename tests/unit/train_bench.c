@@ -126,14 +126,11 @@ void bench_open(bench *b, const char *name, swd_dtype compute)
     b->d = (distill){.be = b->be,
                      .t = b->t,
                      .act = compute,
-                     .c = distill_config_default(),
+                     .c = {.kernel = MMD_LINEAR, .block = BLOCK, .guidance = 3},
                      .student = {b->net, b->student},
                      .teacher = {b->net, NULL},
                      .fake = {b->net, b->fake},
                      .head = b->head};
-    b->d.c.block = BLOCK;
-    b->d.c.guidance = 3;
-    b->d.c.mmd = 0;
     free(io);
     free(json);
 }
@@ -199,5 +196,6 @@ distill_losses bench_everything(bench *b, const distill_batch *batch)
 
 optimizer_config adamw(void)
 {
-    return optimizer_config_default();
+    return (optimizer_config){
+        .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 1e-2, .clip = 10};
 }

@@ -1,20 +1,9 @@
 // SPDX-License-Identifier: MIT
 // The steps as forward code: what is recorded, what is constant, where each loss puts its gradient.
 #include "train/distill.h"
-#include "base/memory.h"
 #include "train/passes.h"
-#include <string.h>
 
-distill_config distill_config_default(void)
-{
-    return (distill_config){.kernel = MMD_LINEAR,
-                            .block = 11,
-                            .huber = 1e-3,
-                            .width = 100,
-                            .mmd = 1,
-                            .discriminator = 1e-2,
-                            .guidance = 4.5};
-}
+static const double HUBER_C = 1e-3, RBF_WIDTH = 100; // of the kernels, as in SwD's code
 
 /* ---- the generator ---- */
 
@@ -68,10 +57,10 @@ static swd_status mmd_loss(double *loss, tape *t, const distill_config *c, swd_t
             *loss = loss_mmd_linear(hx.grad, hx.value, hy.value, n, d, c->mmd);
             break;
         case MMD_HUBER:
-            *loss = loss_mmd_huber(hx.grad, hx.value, hy.value, n, d, c->huber, c->mmd);
+            *loss = loss_mmd_huber(hx.grad, hx.value, hy.value, n, d, HUBER_C, c->mmd);
             break;
         case MMD_RBF:
-            *loss = loss_mmd_rbf(hx.grad, hx.value, hy.value, n, x.shape[1], d, c->width, c->mmd);
+            *loss = loss_mmd_rbf(hx.grad, hx.value, hy.value, n, x.shape[1], d, RBF_WIDTH, c->mmd);
             break;
         }
         s = passes_seed(t, x, hx.grad, ex);

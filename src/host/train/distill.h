@@ -33,16 +33,13 @@ typedef struct distill_config {
     mmd_kernel kernel;
     bool
         features_of_fake; /* the code's; else the teacher's, the paper's. The same while the fake model is at its start */
-    int block;           /* features are taken after it, from 0 */
-    double huber, width; /* of the kernels: c 1e-3, RBF 100 */
+    int block; /* features are taken after it, from 0 */
     double mmd, dmd,
         gan; /* weights of the generator's terms; 0: left out. The last two need fake model (and head) */
     double discriminator;
     double guidance;        /* of the teacher in DMD */
     float network_guidance; /* an input of FLUX */
 } distill_config;
-/* MMD alone by the paper's kernel and the teacher's features: 1, 0, 0; 1e-2, guidance 4.5, after block 11. */
-distill_config distill_config_default(void);
 
 typedef struct distill_batch {
     swd_tensor

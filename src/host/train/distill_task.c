@@ -300,16 +300,18 @@ static void make_config(distill_task *t)
     static const mmd_kernel kernels[] = {MMD_HUBER, MMD_LINEAR, MMD_RBF};
     const swd_train_params *p = t->p;
     bool full = p->mode == SWD_TRAIN_FULL;
-    distill_config c = distill_config_default();
-    c.kernel = kernels[p->mmd_kernel];
-    c.features_of_fake = full && p->mmd_features == SWD_TRAIN_OF_FAKE; /* without one: the same */
-    c.block = t->setup.block;
-    /* the linear kernel is a sum over the batch, all else are means; micro-batches are averaged */
-    c.mmd = p->mmd_weight * (c.kernel == MMD_LINEAR ? t->n_micro : 1);
-    c.dmd = full ? p->dmd_weight : 0;
-    c.gan = full ? p->gan_weight : 0;
-    c.discriminator = p->discriminator_weight;
-    c.guidance = t->setup.guidance;
+    mmd_kernel kernel = kernels[p->mmd_kernel];
+    distill_config c = {
+        .kernel = kernel,
+        .features_of_fake =
+            full && p->mmd_features == SWD_TRAIN_OF_FAKE, /* without one: the same */
+        .block = t->setup.block,
+        /* the linear kernel is a sum over the batch, all else are means; micro-batches are averaged */
+        .mmd = p->mmd_weight * (kernel == MMD_LINEAR ? t->n_micro : 1),
+        .dmd = full ? p->dmd_weight : 0,
+        .gan = full ? p->gan_weight : 0,
+        .discriminator = p->discriminator_weight,
+        .guidance = t->setup.guidance};
     t->d = (distill){.be = t->setup.be,
                      .t = t->tape,
                      .act = t->setup.compute,

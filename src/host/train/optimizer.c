@@ -13,12 +13,6 @@ struct optimizer {
     int64_t step; // done
 };
 
-optimizer_config optimizer_config_default(void)
-{
-    return (optimizer_config){
-        .rate = 5e-6, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 1e-2, .clip = 10};
-}
-
 double optimizer_rate(const optimizer_config *c, int64_t step)
 {
     double rate = c->rate;

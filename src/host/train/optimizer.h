@@ -16,8 +16,6 @@ typedef struct optimizer_config {
     double ema;     /* 0: none; else ema = ema * ema + (1 - ema) * master after each step */
 } optimizer_config;
 
-/* SwD's: 5e-6, 0.9, 0.999, 1e-8, 1e-2, clip 10, constant, no warmup, no EMA. */
-optimizer_config optimizer_config_default(void);
 /* The rate of a step, counted from 1. */
 double optimizer_rate(const optimizer_config *c, int64_t step);
 
