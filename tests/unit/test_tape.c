@@ -181,6 +181,18 @@ Test(tape, refused_arguments)
     cr_expect_eq(op_attention_backward(&at, ex), SWD_ERR_UNSUPPORTED);
     at.forward.causal = false;
     REFUSED(op_attention_backward(&at, ex));
+    swd_exec dry = {.backend = be, .err = &err, .dry = true};
+    static float wide[520], sums[2];
+    swd_tensor heads = tensor4(wide, SWD_F32, 1, 1, 2, 8), row = tensor4(wide, SWD_F32, 1, 1, 1, 8);
+    attention_args *f = &at.forward;
+    f->q[0] = f->k[0] = f->v[0] = f->o[0] = at.d_o[0] = heads;
+    f->lse[0] = tensor3(sums, SWD_F32, 1, 2, 1);
+    cr_expect_eq(op_attention_backward(&at, &dry), SWD_OK);
+    f->k[0] = f->v[0] = row; // of fewer heads
+    REFUSED(op_attention_backward(&at, &dry));
+    f->q[0] = f->k[0] = f->v[0] = f->o[0] = at.d_o[0] = tensor4(wide, SWD_F32, 1, 1, 1, 520);
+    f->lse[0] = tensor3(sums, SWD_F32, 1, 1, 1);
+    REFUSED(op_attention_backward(&at, &dry)); // wider than any forward pass
     be->backward = NULL;
     cr_expect_eq(op_gemm(&(gemm_args){.c = c, .a = a, .b = b}, ex), SWD_ERR_UNSUPPORTED);
     tape *t;

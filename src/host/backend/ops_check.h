@@ -55,6 +55,9 @@ static inline bool is_vector(swd_tensor t, int64_t n)
     return is_f32(t, 1) && t.shape[0] == n;
 }
 
+/* The shapes and types of attention, as op_attention() takes them (ops_products.c). */
+swd_status attention_check(const attention_args *a, swd_exec *ex);
+
 /* [B, D] rows that go with [B, n, D] */
 static inline bool is_per_sample(swd_tensor t, swd_tensor x)
 {

@@ -128,7 +128,8 @@ static swd_status check_samples(const attention_args *a, swd_exec *ex)
     return SWD_OK;
 }
 
-swd_status op_attention(const attention_args *a, swd_exec *ex)
+// Shapes and types of a call of op_attention, given to it or to op_attention_backward.
+swd_status attention_check(const attention_args *a, swd_exec *ex)
 {
     REQUIRE(a->n_streams == 1 || a->n_streams == 2, "op_attention: %d streams", a->n_streams);
     swd_tensor k0 = a->k[0];
@@ -163,6 +164,12 @@ swd_status op_attention(const attention_args *a, swd_exec *ex)
                 "op_attention: the sums of stream %d are F32 [B, H, N] on a backend that trains",
                 i);
     }
+    return SWD_OK;
+}
+
+swd_status op_attention(const attention_args *a, swd_exec *ex)
+{
+    RUN(attention_check(a, ex));
     for (int i = 0; i < 2 * a->n_streams; i++) {
         swd_tensor o = a->o[i / 2]; // beside the inputs of each stream, its own and the other one's
         APART("op_attention", o, a->q[i % 2]);

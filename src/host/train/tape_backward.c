@@ -97,7 +97,7 @@ static swd_status attention(tape *t, const record *r, swd_exec *ex)
         f->q[i] = r->saved[4 * i], f->k[i] = r->saved[4 * i + 1], f->v[i] = r->saved[4 * i + 2],
         f->o[i] = r->saved[4 * i + 3];
         a.d_o[i] = tape_grad_read(t, c->o[i]);
-        if (!tensor_present(a.d_o[i])) f->q[i] = tensor_none(); // nobody looked at this output
+        if (!tensor_present(a.d_o[i])) f->q[i] = f->o[i] = tensor_none(); // nobody looked at it
         any = any || tensor_present(a.d_o[i]);
     }
     for (int i = 0; i < f->n_streams && any; i++) {
