@@ -45,11 +45,11 @@ def main(folder):
     for r in learned:
         v = variants(r, rng)
         twice.append((v[0], rng.choice(v[2:8])))
-    os.makedirs(folder, exist_ok=True)
-    with open(f"{folder}/prompts.txt", "w") as f:
-        for way in range(2): f.writelines(f"{p[way]}\n" for p in twice)
     random.Random(3).shuffle(learned)
     references(folder, "train", learned[:256], pictures)
     references(folder, "held", [r for r in rows if keep(r) and held_out(r)], pictures)
+    with open(f"{folder}/prompts.part", "w") as f:
+        for way in range(2): f.writelines(f"{p[way]}\n" for p in twice)
+    os.rename(f"{folder}/prompts.part", f"{folder}/prompts.txt")   # the last: `student` takes it for all of it
 
 if __name__ == "__main__": main(sys.argv[1])
