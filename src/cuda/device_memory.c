@@ -19,7 +19,7 @@ static void *block_alloc(cuda_account *a, size_t bytes)
     if (swd_grow(&a->blocks, &a->capacity, a->n + 1, sizeof *a->blocks, "a list", NULL) != SWD_OK)
         return NULL;
     if (a->planning) {
-        if (!a->next) a->next = CUDA_ALIGN;
+        if (!a->planned) a->next = CUDA_ALIGN; // nobody has one: from the start again
         bytes = rounded(bytes);
         p = (void *)a->next;
         a->next += bytes;

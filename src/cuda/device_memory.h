@@ -28,7 +28,7 @@ typedef struct cuda_account {
     size_t planned;                        /* bytes, not held */
     cuda_slab *slabs[CUDA_SLABS_MAX], *at; /* at: where pieces come from; NULL: each for itself */
     int planning;                          /* plans under way, one within another */
-    uintptr_t next;                        /* address of the next planned block */
+    uintptr_t next; /* address of the next planned block, where there are any */
 } cuda_account;
 
 /* NULL where there is no memory left. */

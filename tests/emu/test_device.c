@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 // The choice of a device, through the public API with the emulated backend linked in: names, what auto does without a driver, with an old
-// one, without a GPU; the report; uploads larger than the staging buffers and from two streams.
+// one, without a GPU; the report; uploads larger than the staging buffers and from two streams; plans of memory, as many as you like.
 #include "backend/devices.h"
 #include "backend/ops.h"
+#include "backend/slab.h"
 #include "backend_cuda.h"
 #include "emu/control.h"
 #include "tap.h"
@@ -190,6 +191,31 @@ static void packed_in_pieces(void)
     CHECK(emu_live_bytes() == 0, "%zu bytes are left", emu_live_bytes());
 }
 
+// A plan's addresses are given again when nothing of it is left: however many are made, none reaches the device's own.
+static void plans_without_end(void)
+{
+    enum { PLANS = 300 };
+    const size_t bytes = (size_t)1 << 40; // 300 times as much is more than addresses have bits for
+    swd_backend *b;
+    OK(backend_cuda_create(&b, 0, &error), error);
+    void *real = b->alloc(b, 1 << 20), *kept = NULL;
+    for (int i = 0; i < PLANS; i++) {
+        plan_begin(b);
+        void *p = b->alloc(b, bytes), *q = b->alloc(b, bytes);
+        CHECK(p && q && p != q && p != kept, "plan %d: two pieces at one place", i);
+        CHECK((uintptr_t)q + bytes <= (uintptr_t)real, "plan %d: %p is the device's", i, q);
+        b->release(b, q);
+        plan_end(b);
+        if (i == 0) kept = p; // outlives its plan, and the next one
+        if (i != 0) b->release(b, p);
+        if (i == 1) b->release(b, kept), kept = NULL;
+    }
+    CHECK(backend_held(b) == 1 << 20, "%zu bytes are held", backend_held(b));
+    b->release(b, real);
+    backend_destroy(&b);
+    CHECK(emu_live_bytes() == 0, "%zu bytes are left", emu_live_bytes());
+}
+
 int main(int argc, char **argv)
 {
     static const tap_test tests[] = {
@@ -201,6 +227,7 @@ int main(int argc, char **argv)
         {"report", report},
         {"uploads", uploads},
         {"packed_in_pieces", packed_in_pieces},
+        {"plans_without_end", plans_without_end},
     };
     return tap_run(tests, sizeof tests / sizeof *tests, argc, argv);
 }
