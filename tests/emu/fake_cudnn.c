@@ -42,9 +42,11 @@ typedef struct handle {
 
 /* ---- what each descriptor may have, and must ---- */
 
+enum { SOME = 8 };
+
 static const struct rule {
     int descriptor, attribute, type;
-    int64_t n_max;
+    int64_t n; // so many; SOME: up to that many
     bool needed;
 } rules[] = {
     {DNN_POINTWISE, DNN_POINTWISE_MODE, DNN_TYPE_POINTWISE_MODE, 1, true},
@@ -71,9 +73,9 @@ static const struct rule {
     {DNN_OP_POINTWISE, DNN_OP_POINTWISE_B, DNN_TYPE_DESCRIPTOR, 1, false},
     {DNN_OP_POINTWISE, DNN_OP_POINTWISE_Y, DNN_TYPE_DESCRIPTOR, 1, true},
     {DNN_OPERATIONGRAPH, DNN_OPERATIONGRAPH_HANDLE, DNN_TYPE_HANDLE, 1, true},
-    {DNN_OPERATIONGRAPH, DNN_OPERATIONGRAPH_OPS, DNN_TYPE_DESCRIPTOR, OPS_MAX, true},
-    {DNN_VARIANT_PACK, DNN_PACK_UNIQUE_IDS, DNN_TYPE_INT64, 8, true},
-    {DNN_VARIANT_PACK, DNN_PACK_DATA_POINTERS, DNN_TYPE_VOID_PTR, 8, true},
+    {DNN_OPERATIONGRAPH, DNN_OPERATIONGRAPH_OPS, DNN_TYPE_DESCRIPTOR, SOME, true},
+    {DNN_VARIANT_PACK, DNN_PACK_UNIQUE_IDS, DNN_TYPE_INT64, SOME, true},
+    {DNN_VARIANT_PACK, DNN_PACK_DATA_POINTERS, DNN_TYPE_VOID_PTR, SOME, true},
     {DNN_VARIANT_PACK, DNN_PACK_WORKSPACE, DNN_TYPE_VOID_PTR, 1, true},
     {DNN_TENSOR, DNN_TENSOR_DATA_TYPE, DNN_TYPE_DATA_TYPE, 1, true},
     {DNN_TENSOR, DNN_TENSOR_DIMENSIONS, DNN_TYPE_INT64, 4, true},
@@ -89,6 +91,27 @@ static const struct rule {
     {DNN_OP_ATTENTION, DNN_OP_ATTENTION_SCALE, DNN_TYPE_DESCRIPTOR, 1, true},
 };
 enum { N_RULES = sizeof rules / sizeof *rules };
+_Static_assert((int)SOME == (int)OPS_MAX, "operations of a graph");
+
+// What an attribute that is a descriptor may be.
+static bool may_be(int name, const descriptor *d)
+{
+    switch (name) {
+    case DNN_ENGINEHEUR_OPERATION_GRAPH:
+        return d->type == DNN_OPERATIONGRAPH;
+    case DNN_PLAN_ENGINE_CONFIG:
+        return d->type == DNN_ENGINECFG;
+    case DNN_OP_CONVOLUTION_DESC:
+        return d->type == DNN_CONVOLUTION;
+    case DNN_OP_POINTWISE_DESC:
+        return d->type == DNN_POINTWISE;
+    case DNN_OPERATIONGRAPH_OPS:
+        return d->type == DNN_OP_CONVOLUTION || d->type == DNN_OP_POINTWISE ||
+               d->type == DNN_OP_ATTENTION;
+    default:
+        return d->type == DNN_TENSOR;
+    }
+}
 
 static size_t size_of(int type)
 {
@@ -127,49 +150,54 @@ size_t cudnnGetVersion(void)
 
 int cudnnCreate(void **out)
 {
-    return fake_make(out, sizeof(handle));
+    return fake_make(out, FAKE_DNN_HANDLE, sizeof(handle));
 }
 
 int cudnnDestroy(void *h)
 {
-    return fake_drop(h);
+    return fake_drop(h, FAKE_DNN_HANDLE);
 }
 
 int cudnnSetStream(void *h, cudaStream_t stream)
 {
+    handle *on = fake_known(h, FAKE_DNN_HANDLE);
     if (fake_fails()) return FAKE_FAILED;
-    ((handle *)h)->stream = stream;
-    return stream ? 0 : fake_complain("work on the default stream");
+    if (!stream) return fake_complain("work on the default stream");
+    on->stream = stream;
+    return 0;
 }
 
 int cudnnBackendCreateDescriptor(int type, void **out)
 {
-    int s = fake_make(out, sizeof(descriptor));
+    int s = fake_make(out, FAKE_DNN_DESCRIPTOR, sizeof(descriptor));
     if (!s) ((descriptor *)*out)->type = type;
     return s;
 }
 
 int cudnnBackendDestroyDescriptor(void *d)
 {
-    return fake_drop(d);
+    return fake_drop(d, FAKE_DNN_DESCRIPTOR);
 }
 
 int cudnnBackendSetAttribute(void *of, int name, int type, int64_t n, const void *values)
 {
-    descriptor *d = of;
+    descriptor *d = fake_known(of, FAKE_DNN_DESCRIPTOR);
     const struct rule *r = NULL;
     if (fake_fails()) return FAKE_FAILED;
     for (int i = 0; i < N_RULES; i++)
         if (rules[i].descriptor == d->type && rules[i].attribute == name) r = &rules[i];
-    if (!r || r->type != type || n < 1 || n > r->n_max || d->finalized || find(d, name) ||
-        d->n == ATTRIBUTES_MAX || (size_t)n * size_of(type) > BYTES_MAX)
+    if (!r || r->type != type || n < 1 || (r->n == SOME ? n > SOME : n != r->n) || d->finalized ||
+        find(d, name) || d->n == ATTRIBUTES_MAX || (size_t)n * size_of(type) > BYTES_MAX)
         return fake_complain("an attribute is not this descriptor's, or is set late or twice");
     attribute *a = &d->a[d->n++];
     *a = (attribute){.name = name, .type = type, .n = n};
     memcpy(a->v.bytes, values, (size_t)n * size_of(type));
-    for (int64_t i = 0; type == DNN_TYPE_DESCRIPTOR && i < n; i++)
-        if (!a->v.pointer[i] || !((const descriptor *)a->v.pointer[i])->finalized)
-            return fake_complain("a descriptor is used that is not finalized");
+    if (type == DNN_TYPE_HANDLE) (void)fake_known(a->v.pointer[0], FAKE_DNN_HANDLE);
+    for (int64_t i = 0; type == DNN_TYPE_DESCRIPTOR && i < n; i++) {
+        const descriptor *other = fake_known(a->v.pointer[i], FAKE_DNN_DESCRIPTOR);
+        if (!other->finalized || !may_be(name, other))
+            return fake_complain("a descriptor is used that is not finalized, or of another kind");
+    }
     return 0;
 }
 
@@ -230,6 +258,39 @@ static int64_t workspace_of(const descriptor *graph)
     return sum;
 }
 
+static bool is(const descriptor *d, int name, int value)
+{
+    return find(d, name)->v.word == value;
+}
+
+// What the kernels take for granted: values of an operation, float32 between operations, tensors that can be told apart.
+static bool as_expected(const descriptor *graph)
+{
+    const descriptor *ops[OPS_MAX], *t[PLACES_MAX];
+    for (int i = 0, n = ops_of(graph, ops); i < n; i++) {
+        const descriptor *c = linked(ops[i], DNN_OP_CONVOLUTION_DESC),
+                         *p = linked(ops[i], DNN_OP_POINTWISE_DESC);
+        if (p && !is(p, DNN_POINTWISE_MATH_PREC, DNN_FLOAT)) return false;
+        if (!c) continue;
+        const int64_t *dilations = find(c, DNN_CONVOLUTION_DILATIONS)->v.integer,
+                      *strides = find(c, DNN_CONVOLUTION_STRIDES)->v.integer;
+        if (!is(c, DNN_CONVOLUTION_COMP_TYPE, DNN_FLOAT) ||
+            !is(c, DNN_CONVOLUTION_CONV_MODE, DNN_CROSS_CORRELATION) ||
+            find(c, DNN_CONVOLUTION_SPATIAL_DIMS)->v.integer[0] != 2 || dilations[0] != 1 ||
+            dilations[1] != 1 || strides[0] != strides[1])
+            return false;
+    }
+    for (int i = 0, n = tensors_of(graph, t); i < n; i++) {
+        if (flag(t[i], DNN_TENSOR_IS_VIRTUAL) && !is(t[i], DNN_TENSOR_DATA_TYPE, DNN_FLOAT))
+            return false;
+        for (int k = 0; k < i; k++)
+            if (find(t[i], DNN_TENSOR_UNIQUE_ID)->v.integer[0] ==
+                find(t[k], DNN_TENSOR_UNIQUE_ID)->v.integer[0])
+                return false;
+    }
+    return true;
+}
+
 // A convolution and what may follow it, or attention by itself; nothing else.
 static bool known(const descriptor *graph)
 {
@@ -243,12 +304,15 @@ static bool known(const descriptor *graph)
 
 int cudnnBackendFinalize(void *of)
 {
-    descriptor *d = of;
+    descriptor *d = fake_known(of, FAKE_DNN_DESCRIPTOR);
     if (fake_fails()) return FAKE_FAILED;
     for (int i = 0; i < N_RULES; i++)
         if (rules[i].descriptor == d->type && rules[i].needed && !find(d, rules[i].attribute))
             return fake_complain("an attribute is missing");
     if (d->type == DNN_OPERATIONGRAPH && !known(d)) return NOT_SUPPORTED;
+    if (d->type == DNN_OPERATIONGRAPH && !as_expected(d))
+        return fake_complain("an operation is another one, a tensor between two is narrow, or two "
+                             "have one number");
     if (d->type == DNN_PLAN) {
         const descriptor *config = linked(d, DNN_PLAN_ENGINE_CONFIG);
         if (config->way == WAY_UNBUILT) return NOT_SUPPORTED;
@@ -264,7 +328,7 @@ static int propose(const descriptor *heuristics, int64_t wanted, int64_t *n, voi
     *n = fake_mode("none") ? 0 : fallback ? 1 : WAYS_A;
     if (*n > wanted) *n = wanted;
     for (int64_t i = 0; i < *n; i++) {
-        descriptor *c = configs[i];
+        descriptor *c = fake_known(configs[i], FAKE_DNN_DESCRIPTOR);
         if (c->type != DNN_ENGINECFG || c->finalized)
             return fake_complain("not room for configurations");
         c->finalized = true;
@@ -276,13 +340,15 @@ static int propose(const descriptor *heuristics, int64_t wanted, int64_t *n, voi
 
 int cudnnBackendGetAttribute(void *of, int name, int type, int64_t wanted, int64_t *n, void *values)
 {
-    descriptor *d = of;
+    descriptor *d = fake_known(of, FAKE_DNN_DESCRIPTOR);
     if (fake_fails()) return FAKE_FAILED;
     if (d->type == DNN_ENGINEHEUR && name == DNN_ENGINEHEUR_RESULTS && type == DNN_TYPE_DESCRIPTOR)
         return propose(d, wanted, n, values);
     *n = 1;
     if (d->type == DNN_ENGINECFG && name == DNN_ENGINECFG_ENGINE && type == DNN_TYPE_DESCRIPTOR) {
-        (*(descriptor **)values)->way = d->way;
+        descriptor *engine = fake_known(*(void **)values, FAKE_DNN_DESCRIPTOR);
+        if (engine->type != DNN_ENGINE) return fake_complain("not room for an engine");
+        engine->way = d->way;
         return 0;
     }
     if (d->type == DNN_ENGINE && name == DNN_ENGINE_NUMERICAL_NOTE &&
@@ -315,7 +381,7 @@ typedef struct places {
 } places;
 
 // Every tensor in memory has its pointer in the pack; the others lie in the workspace.
-static int place_all(places *p, const descriptor *graph, const descriptor *pack)
+static void place_all(places *p, const descriptor *graph, const descriptor *pack)
 {
     const attribute *ids = find(pack, DNN_PACK_UNIQUE_IDS),
                     *pointers = find(pack, DNN_PACK_DATA_POINTERS);
@@ -335,10 +401,9 @@ static int place_all(places *p, const descriptor *graph, const descriptor *pack)
                 p->data[i] = pointers->v.pointer[k], used++;
         if (!p->data[i] ||
             !fake_aligned(p->data[i], (size_t)find(t, DNN_TENSOR_BYTE_ALIGNMENT)->v.integer[0]))
-            return fake_complain("a tensor has no memory, or it is not aligned");
+            fake_complain("a tensor has no memory, or it is not aligned");
     }
-    return ids->n == pointers->n && used == ids->n ? 0
-                                                   : fake_complain("a pointer is nobody's tensor");
+    if (ids->n != pointers->n || used != ids->n) fake_complain("a pointer is nobody's tensor");
 }
 
 static fake_map operand(const places *p, const descriptor *op, int name)
@@ -401,17 +466,19 @@ static int run_op(const places *p, const descriptor *op, cudaStream_t stream)
 
 int cudnnBackendExecute(void *h, void *of, void *with)
 {
-    const descriptor *plan = of, *pack = with, *ops[OPS_MAX];
-    const cudaStream_t stream = ((handle *)h)->stream;
+    const descriptor *plan = fake_known(of, FAKE_DNN_DESCRIPTOR),
+                     *pack = fake_known(with, FAKE_DNN_DESCRIPTOR), *ops[OPS_MAX];
+    const cudaStream_t stream = ((handle *)fake_known(h, FAKE_DNN_HANDLE))->stream;
     places p;
     if (fake_fails()) return FAKE_FAILED;
-    if (!plan->finalized || !pack->finalized || find(plan, DNN_PLAN_HANDLE)->v.pointer[0] != h)
-        return fake_complain("a plan or a pack is not finalized, or another handle's");
+    if (plan->type != DNN_PLAN || pack->type != DNN_VARIANT_PACK || !plan->finalized ||
+        !pack->finalized || find(plan, DNN_PLAN_HANDLE)->v.pointer[0] != h)
+        return fake_complain("no plan, no pack, one that is not finalized, or another handle's");
     const descriptor *graph = linked(plan, DNN_PLAN_ENGINE_CONFIG)->graph;
     void *workspace = find(pack, DNN_PACK_WORKSPACE)->v.pointer[0];
     if (plan->workspace && (!workspace || !fake_aligned(workspace, 256)))
         return fake_complain("the workspace of a plan is missing or not aligned");
-    if (place_all(&p, graph, pack)) return FAKE_FAILED;
+    place_all(&p, graph, pack);
     if (fake_scribble_launch(workspace, (size_t)plan->workspace, stream)) return FAKE_FAILED;
     int n = ops_of(graph, ops), s = 0;
     for (int i = 0; i < n && !s; i++) s = run_op(&p, ops[i], stream);

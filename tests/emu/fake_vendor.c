@@ -60,25 +60,42 @@ bool fake_fails(void)
     return ++calls == fail_at;
 }
 
-int fake_make(void **out, size_t bytes)
+// In front of everything that is made.
+typedef struct label {
+    _Alignas(16) fake_class c;
+} label;
+
+int fake_make(void **out, fake_class c, size_t bytes)
 {
     if (fake_fails()) return FAKE_FAILED;
-    *out = calloc(1, bytes);
-    if (*out) live++;
-    return *out ? 0 : FAKE_FAILED;
+    label *l = calloc(1, sizeof *l + bytes);
+    if (!l) return FAKE_FAILED;
+    l->c = c;
+    live++;
+    *out = l + 1;
+    return 0;
 }
 
-int fake_drop(void *p)
+void *fake_known(void *p, fake_class c)
 {
-    if (p) live--;
-    free(p);
+    if (!p || ((label *)p)[-1].c != c)
+        fake_complain("a descriptor or handle is not what it should be");
+    return p;
+}
+
+int fake_drop(void *p, fake_class c)
+{
+    label *l = (label *)fake_known(p, c) - 1;
+    *(volatile fake_class *)&l->c = 0; // also for the compiler, which knows that free comes
+    free(l);
+    live--;
     return 0;
 }
 
 int fake_complain(const char *what)
 {
     fprintf(stderr, "fake vendor: %s\n", what);
-    return FAKE_FAILED;
+    abort();
 }
 
 bool fake_aligned(const void *p, size_t bytes)
@@ -112,31 +129,31 @@ size_t cublasLtGetVersion(void)
 
 int cublasLtCreate(void **handle)
 {
-    return fake_make(handle, 1);
+    return fake_make(handle, FAKE_LT_HANDLE, 0);
 }
 
 int cublasLtDestroy(void *handle)
 {
-    return fake_drop(handle);
+    return fake_drop(handle, FAKE_LT_HANDLE);
 }
 
 int cublasLtMatmulDescCreate(void **desc, int compute, int scale_type)
 {
     if (compute != LT_COMPUTE_32F || scale_type != CUDA_R_32F)
         return fake_complain("sums are not float32");
-    int s = fake_make(desc, sizeof(operation));
+    int s = fake_make(desc, FAKE_LT_OPERATION, sizeof(operation));
     if (!s) *(operation *)*desc = (operation){.epilogue = LT_EPILOGUE_DEFAULT, .bias_type = -1};
     return s;
 }
 
 int cublasLtMatmulDescDestroy(void *desc)
 {
-    return fake_drop(desc);
+    return fake_drop(desc, FAKE_LT_OPERATION);
 }
 
 int cublasLtMatmulDescSetAttribute(void *desc, int attribute, const void *value, size_t bytes)
 {
-    operation *o = desc;
+    operation *o = fake_known(desc, FAKE_LT_OPERATION);
     void *to = attribute == LT_DESC_TRANSA           ? (void *)&o->transpose[0]
                : attribute == LT_DESC_TRANSB         ? (void *)&o->transpose[1]
                : attribute == LT_DESC_EPILOGUE       ? (void *)&o->epilogue
@@ -156,29 +173,29 @@ int cublasLtMatrixLayoutCreate(void **out, int type, uint64_t rows, uint64_t col
     if ((type != CUDA_R_16BF && type != CUDA_R_16F && type != CUDA_R_32F) ||
         stride < (int64_t)rows || !rows || !columns)
         return fake_complain("a layout makes no sense");
-    int s = fake_make(out, sizeof(layout));
+    int s = fake_make(out, FAKE_LT_LAYOUT, sizeof(layout));
     if (!s) *(layout *)*out = (layout){type, (int64_t)rows, (int64_t)columns, stride};
     return s;
 }
 
 int cublasLtMatrixLayoutDestroy(void *l)
 {
-    return fake_drop(l);
+    return fake_drop(l, FAKE_LT_LAYOUT);
 }
 
 int cublasLtMatmulPreferenceCreate(void **p)
 {
-    return fake_make(p, sizeof(preference));
+    return fake_make(p, FAKE_LT_PREFERENCE, sizeof(preference));
 }
 
 int cublasLtMatmulPreferenceDestroy(void *p)
 {
-    return fake_drop(p);
+    return fake_drop(p, FAKE_LT_PREFERENCE);
 }
 
 int cublasLtMatmulPreferenceSetAttribute(void *of, int attribute, const void *value, size_t bytes)
 {
-    preference *p = of;
+    preference *p = fake_known(of, FAKE_LT_PREFERENCE);
     int which = attribute - LT_PREF_MIN_ALIGNMENT_A_BYTES;
     void *to = attribute == LT_PREF_MAX_WORKSPACE_BYTES     ? (void *)&p->workspace
                : attribute == LT_PREF_REDUCTION_SCHEME_MASK ? (void *)&p->reductions
@@ -197,30 +214,31 @@ static int64_t size_of(int type)
 }
 
 // Strides, and the types that cuBLASLt's table has.
-static int check(const operation *o, const layout *a, const layout *b, const layout *d)
+static void check(const operation *o, const layout *a, const layout *b, const layout *d)
 {
-    if (!o->transpose[0] || o->transpose[1]) return fake_complain("not A transposed by B");
+    if (!o->transpose[0] || o->transpose[1]) fake_complain("not A transposed by B");
     if (a->rows != b->rows || d->rows != a->columns || d->columns != b->columns)
-        return fake_complain("the sides of the matrices don't fit");
+        fake_complain("the sides of the matrices don't fit");
     if (a->type != b->type || (d->type != a->type && d->type != CUDA_R_32F))
-        return fake_complain("the types of the matrices don't fit");
+        fake_complain("the types of the matrices don't fit");
     if (o->epilogue & LT_EPILOGUE_BIAS ? !o->bias || o->bias_type != d->type : o->bias != NULL)
-        return fake_complain("the bias is not of the result's type, or not used");
+        fake_complain("the bias is not of the result's type, or not used");
     const layout *all[] = {a, b, d};
     for (int i = 0; i < 3; i++)
-        if (all[i]->stride * size_of(all[i]->type) % 16)
-            return fake_complain("columns not aligned");
-    return 0;
+        if (all[i]->stride * size_of(all[i]->type) % 16) fake_complain("columns not aligned");
 }
 
 // One that the hardware lacks, one that fails when it runs, two that are good. They know the problem that they are for.
 int cublasLtMatmulAlgoGetHeuristic(void *handle, void *desc, void *a, void *b, void *c, void *d,
                                    void *of, int wanted, lt_heuristic *results, int *found)
 {
-    const preference *p = of;
-    const layout *ld = d;
+    const preference *p = fake_known(of, FAKE_LT_PREFERENCE);
+    const layout *ld = fake_known(d, FAKE_LT_LAYOUT);
+    (void)fake_known(handle, FAKE_LT_HANDLE);
     if (fake_fails()) return FAKE_FAILED;
-    if (!handle || c != d || check(desc, a, b, d)) return FAKE_FAILED;
+    if (c != d) return fake_complain("C does not lie as D");
+    check(fake_known(desc, FAKE_LT_OPERATION), fake_known(a, FAKE_LT_LAYOUT),
+          fake_known(b, FAKE_LT_LAYOUT), ld);
     if (p->reductions != LT_REDUCTION_COMPUTE_TYPE) return fake_complain("sums may be narrow");
     for (int i = 0; i < 4; i++)
         if (p->alignment[i] != 16) return fake_complain("16 bytes are not asked for");
@@ -238,10 +256,15 @@ int cublasLtMatmul(void *handle, void *desc, const void *alpha, const void *a, v
                    void *d, void *d_layout, const lt_algo *algo, void *workspace,
                    size_t workspace_bytes, cudaStream_t stream)
 {
-    const operation *o = desc;
-    const layout *la = a_layout, *lb = b_layout, *ld = d_layout;
+    const operation *o = fake_known(desc, FAKE_LT_OPERATION);
+    const layout *la = fake_known(a_layout, FAKE_LT_LAYOUT),
+                 *lb = fake_known(b_layout, FAKE_LT_LAYOUT),
+                 *ld = fake_known(d_layout, FAKE_LT_LAYOUT);
+    (void)fake_known(handle, FAKE_LT_HANDLE);
     if (fake_fails() || algo->data[0] == 1) return FAKE_FAILED;
-    if (!handle || !stream || c_layout != d_layout || check(o, la, lb, ld)) return FAKE_FAILED;
+    if (!stream || c_layout != d_layout)
+        return fake_complain("a product on the default stream, or whose C does not lie as D");
+    check(o, la, lb, ld);
     if (algo->data[0] > 3 || algo->data[1] != (uint64_t)ld->rows ||
         algo->data[2] != (uint64_t)ld->columns || algo->data[3] != 0xfa4e)
         return fake_complain("an algorithm of another problem");

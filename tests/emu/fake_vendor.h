@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Stand-ins for cuBLASLt and cuDNN on the emulated device: plain loops in kernels of their own, in the order of the stream, so that graphs
- * can be made of them; every descriptor, pointer, alignment and workspace that they are given is checked.
+ * can be made of them. Every descriptor, pointer, alignment and workspace that they are given is checked, and a mistake ends the
+ * program: told by a status it would be a refusal, for which the backend has its own kernels, and nobody would notice.
  *
- * FAKE_VENDOR (environment): "wrong" products, "none" proposed; FAKE_VENDOR_COUNTS: a file that says how much work was done. What a test asks of the module it finds by these names in it. */
+ * FAKE_VENDOR (environment): "wrong" products, "none" proposed; FAKE_VENDOR_COUNTS: a file that says how much work was done. What a test
+ * asks of the module it finds by these names in it. */
 #ifndef SWD_TESTS_EMU_FAKE_VENDOR_H
 #define SWD_TESTS_EMU_FAKE_VENDOR_H
 #include "vendor/vendor_abi.h"
@@ -24,14 +26,23 @@ enum { FAKE_PRODUCT, FAKE_CONVOLUTION, FAKE_ATTENTION, FAKE_KINDS };
 /* ---- within the module ---- */
 
 enum { FAKE_FAILED = 13 };
+typedef enum fake_class {
+    FAKE_LT_HANDLE = 0x11d00d,
+    FAKE_LT_OPERATION,
+    FAKE_LT_LAYOUT,
+    FAKE_LT_PREFERENCE,
+    FAKE_DNN_HANDLE,
+    FAKE_DNN_DESCRIPTOR
+} fake_class;
 
 bool fake_mode(const char *name);
-bool fake_fails(void); /* counts a call: this one fails */
-int fake_make(void **out, size_t bytes);
-int fake_drop(void *p);
+bool fake_fails(void);                                 /* counts a call: this one fails */
+int fake_make(void **out, fake_class c, size_t bytes); /* zeros */
+int fake_drop(void *p, fake_class c);
+void *fake_known(void *p, fake_class c); /* p; a mistake unless it is one of these, and there */
 void fake_count(int kind);
-/* A mistake of the caller: told on stderr; FAKE_FAILED. */
-int fake_complain(const char *what);
+/* A mistake of the caller's: told on stderr, and the end. */
+int fake_complain(const char *what) __attribute__((noreturn));
 bool fake_aligned(const void *p, size_t bytes);
 
 /* [4] with strides; dtype as cuDNN numbers them. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The few functions, numbers and structs of cuBLASLt 12 and 13 and of cuDNN 9 that are called, so that neither's headers are
- * needed to build. Where those are there, tests/emu/vendor_abi.c holds every line of this against them. */
+ * needed to build. Where those are there, tests/emu/vendor_abi.c holds numbers and structs against them. */
 #ifndef SWD_CUDA_VENDOR_VENDOR_ABI_H
 #define SWD_CUDA_VENDOR_VENDOR_ABI_H
 #include <cuda_runtime_api.h>
