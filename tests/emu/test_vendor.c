@@ -3,6 +3,8 @@
 // the libraries' and which ours, the same bytes for a sample in any batch, choices by measurement and their file, graphs, and every call
 // of the libraries failing in turn. That the work is right is held against the oracles of tests/ops, run with SWD_TUNE=vendor.
 #include "vendor_job.h"
+#include "vendor/cublaslt.h"
+#include "vendor/cudnn.h"
 #include "vendor/library.h"
 #include <dirent.h>
 
@@ -364,6 +366,35 @@ static void libraries(void)
     }
 }
 
+// One that is no library, one without the functions, one without a handle: none is opened, and why is told.
+static void broken_libraries(void)
+{
+    const char *cache = getenv("XDG_CACHE_HOME"), *libs = getenv("SWD_VENDOR_LIBS");
+    char command[4096], folder[600], found[1200];
+    cublaslt *lt;
+    cudnn *dnn;
+    Dl_info libc;
+    CHECK(dladdr(stdout, &libc) && libc.dli_fname, "where is the C library?");
+    snprintf(folder, sizeof folder, "%s/broken", cache);
+    snprintf(command, sizeof command,
+             "mkdir '%s' && echo nothing >'%s/libcublasLt.so.13' && ln -s \"$(realpath '%s')\" "
+             "'%s/libcudnn.so.9'",
+             folder, folder, libc.dli_fname, folder);
+    CHECK(system(command) == 0, "%s", command);
+    OK(cublaslt_open(&lt, found, sizeof found, folder, &error), error);
+    CHECK(!lt && strstr(found, "does not load: ") && strstr(found, folder), "%s", found);
+    OK(cudnn_open(&dnn, found, sizeof found, folder, &error), error);
+    CHECK(!dnn && strstr(found, "has no cudnnCreate"), "%s", found);
+    OK(cublaslt_open(&lt, found, sizeof found, "/nowhere", &error), error);
+    CHECK(!lt && strcmp(found, "not found") == 0, "%s", found);
+    fake.fail(1);
+    OK(cudnn_open(&dnn, found, sizeof found, libs, &error), error);
+    CHECK(!dnn && strstr(found, "gives no handle (status 13)"), "%s", found);
+    OK(cudnn_open(&dnn, found, sizeof found, libs, &error), error);
+    CHECK(dnn && strstr(found, ", version "), "%s", found);
+    cudnn_close(&dnn);
+}
+
 /* ---- by the public API ---- */
 
 static void hear_line(void *user, const char *line)
@@ -402,6 +433,7 @@ int main(int argc, char **argv)
         {"failing_calls", failing_calls},
         {"no_memory", no_memory},
         {"public_api", public_api},
+        {"broken_libraries", broken_libraries},
         {"libraries", libraries},
     };
     find_fake();

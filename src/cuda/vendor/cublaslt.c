@@ -48,14 +48,8 @@ swd_status cublaslt_open(cublaslt **out, char *found, size_t found_bytes, const 
         lt->version = version();
     int status = lt->library && !missing ? lt->Create(&lt->handle) : 0;
     if (status) lt->handle = NULL;
-    if (!lt->library)
-        snprintf(found, found_bytes, "not found");
-    else if (missing)
-        snprintf(found, found_bytes, "%s has no %s", path, missing);
-    else if (status)
-        snprintf(found, found_bytes, "%s gives no handle (status %d)", path, status);
-    else
-        snprintf(found, found_bytes, "%s, version %zu", path, lt->version);
+    library_tell(found, found_bytes,
+                 &(library_outcome){lt->library, path, missing, status, lt->version});
     *out = lt;
     if (!lt->handle) cublaslt_close(out);
     return SWD_OK;

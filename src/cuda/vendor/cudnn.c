@@ -59,14 +59,8 @@ swd_status cudnn_open(cudnn **out, char *found, size_t found_bytes, const char *
         dnn->version = version();
     int status = dnn->library && !missing ? dnn->Create(&dnn->handle) : 0;
     if (status) dnn->handle = NULL;
-    if (!dnn->library)
-        snprintf(found, found_bytes, "not found");
-    else if (missing)
-        snprintf(found, found_bytes, "%s has no %s", path, missing);
-    else if (status)
-        snprintf(found, found_bytes, "%s gives no handle (status %d)", path, status);
-    else
-        snprintf(found, found_bytes, "%s, version %zu", path, dnn->version);
+    library_tell(found, found_bytes,
+                 &(library_outcome){dnn->library, path, missing, status, dnn->version});
     *out = dnn;
     if (!dnn->handle) cudnn_close(out);
     return SWD_OK;
