@@ -133,6 +133,22 @@ Test(clip_vision, an_enlarged_constant_stays)
     free(out);
 }
 
+Test(clip_vision, a_part_has_the_bytes_of_the_whole)
+{
+    enum { W = 23, H = 17 };
+    static const bicubic_crop part = {5, 3, 11, 40};
+    uint8_t rgb[3 * W * H], *whole, *cut;
+    for (int i = 0; i < 3 * W * H; i++) rgb[i] = (uint8_t)(i * i % 251);
+    cr_assert_eq(bicubic_resize(&whole, 19, 50, rgb, W, H, NULL), SWD_OK);
+    cr_assert_eq(bicubic_resize_crop(&cut, 19, 50, part, rgb, W, H, NULL), SWD_OK);
+    for (int y = 0; y < part.height; y++)
+        cr_assert_arr_eq(cut + (size_t)(3 * part.width * y),
+                         whole + (size_t)(3 * (19 * (part.top + y) + part.left)),
+                         (size_t)(3 * part.width));
+    free(whole);
+    free(cut);
+}
+
 /* Some 48 convolutions follow each other, of sums of up to 252 products: sqrt(48) 1e-6 = 7e-6, and torch's own error. Both branches of a
  * block being wrong in the same way would need them to be wrong in the script, too, whose parameters are counted there. */
 Test(inception, agrees_with_torch)

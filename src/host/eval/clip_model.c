@@ -110,13 +110,12 @@ swd_status clip_pixels(float *pixels, const image_rgb8 *image, const config_clip
     // The longer side is cut to a whole number, as the processor does.
     int to_w = w <= h ? edge : (int)((int64_t)edge * w / h),
         to_h = h <= w ? edge : (int)((int64_t)edge * h / w);
-    SWD_TRY(bicubic_resize(&rgb, to_w, to_h, image->rgb, w, h, err), err);
-    int left = (to_w - c->crop) / 2, top = (to_h - c->crop) / 2;
+    bicubic_crop middle = {(to_w - c->crop) / 2, (to_h - c->crop) / 2, c->crop, c->crop};
+    SWD_TRY(bicubic_resize_crop(&rgb, to_w, to_h, middle, image->rgb, w, h, err), err);
     for (int k = 0; k < 3; k++)
         for (int y = 0; y < c->crop; y++)
             for (int x = 0; x < c->crop; x++) {
-                double v =
-                    rgb[((size_t)(top + y) * (size_t)to_w + (size_t)(left + x)) * 3 + (size_t)k];
+                double v = rgb[((size_t)y * (size_t)c->crop + (size_t)x) * 3 + (size_t)k];
                 *pixels++ = (float)((v / 255 - c->mean[k]) / c->std[k]);
             }
     free(rgb);

@@ -6,7 +6,14 @@
 #include "base/status.h"
 #include <stdint.h>
 
+typedef struct bicubic_crop {
+    int left, top, width, height;
+} bicubic_crop;
+
 /* rgb [in_height, in_width, 3] -> *out [height, width, 3], freed by the caller. All sides positive. */
 swd_status bicubic_resize(uint8_t **out, int width, int height, const uint8_t *rgb, int in_width,
                           int in_height, swd_err *err);
+/* The same, of which only a part inside width x height is computed: *out [part.height, part.width, 3]. */
+swd_status bicubic_resize_crop(uint8_t **out, int width, int height, bicubic_crop part,
+                               const uint8_t *rgb, int in_width, int in_height, swd_err *err);
 #endif
