@@ -223,6 +223,23 @@ static void on_small_device(size_t budget, bool apart, bool streamed, uint64_t w
     close_it(p);
 }
 
+// A device that holds everything for the first pictures, not for a larger one afterwards.
+static void outgrown(size_t all, uint64_t want)
+{
+    swd_result *r = NULL;
+    swd_generate_params larger = few(N);
+    larger.width = larger.height = 4 * SIDE;
+    pipeline *p = open_small(all);
+    CHECK(pictures(p, N) == want && !p->offloading, "note \"%s\"", note);
+    CHECK(pictures(p, N) == want && !p->offloading, "note \"%s\"", note);
+    OK(generate(&r, &larger, p, &error), error);
+    CHECK(p->offloading && strstr(r->note, "--offload"), "note \"%s\"", r->note);
+    CHECK(!p->t5 && !p->clip[0] && !p->clip[1], "text encoders stay");
+    CHECK(pictures(p, N) == want, "other pictures afterwards");
+    swd_result_free(&r);
+    close_it(p);
+}
+
 static memory_plan plan_of_few(pipeline *p, const char *tune)
 {
     memory_plan plan;
@@ -266,6 +283,7 @@ static void turns(void)
     room_for_libraries(plan.all, least.all, 3); // of batches that overlap
     room_for_libraries(plan.text, least.text, 1);
     room_for_libraries(plan.pictures, least.pictures, 1);
+    outgrown(plan.all, want);
     on_small_device(plan.all - 1000, false, false, want, &plan, &least);
     on_small_device(plan.pictures - 1000, true, false, want, &plan, &least);
     on_small_device(plan.denoise - 1000, true, true, want, &plan, &least);

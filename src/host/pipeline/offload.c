@@ -283,15 +283,30 @@ static void choose_streaming(pipeline *p, bool streaming)
     p->streaming = streaming;
 }
 
+/* What is there came with a plan that had room for everything: a request whose activations find room in the slab needs no other. */
+static swd_status has_room(bool *out, request *r, swd_err *err)
+{
+    const pipeline *p = r->p;
+    *out = false;
+    if (p->offloading || !p->transformer || (!p->decoder && !p->tiny) ||
+        (r->plan.with_init && !p->encoder))
+        return SWD_OK;
+    r->end = r->n_todo;
+    SWD_TRY(batches_measure(r, err), err);
+    *out = request_slab_bytes(r) <= p->slab_bytes;
+    return SWD_OK;
+}
+
 swd_status offload_choose(request *r, swd_err *err)
 {
     pipeline *p = r->p;
     swd_memory m;
     memory_plan plan;
-    bool there = p->transformer != NULL; /* it came with a plan that had room for everything */
+    bool room;
     r->apart = false;
     if (p->offload == SWD_OFFLOAD_OFF || !slab_has(p->backend)) return SWD_OK;
-    if (there && !p->offloading) return SWD_OK;
+    SWD_TRY(has_room(&room, r, err), err);
+    if (room) return SWD_OK;
     SWD_TRY(memory_plan_make(&plan, r, false, err), err);
     SWD_TRY(p->backend->memory(p->backend, &m, err), err);
     size_t budget = m.free + m.held;
