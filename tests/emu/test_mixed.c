@@ -2,7 +2,7 @@
 // Images at different scales in one pass give what each gives alone, on the CPU and on the emulated device. Sums are made in another
 // order: in float32 within the 5e-6 that docs/precision.md grants an evaluation, in bf16 within 2^-8 sqrt(L).
 #include "backend/devices.h"
-#include "model/mmdit.h"
+#include "model/denoiser.h"
 #include "tap.h"
 #include <math.h>
 
@@ -12,8 +12,8 @@ static swd_err error;
 
 typedef struct net {
     swd_backend *be;
-    config_sd3 cfg;
-    mmdit *m;
+    config_denoiser cfg;
+    denoiser *d;
 } net;
 
 static net net_open(const char *name, const char *device, swd_dtype compute)
@@ -23,17 +23,17 @@ static net net_open(const char *name, const char *device, swd_dtype compute)
     char note[DEVICE_NOTE_MAX], path[256];
     OK(device_open(&n.be, note, device, 1, &error), error);
     snprintf(path, sizeof path, "tests/goldens/models/%s/config.json", name);
-    OK(config_sd3_read(&n.cfg, in_source(path), &error), error);
+    OK(denoiser_config_read(&n.cfg, DENOISER_SD3, in_source(path), &error), error);
     snprintf(path, sizeof path, "tests/goldens/models/%s", name);
     OK(weights_open(&w, in_source(path), "diffusion_pytorch_model", &error), error);
-    OK(mmdit_create(&n.m, &n.cfg, w, n.be, compute, &error), error);
+    OK(denoiser_create(&n.d, &n.cfg, w, n.be, compute, &error), error);
     weights_close(&w);
     return n;
 }
 
 static void net_close(net *n)
 {
-    mmdit_destroy(&n->m);
+    denoiser_destroy(&n->d);
     backend_destroy(&n->be);
 }
 
@@ -71,8 +71,8 @@ static void fetch(float **to, swd_tensor t, swd_exec *ex)
 
 static swd_status run(const task *k, swd_exec *ex)
 {
-    const mmdit *m = k->n->m;
-    const config_sd3 *c = &k->n->cfg;
+    const denoiser *d = k->n->d;
+    const config_sd3 *c = &k->n->cfg.sd3;
     float *alone = k->alone, *together = k->together;
     mixed_part parts[PARTS];
     int images = 0, first = 0;
@@ -83,9 +83,9 @@ static swd_status run(const task *k, swd_exec *ex)
                    random_tensor(exec3(ex, SWD_F32, images, TEXT, c->joint_attention_dim), 2, ex);
     for (int i = 0; i < images; i++)
         RUN(op_fill(tensor_slice(t, 0, i, 1), 100.0f * (float)(i + 2), ex));
-    conditions all = mmdit_conditions_alloc(images, images, TEXT, m, ex);
-    RUN(mmdit_embed_context(&all, context, m, ex));
-    RUN(mmdit_modulate(&all, t, pooled, m, ex));
+    conditions all = denoiser_conditions(images, images, TEXT, d, ex);
+    RUN(denoiser_embed_context(&all, context, d, ex));
+    RUN(denoiser_modulate(&all, t, pooled, 0, d, ex));
     for (int i = 0; i < PARTS; i++, first += sizes[i - 1][2]) {
         const int *s = sizes[i];
         parts[i].latents = random_tensor(exec4(ex, SWD_F32, s[2], c->in_channels, s[0], s[1]),
@@ -94,7 +94,7 @@ static swd_status run(const task *k, swd_exec *ex)
         size_t mark = exec_mark(ex);
         conditions some = all;
         some.context = tensor_slice(all.context, 0, first, s[2]);
-        RUN(mmdit_forward(parts[i].velocity, parts[i].latents, &some, first, m, ex));
+        RUN(denoiser_forward(parts[i].velocity, parts[i].latents, &some, first, d, ex));
         exec_rewind(ex, mark);
         fetch(&alone, parts[i].velocity, ex);
         RUN(op_fill(parts[i].velocity, NAN, ex));
@@ -102,7 +102,7 @@ static swd_status run(const task *k, swd_exec *ex)
     mixed_batch mix;
     RUN(mixed_prepare(&mix, parts, PARTS, c->patch_size, TEXT, ex));
     CHECK(mix.chunk == 4 && mix.rows == 2 * 8 + 4 + 12, "chunks of %lld", (long long)mix.chunk);
-    RUN(mmdit_forward_mixed(&mix, &all, m, ex));
+    RUN(denoiser_forward_mixed(&mix, &all, d, ex));
     for (int i = 0; i < PARTS; i++) fetch(&together, parts[i].velocity, ex);
     return SWD_OK;
 }
@@ -115,7 +115,7 @@ static void compare(const char *name, const char *device, swd_dtype compute)
     task k = {&n, alone, together};
     int count = 0;
     for (int i = 0; i < PARTS; i++) count += sizes[i][0] * sizes[i][1] * sizes[i][2];
-    count *= n.cfg.out_channels;
+    count *= n.cfg.sd3.out_channels;
     CHECK(count <= NUMBERS_MAX, "%d numbers", count);
     swd_exec ex = {.backend = n.be, .err = &error, .act = compute, .dry = true};
     OK(run(&k, &ex), error);

@@ -12,7 +12,6 @@
 #include "model/clip_vision.h"
 #include "model/denoiser.h"
 #include "model/inception.h"
-#include "model/mmdit.h"
 #include "model/t5.h"
 #include "model/tiny_vae.h"
 #include "model/vae.h"
@@ -20,7 +19,7 @@
 #include <math.h>
 
 typedef enum kind {
-    MMDIT,
+    SD3,
     FLUX,
     T5,
     CLIP,
@@ -47,8 +46,7 @@ typedef struct net {
     kind kind;
     swd_backend *be;
     swd_dtype compute;
-    mmdit *mmdit;
-    denoiser *flux;
+    denoiser *denoiser;
     t5 *t5;
     clip_text *clip;
     clip_vision *vision;
@@ -59,8 +57,7 @@ typedef struct net {
 
 static swd_status create(net *n, weights *w, const char *json)
 {
-    config_sd3 sd3;
-    config_denoiser flux;
+    config_denoiser d;
     config_t5 t;
     config_clip_text c;
     config_clip_vision p;
@@ -69,12 +66,11 @@ static swd_status create(net *n, weights *w, const char *json)
     config_tiny_vae y;
     swd_err *e = &error;
     switch (n->kind) {
-    case MMDIT:
-        SWD_TRY(config_sd3_read(&sd3, json, e), e);
-        return mmdit_create(&n->mmdit, &sd3, w, n->be, n->compute, e);
+    case SD3:
     case FLUX:
-        SWD_TRY(denoiser_config_read(&flux, DENOISER_FLUX, json, e), e);
-        return denoiser_create(&n->flux, &flux, w, n->be, n->compute, e);
+        SWD_TRY(denoiser_config_read(&d, n->kind == SD3 ? DENOISER_SD3 : DENOISER_FLUX, json, e),
+                e);
+        return denoiser_create(&n->denoiser, &d, w, n->be, n->compute, e);
     case T5:
         SWD_TRY(config_t5_read(&t, json, e), e);
         return t5_create(&n->t5, &t, w, n->be, n->compute, e);
@@ -107,7 +103,7 @@ static net net_open(kind k, const char *dir, const char *device, swd_dtype compu
     snprintf(json, sizeof json, "%s/config.json", dir);
     OK(device_open(&n.be, note, device, 1, &error), error);
     OK(weights_open(&w, dir,
-                    is_vae(k) || k == MMDIT || k == FLUX ? "diffusion_pytorch_model" : "model",
+                    is_vae(k) || k == SD3 || k == FLUX ? "diffusion_pytorch_model" : "model",
                     &error),
        error);
     OK(create(&n, w, json), error);
@@ -117,8 +113,7 @@ static net net_open(kind k, const char *dir, const char *device, swd_dtype compu
 
 static void net_close(net *n)
 {
-    mmdit_destroy(&n->mmdit);
-    denoiser_destroy(&n->flux);
+    denoiser_destroy(&n->denoiser);
     t5_destroy(&n->t5);
     clip_text_destroy(&n->clip);
     clip_vision_destroy(&n->vision);
@@ -131,7 +126,7 @@ static void net_close(net *n)
 /* ---- its inputs and outputs ---- */
 
 static const char *const input_names[][INPUTS] = {
-    [MMDIT] = {"latents", "t", "context", "pooled"},
+    [SD3] = {"latents", "t", "context", "pooled"},
     [FLUX] = {"latents", "t", "context", "pooled", "guidance"},
     [T5] = {"ids"},
     [CLIP] = {"ids"},
@@ -143,7 +138,7 @@ static const char *const input_names[][INPUTS] = {
     [TINY_ENCODER] = {"image"},
 };
 static const char *const output_names[][OUTPUTS] = {
-    [MMDIT] = {"velocity"},        [FLUX] = {"velocity"},   [T5] = {"hidden"},
+    [SD3] = {"velocity"},          [FLUX] = {"velocity"},   [T5] = {"hidden"},
     [CLIP] = {"hidden", "pooled"}, [VISION] = {"image"},    [INCEPTION] = {"features"},
     [DECODER] = {"decoded"},       [ENCODER] = {"encoded"}, [TINY_DECODER] = {"decoded"},
     [TINY_ENCODER] = {"encoded"},
@@ -211,31 +206,17 @@ static swd_status two_steps(swd_tensor *t, const io *d, swd_exec *ex)
     return SWD_OK;
 }
 
-static swd_status run_flux(const net *n, const io *d, const io *host, swd_exec *ex)
+static swd_status run_denoiser(const net *n, const io *d, const io *host, swd_exec *ex)
 {
     size_t mark = exec_mark(ex);
     int64_t batch = d->in[0].shape[0];
     float guidance = ex->dry || !tensor_present(host->in[4]) ? 0 : *(const float *)host->in[4].data;
     swd_tensor t;
     RUN(two_steps(&t, d, ex));
-    conditions c = denoiser_conditions(2 * batch, batch, d->in[2].shape[1], n->flux, ex);
-    RUN(denoiser_embed_context(&c, d->in[2], n->flux, ex));
-    RUN(denoiser_modulate(&c, t, d->in[3], guidance, n->flux, ex));
-    RUN(denoiser_forward(d->out[0], d->in[0], &c, batch, n->flux, ex));
-    exec_rewind(ex, mark);
-    return SWD_OK;
-}
-
-static swd_status run_mmdit(const net *n, const io *d, swd_exec *ex)
-{
-    size_t mark = exec_mark(ex);
-    int64_t batch = d->in[0].shape[0];
-    swd_tensor t;
-    RUN(two_steps(&t, d, ex));
-    conditions c = mmdit_conditions_alloc(2 * batch, batch, d->in[2].shape[1], n->mmdit, ex);
-    RUN(mmdit_embed_context(&c, d->in[2], n->mmdit, ex));
-    RUN(mmdit_modulate(&c, t, d->in[3], n->mmdit, ex));
-    RUN(mmdit_forward(d->out[0], d->in[0], &c, batch, n->mmdit, ex));
+    conditions c = denoiser_conditions(2 * batch, batch, d->in[2].shape[1], n->denoiser, ex);
+    RUN(denoiser_embed_context(&c, d->in[2], n->denoiser, ex));
+    RUN(denoiser_modulate(&c, t, d->in[3], guidance, n->denoiser, ex));
+    RUN(denoiser_forward(d->out[0], d->in[0], &c, batch, n->denoiser, ex));
     exec_rewind(ex, mark);
     return SWD_OK;
 }
@@ -243,10 +224,9 @@ static swd_status run_mmdit(const net *n, const io *d, swd_exec *ex)
 static swd_status forward(const net *n, const io *d, const io *host, swd_exec *ex)
 {
     switch (n->kind) {
-    case MMDIT:
-        return run_mmdit(n, d, ex);
+    case SD3:
     case FLUX:
-        return run_flux(n, d, host, ex);
+        return run_denoiser(n, d, host, ex);
     case T5:
         return t5_forward(d->out[0], d->in[0], n->t5, ex);
     case CLIP:
@@ -403,15 +383,15 @@ static void coder(kind decoder, kind encoder, const char *dir)
 
 static void sd3(void)
 {
-    model(MMDIT, MODELS "sd3");
+    model(SD3, MODELS "sd3");
 }
 static void sd35_large(void)
 {
-    model(MMDIT, MODELS "sd35l");
+    model(SD3, MODELS "sd35l");
 }
 static void sd35_medium(void)
 {
-    model(MMDIT, MODELS "sd35m");
+    model(SD3, MODELS "sd35m");
 }
 static void flux_blocks(void)
 {
@@ -437,15 +417,15 @@ static void streamed(denoiser_kind class, const char *dir)
     OK(device_open(&all.be, note, "cuda", 1, &error), error);
     some.be = all.be;
     OK(weights_open(&w, model, "diffusion_pytorch_model", &error), error);
-    OK(denoiser_create(&all.flux, &c, w, all.be, SWD_BF16, &error), error);
+    OK(denoiser_create(&all.denoiser, &c, w, all.be, SWD_BF16, &error), error);
     size_t bytes = backend_held(all.be);
-    OK(denoiser_create_streamed(&some.flux, &c, w, some.be, SWD_BF16, &error), error);
-    OK(denoiser_make_room(some.flux, &error), error);
-    CHECK(denoiser_streams(some.flux) && !denoiser_streams(all.flux), "what is streamed?");
+    OK(denoiser_create_streamed(&some.denoiser, &c, w, some.be, SWD_BF16, &error), error);
+    OK(denoiser_make_room(some.denoiser, &error), error);
+    CHECK(denoiser_streams(some.denoiser) && !denoiser_streams(all.denoiser), "what is streamed?");
     CHECK(backend_held(all.be) - bytes < bytes, "%s: streaming takes no less memory", dir);
     snprintf(json, sizeof json, "%s/io.safetensors", model);
     OK(safetensors_open(&file, json, "", &error), error);
-    CHECK(io_read(&golden, file, class == DENOISER_FLUX ? FLUX : MMDIT, 1), "%s: no case", dir);
+    CHECK(io_read(&golden, file, class == DENOISER_FLUX ? FLUX : SD3, 1), "%s: no case", dir);
     io want = io_sample(&golden, -1);
     net_run(&all, &want);
     for (int i = 0; i < 2; i++) {
@@ -457,7 +437,7 @@ static void streamed(denoiser_kind class, const char *dir)
     io_free(&want);
     io_free(&golden);
     safetensors_close(&file);
-    denoiser_destroy(&some.flux);
+    denoiser_destroy(&some.denoiser);
     weights_close(&w);
     net_close(&all);
     CHECK(emu_live_bytes() == 0, "%zu bytes of the device are left", emu_live_bytes());

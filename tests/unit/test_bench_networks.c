@@ -149,6 +149,17 @@ Test(bench_networks, the_shapes_have_the_parameters_of_the_published_models)
     cr_assert_eq(lora_parameters("sd3.5-medium"), 75300864);
     cr_assert_eq(lora_parameters("sd3.5-large"), 164052992);
     cr_assert_null(shape_find("sd4"));
+    // those of diffusers' classes
+    static const struct {
+        const char *name;
+        int64_t n;
+    } all[] = {{"flux-dev", 11901408320}, {"flux-schnell", 11891178560}};
+    for (int i = 0; i < 2; i++) {
+        tensor_list l = {0};
+        cr_assert_eq(tensors_transformer(&l, &shape_find(all[i].name)->transformer, NULL), SWD_OK);
+        cr_expect_eq(tensor_list_parameters(&l), all[i].n, "%s", all[i].name);
+        free(l.at);
+    }
 }
 
 static weights *open_synthetic(void)

@@ -79,6 +79,34 @@ Test(config, sd3)
     REFUSED(sd3, SWD_ERR_UNSUPPORTED, "{\"quantization_config\":{}}", "quantised");
 }
 
+Test(config, flux)
+{
+    config_flux c;
+    ACCEPTED(flux, &c, "{}");
+    cr_assert(c.in_channels == 64 && c.num_layers == 19 && c.num_single_layers == 38 &&
+              c.inner_dim == 3072 && c.attention_head_dim == 128);
+    cr_assert(c.joint_attention_dim == 4096 && c.pooled_projection_dim == 768 &&
+              !c.guidance_embeds && c.axes_dims_rope[0] == 16 && c.axes_dims_rope[2] == 56);
+    ACCEPTED(flux, &c,
+             "{\"out_channels\":null,\"attention_head_dim\":40,\"axes_dims_rope\":[0,24,16],"
+             "\"num_layers\":0,\"guidance_embeds\":true}");
+    cr_assert(c.guidance_embeds && c.num_layers == 0 && c.axes_dims_rope[1] == 24);
+    REFUSED(flux, SWD_ERR_FILE, "{\"attention_head_dim\":64}", "\"axes_dims_rope\"");
+    REFUSED(flux, SWD_ERR_FILE, "{\"axes_dims_rope\":[17,55,56]}", "\"axes_dims_rope\"");
+    REFUSED(flux, SWD_ERR_FILE, "{\"axes_dims_rope\":[64,64]}", "\"axes_dims_rope\"");
+    REFUSED(flux, SWD_ERR_FILE, "{\"axes_dims_rope\":[16,56,28,28]}", "\"axes_dims_rope\"");
+    REFUSED(flux, SWD_ERR_FILE, "{\"in_channels\":66}", "\"in_channels\"");
+    REFUSED(flux, SWD_ERR_FILE, "{\"num_layers\":-1}", "\"num_layers\"");
+    REFUSED(flux, SWD_ERR_FILE, "{\"guidance_embeds\":1}", "\"guidance_embeds\"");
+    REFUSED(flux, SWD_ERR_UNSUPPORTED, "{\"in_channels\":384,\"out_channels\":64}",
+            "\"out_channels\"");
+    REFUSED(flux, SWD_ERR_UNSUPPORTED, "{\"patch_size\":2}", "\"patch_size\"");
+    REFUSED(flux, SWD_ERR_UNSUPPORTED, "{\"attention_head_dim\":12,\"axes_dims_rope\":[4,4,4]}",
+            "\"attention_head_dim\"");
+    REFUSED(flux, SWD_ERR_UNSUPPORTED, "{\"_class_name\":\"SD3Transformer2DModel\"}",
+            "SD3Transformer2DModel");
+}
+
 Test(config, broken_json)
 {
     REFUSED(sd3, SWD_ERR_FILE, "", "empty");

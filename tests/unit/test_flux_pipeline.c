@@ -2,10 +2,10 @@
 // A whole FLUX folder beside diffusers (tools/reference/make_flux_goldens.py): noise levels bit for bit, trajectories of both samplers in
 // float32, an adapter, a model without guidance; and what the family says about calls, prompts and folders.
 #include "base/memory.h"
+#include "golden.h"
 #include "io/safetensors_write.h"
 #include "sample/schedule.h"
 #include <criterion/criterion.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -86,20 +86,6 @@ static swd_generate_params request(const char *const *prompts, int n, uint64_t s
     a.height = height;
     a.max_tokens = 16;
     return a;
-}
-
-static double relative_l2(const st_tensor *got, const st_tensor *want)
-{
-    cr_assert(got && want && got->numel == want->numel);
-    double diff = 0, norm = 0;
-    for (int64_t i = 0; i < want->numel; i++) {
-        float a, b;
-        memcpy(&a, got->data + 4 * i, 4);
-        memcpy(&b, want->data + 4 * i, 4);
-        diff += ((double)a - b) * ((double)a - b);
-        norm += (double)b * b;
-    }
-    return sqrt(diff / norm);
 }
 
 static void compare(const char *golden, swd_generate_params *a, const swd_lora *lora)

@@ -3,9 +3,8 @@
 // names the model's folder, no network, and (where ASan is on) nothing leaks.
 #include "base/memory.h"
 #include "model/clip_text.h"
-#include "model/flux.h"
+#include "model/denoiser.h"
 #include "model/load.h"
-#include "model/mmdit.h"
 #include "model/t5.h"
 #include "model/tiny_vae.h"
 #include "model/vae.h"
@@ -43,12 +42,12 @@ void *__wrap_aligned_alloc(size_t alignment, size_t n)
     return fails() ? NULL : __real_aligned_alloc(alignment, n);
 }
 
-typedef enum kind { MMDIT, FLUX, T5, CLIP, KL, TINY } kind;
+typedef enum kind { SD3, FLUX, T5, CLIP, KL, TINY } kind;
 static const struct {
     const char *dir, *basename, *last; // the part that is loaded last
 } places[] = {
-    [MMDIT] = {"tests/goldens/models/sd35m", "diffusion_pytorch_model", "proj_out"},
-    [FLUX] = {"tests/goldens/flux/single", "diffusion_pytorch_model", "sines"},
+    [SD3] = {"tests/goldens/models/sd35m", "diffusion_pytorch_model", "proj_out"},
+    [FLUX] = {"tests/goldens/flux/dev", "diffusion_pytorch_model", "sines"},
     [T5] = {"tests/goldens/models/t5_gated", "model", "encoder.final_layer_norm.weight"},
     [CLIP] = {"tests/goldens/models/clip_quick", "model", "text_projection"},
     [KL] = {"tests/goldens/vae/quant", "diffusion_pytorch_model", "decoder.conv_out"},
@@ -59,16 +58,14 @@ static const struct {
 typedef struct net {
     kind kind;
     union {
-        config_sd3 sd3;
-        config_flux flux;
+        config_denoiser denoiser;
         config_t5 t5;
         config_clip_text clip;
         config_vae kl;
         config_tiny_vae tiny;
     } cfg;
     union {
-        mmdit *mmdit;
-        flux *flux;
+        denoiser *denoiser;
         t5 *t5;
         clip_text *clip;
         vae *kl;
@@ -88,8 +85,9 @@ static void net_open(net *n, kind k)
     cr_assert_eq(path_join(&n->dir, root ? root : ".", places[k].dir, NULL), SWD_OK);
     cr_assert_eq(path_join(&json, n->dir, "config.json", NULL), SWD_OK);
     cr_assert_eq(backend_cpu_create(&n->be, 1, NULL), SWD_OK);
-    swd_status s = k == MMDIT  ? config_sd3_read(&n->cfg.sd3, json, &n->err)
-                   : k == FLUX ? config_flux_read(&n->cfg.flux, json, &n->err)
+    swd_status s = k == SD3 ? denoiser_config_read(&n->cfg.denoiser, DENOISER_SD3, json, &n->err)
+                   : k == FLUX
+                       ? denoiser_config_read(&n->cfg.denoiser, DENOISER_FLUX, json, &n->err)
                    : k == T5   ? config_t5_read(&n->cfg.t5, json, &n->err)
                    : k == CLIP ? config_clip_text_read(&n->cfg.clip, json, &n->err)
                    : k == KL   ? config_vae_read(&n->cfg.kl, json, &n->err)
@@ -101,10 +99,9 @@ static void net_open(net *n, kind k)
 static swd_status create(net *n, weights *w, swd_dtype compute)
 {
     switch (n->kind) {
-    case MMDIT:
-        return mmdit_create(&n->m.mmdit, &n->cfg.sd3, w, n->be, compute, &n->err);
+    case SD3:
     case FLUX:
-        return flux_create(&n->m.flux, &n->cfg.flux, w, n->be, compute, &n->err);
+        return denoiser_create(&n->m.denoiser, &n->cfg.denoiser, w, n->be, compute, &n->err);
     case T5:
         return t5_create(&n->m.t5, &n->cfg.t5, w, n->be, compute, &n->err);
     case CLIP:
@@ -120,11 +117,9 @@ static swd_status create(net *n, weights *w, swd_dtype compute)
 static void destroy(net *n)
 {
     switch (n->kind) {
-    case MMDIT:
-        mmdit_destroy(&n->m.mmdit);
-        break;
+    case SD3:
     case FLUX:
-        flux_destroy(&n->m.flux);
+        denoiser_destroy(&n->m.denoiser);
         break;
     case T5:
         t5_destroy(&n->m.t5);
@@ -191,13 +186,13 @@ static void without_memory(kind k, swd_dtype compute)
     net_close(&n);
 }
 
-Test(load, mmdit_without_memory)
+Test(load, sd3_without_memory)
 {
-    without_memory(MMDIT, SWD_F32);
+    without_memory(SD3, SWD_F32);
 }
-Test(load, mmdit_bf16_without_memory)
+Test(load, sd3_bf16_without_memory)
 {
-    without_memory(MMDIT, SWD_BF16);
+    without_memory(SD3, SWD_BF16);
 }
 Test(load, flux_without_memory)
 {
@@ -260,21 +255,37 @@ static void flips(kind k, net *n, bool *value, const char *field)
         lies(kind, &n, list_, sizeof list_ / sizeof *list_);                                       \
     } while (0)
 
-Test(load, contradicted_mmdit)
+Test(load, contradicted_sd3)
 {
     net n;
-    net_open(&n, MMDIT);
-    config_sd3 *c = &n.cfg.sd3;
-    LIES(MMDIT, {"num_layers", &c->num_layers, -1}, {"num_layers", &c->num_layers, 1},
+    net_open(&n, SD3);
+    config_sd3 *c = &n.cfg.denoiser.sd3;
+    LIES(SD3, {"num_layers", &c->num_layers, -1}, {"num_layers", &c->num_layers, 1},
          {"caption_projection_dim", &c->inner_dim, 8}, {"in_channels", &c->in_channels, 1},
          {"out_channels", &c->out_channels, 1}, {"patch_size", &c->patch_size, 1},
          {"attention_head_dim", &c->attention_head_dim, 8},
          {"joint_attention_dim", &c->joint_attention_dim, -1},
          {"pooled_projection_dim", &c->pooled_projection_dim, 1},
          {"pos_embed_max_size", &c->pos_embed_max_size, 1});
-    flips(MMDIT, &n, &c->qk_norm_rms, "qk_norm");
+    flips(SD3, &n, &c->qk_norm_rms, "qk_norm");
     for (int i = 0; i < c->num_layers; i++)
-        flips(MMDIT, &n, &c->dual_attention[i], "dual_attention_layers");
+        flips(SD3, &n, &c->dual_attention[i], "dual_attention_layers");
+    net_close(&n);
+}
+
+Test(load, contradicted_flux)
+{
+    net n;
+    net_open(&n, FLUX);
+    config_flux *c = &n.cfg.denoiser.flux;
+    LIES(FLUX, {"num_layers", &c->num_layers, -1}, {"num_layers", &c->num_layers, 1},
+         {"num_single_layers", &c->num_single_layers, -1},
+         {"num_single_layers", &c->num_single_layers, 1}, {"in_channels", &c->in_channels, 4},
+         {"joint_attention_dim", &c->joint_attention_dim, 1},
+         {"pooled_projection_dim", &c->pooled_projection_dim, -1},
+         {"attention_head_dim", &c->attention_head_dim, 8},
+         {"num_attention_heads", &c->inner_dim, 16});
+    flips(FLUX, &n, &c->guidance_embeds, "guidance_embeds");
     net_close(&n);
 }
 

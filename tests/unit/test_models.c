@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: MIT
-// MMDiT, T5 and CLIP against diffusers and transformers (tools/reference/make_model_goldens.py), their slabs, their flops, and
-// files that do not fit: each tensor missing, misshapen, or one too many.
+// SD3, FLUX, T5 and CLIP against diffusers and transformers (tools/reference/make_model_goldens.py, make_flux_goldens.py), their slabs, their
+// flops, and files that do not fit: each tensor missing, misshapen, or one too many.
 //
 // float32, 5e-6: a sum of k products of random sign is off by up to sqrt(k) 2^-24, 1e-6 at k = 256, the widest here. Some 12 such
 // sums follow each other in three blocks and add up as their root: 3.4e-6; torch's own error is as large, so root 2 of that.
 // (t = 1000 as a float32 angle is off by 6e-5 where exp() differs in the last bit; the networks' time embedding is mild enough.)
 // bf16, 2e-2: rounding to 8 bits is off by 2^-9 / sqrt(3) = 1.1e-3 (rms). About ten stores a block touch the residual stream, 30 in
 // all, each of a product of a rounded input and a rounded weight: sqrt(3 * 30) * 1.1e-3 = 1e-2; twice that is allowed.
+// FLUX's goldens have eight products after each other. Guidance, up to 4500 as an angle in float32, is off by 3e-4 where exp() differs in
+// the last bit: in 3 of 128 sines and cosines, of which the mild embedder keeps 1e-5 and the modulations, added to 1, some 2e-6.
 #include "base/memory.h"
 #include "io/safetensors_write.h"
 #include "model/clip_text.h"
-#include "model/mmdit.h"
+#include "model/denoiser.h"
 #include "model/t5.h"
 #include <criterion/criterion.h>
 #include <math.h>
@@ -23,14 +25,14 @@
 enum { GUARD = 64, TENSORS_MAX = 256 };
 static const double F32_TOLERANCE = 5e-6, BF16_TOLERANCE = 2e-2;
 
-typedef enum kind { MMDIT, T5, CLIP } kind;
+typedef enum kind { SD3, FLUX, T5, CLIP } kind;
 
 typedef struct net {
     kind kind;
-    config_sd3 sd3;
+    config_denoiser cfg;
     config_t5 t5;
     config_clip_text clip;
-    mmdit *m_mmdit;
+    denoiser *d;
     t5 *m_t5;
     clip_text *m_clip;
     swd_backend *be;
@@ -47,23 +49,30 @@ static char *joined(const char *a, const char *b)
 static char *golden_dir(const char *name)
 {
     const char *root = getenv("SWD_SOURCE_DIR");
-    char *models = joined(root ? root : ".", "tests/goldens/models"), *dir = joined(models, name);
+    char *models = joined(root ? root : ".", "tests/goldens"), *dir = joined(models, name);
     free(models);
     return dir;
 }
 
+static bool is_denoiser(kind k)
+{
+    return k == SD3 || k == FLUX;
+}
+
 static const char *basename_of(kind k)
 {
-    return k == MMDIT ? "diffusion_pytorch_model" : "model";
+    return is_denoiser(k) ? "diffusion_pytorch_model" : "model";
 }
 
 static void net_open(net *n, kind k, const char *name, int threads)
 {
     *n = (net){.kind = k};
     char *dir = golden_dir(name), *json = joined(dir, "config.json");
-    swd_status s = k == MMDIT ? config_sd3_read(&n->sd3, json, &n->err)
-                   : k == T5  ? config_t5_read(&n->t5, json, &n->err)
-                              : config_clip_text_read(&n->clip, json, &n->err);
+    swd_status s =
+        is_denoiser(k)
+            ? denoiser_config_read(&n->cfg, k == FLUX ? DENOISER_FLUX : DENOISER_SD3, json, &n->err)
+        : k == T5 ? config_t5_read(&n->t5, json, &n->err)
+                  : config_clip_text_read(&n->clip, json, &n->err);
     cr_assert_eq(s, SWD_OK, "%s", n->err.message);
     cr_assert_eq(backend_cpu_create(&n->be, threads, &n->err), SWD_OK, "%s", n->err.message);
     free(dir);
@@ -72,7 +81,7 @@ static void net_open(net *n, kind k, const char *name, int threads)
 
 static void net_unload(net *n)
 {
-    mmdit_destroy(&n->m_mmdit);
+    denoiser_destroy(&n->d);
     t5_destroy(&n->m_t5);
     clip_text_destroy(&n->m_clip);
 }
@@ -89,12 +98,12 @@ static swd_status net_load(net *n, const char *dir, swd_dtype compute)
     swd_err_clear(&n->err);
     cr_assert_eq(weights_open(&w, dir, basename_of(n->kind), &n->err), SWD_OK, "%s",
                  n->err.message);
-    swd_status s = n->kind == MMDIT ? mmdit_create(&n->m_mmdit, &n->sd3, w, n->be, compute, &n->err)
-                   : n->kind == T5
-                       ? t5_create(&n->m_t5, &n->t5, w, n->be, compute, &n->err)
-                       : clip_text_create(&n->m_clip, &n->clip, w, n->be, compute, &n->err);
+    swd_status s =
+        is_denoiser(n->kind) ? denoiser_create(&n->d, &n->cfg, w, n->be, compute, &n->err)
+        : n->kind == T5      ? t5_create(&n->m_t5, &n->t5, w, n->be, compute, &n->err)
+                             : clip_text_create(&n->m_clip, &n->clip, w, n->be, compute, &n->err);
     weights_close(&w);
-    if (s != SWD_OK) cr_expect(!n->m_mmdit && !n->m_t5 && !n->m_clip, "a failed load left a model");
+    if (s != SWD_OK) cr_expect(!n->d && !n->m_t5 && !n->m_clip, "a failed load left a model");
     return s;
 }
 
@@ -128,6 +137,7 @@ static double distance(swd_tensor a, swd_tensor b)
 typedef struct io_case {
     swd_tensor latents, t, context, pooled, ids; // inputs; pooled of CLIP is an output
     swd_tensor want[2], got[2];                  // velocity; hidden; hidden and pooled
+    float guidance;
 } io_case;
 
 static bool case_read(io_case *c, const safetensors *io, int k, kind kind)
@@ -136,13 +146,16 @@ static bool case_read(io_case *c, const safetensors *io, int k, kind kind)
                    .t = find(io, k, "t"),
                    .context = find(io, k, "context"),
                    .ids = find(io, k, "ids")};
-    c->want[0] = find(io, k, kind == MMDIT ? "velocity" : "hidden");
+    c->want[0] = find(io, k, is_denoiser(kind) ? "velocity" : "hidden");
     swd_tensor pooled = find(io, k, "pooled");
-    if (kind == MMDIT)
+    if (is_denoiser(kind))
         c->pooled = pooled;
     else
         c->want[1] = pooled;
     for (int i = 0; i < 2; i++) c->got[i] = blank(c->want[i]);
+    swd_tensor guidance = find(io, k, "guidance");
+    if (tensor_present(guidance)) c->guidance = *(const float *)guidance.data;
+    free(guidance.data);
     return tensor_present(c->want[0]);
 }
 
@@ -154,18 +167,17 @@ static void case_free(io_case *c)
 }
 
 // The second of two steps whose conditions are made together.
-static swd_status run_mmdit(const net *n, const io_case *c, swd_exec *ex)
+static swd_status run_denoiser(const net *n, const io_case *c, swd_exec *ex)
 {
     size_t mark = exec_mark(ex);
-    const mmdit *m = n->m_mmdit;
     int64_t batch = c->latents.shape[0];
     swd_tensor t = exec1(ex, SWD_F32, 2 * batch);
     RUN(op_axpby(tensor_slice(t, 0, 0, batch), 0.5f, c->t, 0, tensor_none(), ex));
     RUN(op_copy(tensor_slice(t, 0, batch, batch), c->t, ex));
-    conditions cond = mmdit_conditions_alloc(2 * batch, batch, c->context.shape[1], m, ex);
-    RUN(mmdit_embed_context(&cond, c->context, m, ex));
-    RUN(mmdit_modulate(&cond, t, c->pooled, m, ex));
-    RUN(mmdit_forward(c->got[0], c->latents, &cond, batch, m, ex));
+    conditions cond = denoiser_conditions(2 * batch, batch, c->context.shape[1], n->d, ex);
+    RUN(denoiser_embed_context(&cond, c->context, n->d, ex));
+    RUN(denoiser_modulate(&cond, t, c->pooled, c->guidance, n->d, ex));
+    RUN(denoiser_forward(c->got[0], c->latents, &cond, batch, n->d, ex));
     exec_rewind(ex, mark);
     return SWD_OK;
 }
@@ -173,8 +185,9 @@ static swd_status run_mmdit(const net *n, const io_case *c, swd_exec *ex)
 static swd_status forward(const net *n, const io_case *c, swd_exec *ex)
 {
     switch (n->kind) {
-    case MMDIT:
-        return run_mmdit(n, c, ex);
+    case SD3:
+    case FLUX:
+        return run_denoiser(n, c, ex);
     case T5:
         return t5_forward(c->got[0], c->ids, n->m_t5, ex);
     case CLIP:
@@ -249,31 +262,41 @@ static void both(kind k, const char *name)
 
 Test(models, sd3)
 {
-    both(MMDIT, "sd3");
+    both(SD3, "models/sd3");
 }
 Test(models, sd35l_sharded)
 {
-    both(MMDIT, "sd35l");
+    both(SD3, "models/sd35l");
 }
 Test(models, sd35m_dual)
 {
-    both(MMDIT, "sd35m");
+    both(SD3, "models/sd35m");
+}
+Test(models, flux_blocks)
+{
+    both(FLUX, "flux/double");
+    both(FLUX, "flux/single");
+}
+Test(models, flux)
+{
+    both(FLUX, "flux/schnell");
+    both(FLUX, "flux/dev");
 }
 Test(models, t5_gated)
 {
-    both(T5, "t5_gated");
+    both(T5, "models/t5_gated");
 }
 Test(models, t5_relu)
 {
-    both(T5, "t5_relu");
+    both(T5, "models/t5_relu");
 }
 Test(models, clip_quick_largest_id)
 {
-    both(CLIP, "clip_quick");
+    both(CLIP, "models/clip_quick");
 }
 Test(models, clip_gelu_eos_id)
 {
-    both(CLIP, "clip_gelu");
+    both(CLIP, "models/clip_gelu");
 }
 
 // Copies of a folder's tensors in a folder of their own, to be changed and written.
@@ -350,23 +373,27 @@ static void wrong_files(kind k, const char *name)
 
 Test(models, wrong_files_sd3)
 {
-    wrong_files(MMDIT, "sd3");
+    wrong_files(SD3, "models/sd3");
 }
 Test(models, wrong_files_sd35m)
 {
-    wrong_files(MMDIT, "sd35m");
+    wrong_files(SD3, "models/sd35m");
+}
+Test(models, wrong_files_flux)
+{
+    wrong_files(FLUX, "flux/schnell");
 }
 Test(models, wrong_files_t5)
 {
-    wrong_files(T5, "t5_gated");
+    wrong_files(T5, "models/t5_gated");
 }
 Test(models, wrong_files_t5_relu)
 {
-    wrong_files(T5, "t5_relu");
+    wrong_files(T5, "models/t5_relu");
 }
 Test(models, wrong_files_clip)
 {
-    wrong_files(CLIP, "clip_quick");
+    wrong_files(CLIP, "models/clip_quick");
 }
 
 // CLIPTextModel: no projection; times the projection of the other class it gives the same.
@@ -375,9 +402,9 @@ Test(models, clip_without_projection)
     net n;
     copies c;
     io_case k;
-    net_open(&n, CLIP, "clip_quick", 1);
-    copies_open(&c, &n, "clip_quick");
-    safetensors *io = io_open("clip_quick", &n);
+    net_open(&n, CLIP, "models/clip_quick", 1);
+    copies_open(&c, &n, "models/clip_quick");
+    safetensors *io = io_open("models/clip_quick", &n);
     st_write_tensor kept[TENSORS_MAX];
     const float *projection = NULL;
     int count = 0;
@@ -414,10 +441,13 @@ Test(models, clip_without_projection)
 }
 
 // The files count for themselves: a weight matrix costs 2 a number and row, by what its name says it is applied to.
-static double counted_flops(const safetensors *files, int64_t d, int layers, int64_t batch,
+static double counted_flops(const safetensors *files, const config_denoiser *c, int64_t batch,
                             int64_t image, int64_t text)
 {
     double total = 0;
+    bool flux = c->kind == DENOISER_FLUX;
+    int64_t d = flux ? c->flux.inner_dim : c->sd3.inner_dim, all = image + text,
+            layers = flux ? c->flux.num_layers + c->flux.num_single_layers : c->sd3.num_layers;
     for (int i = 0; i < safetensors_count(files); i++) {
         const st_tensor *t = safetensors_at(files, i);
         int64_t rows = image;
@@ -425,49 +455,52 @@ static double counted_flops(const safetensors *files, int64_t d, int layers, int
         if (strstr(t->name, ".add_") || strstr(t->name, "to_add_out") ||
             strstr(t->name, "ff_context") || strstr(t->name, "context_embedder"))
             rows = text;
-        if (strstr(t->name, "norm1") || strstr(t->name, "norm_out") ||
+        if (strstr(t->name, "single_")) rows = all;
+        if (strstr(t->name, "norm1") || strstr(t->name, ".norm.") || strstr(t->name, "norm_out") ||
             strstr(t->name, "time_text_embed"))
             rows = 1;
         total += 2.0 * (double)(rows * t->numel);
         if (strstr(t->name, "attn2.to_q.weight")) total += 4.0 * (double)(image * image * d);
     }
-    // q.k and p.v of all queries and keys; the last block asks only for the image
-    total += 4.0 * (double)((image + text) * (image + text) * d * (layers - 1) +
-                            image * (image + text) * d);
+    // q.k and p.v of all queries and keys; SD3's last block asks only for the image
+    int64_t queries = all * layers - (flux ? 0 : text);
+    total += 4.0 * (double)(queries * all * d);
     return total * (double)batch;
+}
+
+static void flops(kind k, const char *name)
+{
+    net n;
+    safetensors *files;
+    net_open(&n, k, name, 1);
+    char *dir = golden_dir(name);
+    cr_assert_eq(net_load(&n, dir, SWD_F32), SWD_OK, "%s", n.err.message);
+    cr_assert_eq(safetensors_open(&files, dir, basename_of(k), &n.err), SWD_OK, "%s",
+                 n.err.message);
+    double want = counted_flops(files, &n.cfg, 3, 5 * 4, 7), got = denoiser_flops(n.d, 3, 10, 8, 7);
+    cr_expect_float_eq(got, want, 0.5, "%s: %.0f is not %.0f", name, got, want);
+    safetensors_close(&files);
+    free(dir);
+    net_close(&n);
 }
 
 Test(models, flops)
 {
-    static const char *const names[] = {"sd3", "sd35l", "sd35m"};
-    for (int i = 0; i < 3; i++) {
-        net n;
-        safetensors *files;
-        net_open(&n, MMDIT, names[i], 1);
-        char *dir = golden_dir(names[i]);
-        cr_assert_eq(net_load(&n, dir, SWD_F32), SWD_OK, "%s", n.err.message);
-        cr_assert_eq(safetensors_open(&files, dir, basename_of(MMDIT), &n.err), SWD_OK, "%s",
-                     n.err.message);
-        double want = counted_flops(files, n.sd3.inner_dim, n.sd3.num_layers, 3, 5 * 4, 7);
-        cr_expect_float_eq(mmdit_flops(n.m_mmdit, 3, 10, 8, 7), want, 0.5, "%s: %.0f is not %.0f",
-                           names[i], mmdit_flops(n.m_mmdit, 3, 10, 8, 7), want);
-        safetensors_close(&files);
-        free(dir);
-        net_close(&n);
-    }
+    static const char *const sd3[] = {"models/sd3", "models/sd35l", "models/sd35m"},
+                             *const flux[] = {"flux/double", "flux/single", "flux/schnell",
+                                              "flux/dev"};
+    for (int i = 0; i < 3; i++) flops(SD3, sd3[i]);
+    for (int i = 0; i < 4; i++) flops(FLUX, flux[i]);
 }
 
-// Shapes that a network cannot take are errors already when the plan is measured.
-Test(models, wrong_shapes)
+// Sizes {height, width, channels, width of the context} of latents: the first two are right.
+static void wrong_latents(kind k, const char *name, const int64_t sizes[][4], int count)
 {
     net n;
-    net_open(&n, MMDIT, "sd3", 1);
-    char *dir = golden_dir("sd3");
+    net_open(&n, k, name, 1);
+    char *dir = golden_dir(name);
     cr_assert_eq(net_load(&n, dir, SWD_F32), SWD_OK, "%s", n.err.message);
-    static const int64_t sizes[][4] = {{8, 8, 4, 24},  {24, 24, 4, 24}, {26, 8, 4, 24},
-                                       {8, 26, 4, 24}, {7, 8, 4, 24},   {8, 9, 4, 24},
-                                       {0, 8, 4, 24},  {8, 8, 5, 24},   {8, 8, 4, 25}};
-    for (int i = 0; i < (int)(sizeof sizes / sizeof *sizes); i++) {
+    for (int i = 0; i < count; i++) {
         const int64_t *s = sizes[i];
         io_case c = {.latents = tensor4(NULL, SWD_F32, 1, s[2], s[0], s[1]),
                      .t = tensor1(NULL, SWD_F32, 1),
@@ -475,14 +508,28 @@ Test(models, wrong_shapes)
                      .pooled = tensor2(NULL, SWD_F32, 1, 20)};
         c.got[0] = c.latents;
         swd_exec ex = {.backend = n.be, .err = &n.err, .dry = true};
-        cr_expect_eq(forward(&n, &c, &ex), i < 2 ? SWD_OK : SWD_ERR_ARGUMENT, "case %d: %s", i,
-                     n.err.message);
+        cr_expect_eq(forward(&n, &c, &ex), i < 2 ? SWD_OK : SWD_ERR_ARGUMENT, "%s case %d: %s",
+                     name, i, n.err.message);
     }
     free(dir);
     net_close(&n);
+}
 
-    net_open(&n, CLIP, "clip_gelu", 1);
-    dir = golden_dir("clip_gelu");
+// Shapes that a network cannot take are errors already when the plan is measured.
+Test(models, wrong_shapes)
+{
+    static const int64_t of_sd3[][4] = {{8, 8, 4, 24},  {24, 24, 4, 24}, {26, 8, 4, 24},
+                                        {8, 26, 4, 24}, {7, 8, 4, 24},   {8, 9, 4, 24},
+                                        {0, 8, 4, 24},  {8, 8, 5, 24},   {8, 8, 4, 25}},
+                         of_flux[][4] = {{8, 8, 4, 24},    {4096, 2, 4, 24}, {4098, 2, 4, 24},
+                                         {2, 4098, 4, 24}, {7, 8, 4, 24},    {8, 9, 4, 24},
+                                         {0, 8, 4, 24},    {8, 8, 5, 24},    {8, 8, 4, 25}};
+    wrong_latents(SD3, "models/sd3", of_sd3, sizeof of_sd3 / sizeof *of_sd3);
+    wrong_latents(FLUX, "flux/schnell", of_flux, sizeof of_flux / sizeof *of_flux);
+
+    net n;
+    net_open(&n, CLIP, "models/clip_gelu", 1);
+    char *dir = golden_dir("models/clip_gelu");
     cr_assert_eq(net_load(&n, dir, SWD_F32), SWD_OK, "%s", n.err.message);
     io_case c = {.ids = tensor2(NULL, SWD_I32, 1, 18)};
     c.got[0] = tensor3(NULL, SWD_F32, 1, 18, 32);
@@ -493,8 +540,8 @@ Test(models, wrong_shapes)
     free(dir);
     net_close(&n);
 
-    net_open(&n, T5, "t5_gated", 1);
-    dir = golden_dir("t5_gated");
+    net_open(&n, T5, "models/t5_gated", 1);
+    dir = golden_dir("models/t5_gated");
     n.t5.dense_act = CONFIG_ACT_SILU;
     cr_expect_eq(net_load(&n, dir, SWD_F32), SWD_ERR_UNSUPPORTED);
     cr_expect_not_null(strstr(n.err.message, "feed_forward_proj"), "%s", n.err.message);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /* Whole trajectories of the bundled model in float32 beside diffusers' (tools/reference/make_pipeline_goldens.py), and the
  * promises of the API around them. */
-#include "io/safetensors.h"
+#include "golden.h"
 #include "pipeline/picture.h"
 #include <criterion/criterion.h>
 #include <math.h>
@@ -46,21 +46,6 @@ static swd_context *open_bundled(void)
 {
     swd_open_params o = bundled();
     return open_with(&o);
-}
-
-static double relative_l2(const st_tensor *got, const st_tensor *want)
-{
-    cr_assert(got && want, "a tensor is missing");
-    cr_assert_eq(got->numel, want->numel);
-    double diff = 0, norm = 0;
-    for (int64_t i = 0; i < want->numel; i++) {
-        float a, b;
-        memcpy(&a, got->data + 4 * i, 4);
-        memcpy(&b, want->data + 4 * i, 4);
-        diff += ((double)a - b) * ((double)a - b);
-        norm += (double)b * b;
-    }
-    return sqrt(diff / norm);
 }
 
 /* Runs params and compares latents (and steps and pixels where the golden has them) with a golden. */

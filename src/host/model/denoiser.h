@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The network between text and latents, whichever class it is of: all that pipeline, benchmarks and trainer know of one. A new class is an
- * entry of the table in denoiser.c. */
+/* The network between text and latents, whichever class it is of: all that pipeline, benchmarks and trainer know of one. A new class is a
+ * file that fills a table (denoiser_class.h) and an entry in denoiser.c. */
 #ifndef SWD_MODEL_DENOISER_H
 #define SWD_MODEL_DENOISER_H
 #include "io/config.h"

@@ -16,8 +16,14 @@
 #include "model/joint.h"
 #include "model/qkv.h"
 #include <math.h>
+#include <stdio.h>
 
 enum { ROW, COLUMN };
+enum {
+    PATCH = 2,                               // latents are packed in patches of 2 x 2
+    PLACES = CONFIG_LATENT_SIDE_MAX / PATCH, // along each side of their grid
+    SAMPLE_SIZE = 128                        // of the pipeline, the config has none
+};
 
 typedef struct double_block {
     joint_attention image, context;
@@ -30,17 +36,19 @@ typedef struct single_block {
     swd_tensor norm_q, norm_k;
 } single_block;
 
-struct flux {
-    holdings held;
+typedef struct flux {
+    denoiser base;
     config_flux cfg;
-    embedder embedder;
-    modulations
-        modulations; // image and context of each double block, each single block's, the output norm's
-    swd_linear *image, *context, *out;
-    swd_tensor cos[2], sin[2]; // F32 [FLUX_PLACES, axis / 2] of rows and columns
+    swd_linear *image, *out;
+    swd_tensor cos[2], sin[2]; // F32 [PLACES, axis / 2] of rows and columns
     double_block *doubles;
     single_block *singles;
-};
+} flux;
+
+static flux *of(const denoiser *d)
+{
+    return (flux *)(uintptr_t)d;
+}
 
 /* ---- loading ---- */
 
@@ -110,99 +118,43 @@ static void make_places(loader *l, flux *m, int axis)
 {
     int64_t n = m->cfg.axes_dims_rope[1 + axis] / 2;
     if (!n) return;
-    float *cosines = load_array(l, (size_t)(FLUX_PLACES * n), sizeof *cosines, "cosines"),
-          *sines = load_array(l, (size_t)(FLUX_PLACES * n), sizeof *sines, "sines");
+    float *cosines = load_array(l, (size_t)(PLACES * n), sizeof *cosines, "cosines"),
+          *sines = load_array(l, (size_t)(PLACES * n), sizeof *sines, "sines");
     if (!cosines || !sines) return;
     for (int64_t i = 0; i < n; i++) {
         double frequency = 1.0 / pow(10000.0, (double)(2 * i) / (double)(2 * n));
-        for (int64_t place = 0; place < FLUX_PLACES; place++) {
+        for (int64_t place = 0; place < PLACES; place++) {
             cosines[place * n + i] = (float)cos((double)place * frequency);
             sines[place * n + i] = (float)sin((double)place * frequency);
         }
     }
-    load_values(l, &m->cos[axis], cosines, FLUX_PLACES, n, "cosines");
-    load_values(l, &m->sin[axis], sines, FLUX_PLACES, n, "sines");
+    load_values(l, &m->cos[axis], cosines, PLACES, n, "cosines");
+    load_values(l, &m->sin[axis], sines, PLACES, n, "sines");
 }
 
-static void load_tensors(loader *l, flux *m, bool streamed)
+// Modulations: image and context of each double block, each single block's, the output norm's.
+static void load(loader *l, denoiser *base, const config_denoiser *cfg, bool streamed)
 {
+    flux *m = of(base);
     const config_flux *c = &m->cfg;
+    m->cfg = cfg->flux;
     int64_t d = c->inner_dim;
     int n = 2 * c->num_layers + c->num_single_layers + 1;
+    base->width = d;
+    base->patch = PATCH;
     m->doubles = load_array(l, (size_t)c->num_layers, sizeof *m->doubles, "the blocks");
     m->singles = load_array(l, (size_t)c->num_single_layers, sizeof *m->singles, "the blocks");
     if (l->status != SWD_OK) return;
     check_config(l, c);
     load_linear(l, &m->image, d, c->in_channels, WITH_BIAS, "x_embedder");
-    load_linear(l, &m->context, d, c->joint_attention_dim, WITH_BIAS, "context_embedder");
-    load_embedder(l, &m->embedder, d, c->pooled_projection_dim, c->guidance_embeds);
+    load_linear(l, &m->base.context, d, c->joint_attention_dim, WITH_BIAS, "context_embedder");
+    load_embedder(l, &m->base.embedder, d, c->pooled_projection_dim, c->guidance_embeds);
     for (int i = 0; i < c->num_layers; i++) load_double(l, m, i);
     for (int i = 0; i < c->num_single_layers; i++) load_single(l, m, i);
-    load_modulations(l, &m->modulations, n, load_modulation, m, streamed);
-    load_unpatch_linear(l, &m->out, c->in_channels / (FLUX_PATCH * FLUX_PATCH), FLUX_PATCH, d,
-                        "proj_out");
+    load_modulations(l, &m->base.modulations, n, load_modulation, m, streamed);
+    load_unpatch_linear(l, &m->out, c->in_channels / (PATCH * PATCH), PATCH, d, "proj_out");
     make_places(l, m, ROW);
     make_places(l, m, COLUMN);
-}
-
-static swd_status create(flux **out, const config_flux *cfg, weights *w, bool streamed,
-                         swd_backend *be, swd_dtype compute, swd_err *err)
-{
-    flux *m;
-    *out = NULL;
-    SWD_TRY(swd_calloc(&m, 1, sizeof *m, "a FLUX transformer", err), err);
-    m->cfg = *cfg;
-    loader l = loader_begin(&m->held, w, be, compute, err);
-    load_tensors(&l, m, streamed);
-    swd_status s = loader_end(&l, NULL);
-    if (s != SWD_OK) flux_destroy(&m);
-    *out = m;
-    return s;
-}
-
-swd_status flux_create(flux **out, const config_flux *cfg, weights *w, swd_backend *be,
-                       swd_dtype compute, swd_err *err)
-{
-    return create(out, cfg, w, false, be, compute, err);
-}
-
-swd_status flux_create_streamed(flux **out, const config_flux *cfg, weights *w, swd_backend *be,
-                                swd_dtype compute, swd_err *err)
-{
-    return create(out, cfg, w, true, be, compute, err);
-}
-
-relay *flux_relay(flux *m)
-{
-    return m->modulations.streamed;
-}
-
-void flux_destroy(flux **m)
-{
-    if (!*m) return;
-    modulations_release(&(*m)->modulations);
-    holdings_release(&(*m)->held);
-    free(*m);
-    *m = NULL;
-}
-
-/* ---- conditions ---- */
-
-conditions flux_conditions_alloc(int64_t rows, int64_t batch, int64_t text_tokens, const flux *m,
-                                 swd_exec *ex)
-{
-    return conditions_alloc(rows, batch, text_tokens, m->cfg.inner_dim, &m->modulations, ex);
-}
-
-swd_status flux_embed_context(const conditions *c, swd_tensor context, const flux *m, swd_exec *ex)
-{
-    return op_linear(c->context, context, m->context, SWD_ACT_NONE, ex);
-}
-
-swd_status flux_modulate(const conditions *c, swd_tensor t, swd_tensor pooled, float guidance,
-                         const flux *m, swd_exec *ex)
-{
-    return conditions_modulate(c, t, pooled, guidance, &m->embedder, &m->modulations, ex);
 }
 
 /* ---- a step ---- */
@@ -326,7 +278,7 @@ static swd_status embed_image(const tokens *t, swd_tensor latents, const flux *m
 {
     size_t mark = exec_mark(ex);
     swd_tensor patches = exec3(ex, SWD_F32, latents.shape[0], t->n_image, m->cfg.in_channels);
-    RUN(op_patchify(patches, latents, FLUX_PATCH, ex));
+    RUN(op_patchify(patches, latents, PATCH, ex));
     RUN(op_linear(t->image, patches, m->image, SWD_ACT_NONE, ex));
     exec_rewind(ex, mark);
     return SWD_OK;
@@ -342,13 +294,13 @@ static swd_status read_velocity(swd_tensor velocity, const tokens *t, swd_tensor
     RUN(op_layernorm_modulate(normed, t->image, modulation_part(mod, 1, d),
                               modulation_part(mod, 0, d), JOINT_NORM_EPS, ex));
     RUN(op_linear(y, normed, m->out, SWD_ACT_NONE, ex));
-    return op_unpatchify(velocity, y, FLUX_PATCH, ex);
+    return op_unpatchify(velocity, y, PATCH, ex);
 }
 
 static swd_status check_latents(swd_tensor latents, const flux *m, swd_exec *ex)
 {
     char text[96];
-    if (latents.ndim == 4 && latents.shape[1] * FLUX_PATCH * FLUX_PATCH == m->cfg.in_channels &&
+    if (latents.ndim == 4 && latents.shape[1] * PATCH * PATCH == m->cfg.in_channels &&
         latents.shape[2] <= CONFIG_LATENT_SIDE_MAX && latents.shape[3] <= CONFIG_LATENT_SIDE_MAX)
         return SWD_OK;
     return SWD_FAIL(ex->err, SWD_ERR_ARGUMENT,
@@ -356,12 +308,13 @@ static swd_status check_latents(swd_tensor latents, const flux *m, swd_exec *ex)
                     m->cfg.in_channels, tensor_describe(latents, text, sizeof text));
 }
 
-swd_status flux_forward(swd_tensor velocity, swd_tensor latents, const conditions *c,
-                        int64_t first_row, const flux *m, swd_exec *ex)
+static swd_status forward(swd_tensor velocity, swd_tensor latents, const conditions *c,
+                          int64_t first_row, const denoiser *d, swd_exec *ex)
 {
+    const flux *m = of(d);
     RUN(check_latents(latents, m, ex));
-    int64_t batch = latents.shape[0], grid_h = latents.shape[2] / FLUX_PATCH,
-            grid_w = latents.shape[3] / FLUX_PATCH;
+    int64_t batch = latents.shape[0], grid_h = latents.shape[2] / PATCH,
+            grid_w = latents.shape[3] / PATCH;
     size_t start = exec_mark(ex);
     tokens t = {.n_text = c->context.shape[1], .n_image = grid_h * grid_w};
     t.all = exec3(ex, SWD_F32, batch, t.n_text + t.n_image, m->cfg.inner_dim);
@@ -370,7 +323,7 @@ swd_status flux_forward(swd_tensor velocity, swd_tensor latents, const condition
     RUN(place(&t, grid_h, grid_w, m, ex));
     RUN(op_copy(t.text, c->context, ex));
     RUN(embed_image(&t, latents, m, ex));
-    modulation_walk walk = modulation_begin(c, &m->modulations, first_row, batch);
+    modulation_walk walk = modulation_begin(c, &m->base.modulations, first_row, batch);
     for (int i = 0; i < m->cfg.num_layers; i++) {
         swd_tensor mod_x = modulation_next(&walk), mod_c = modulation_next(&walk);
         RUN(run_double(&t, mod_x, mod_c, &m->doubles[i], m, ex));
@@ -382,16 +335,67 @@ swd_status flux_forward(swd_tensor velocity, swd_tensor latents, const condition
     return SWD_OK;
 }
 
-double flux_flops(const flux *m, int64_t batch, int64_t h, int64_t w, int64_t text_tokens)
+static double flops(const denoiser *of_model, int64_t batch, int64_t h, int64_t w,
+                    int64_t text_tokens)
 {
+    const flux *m = of(of_model);
     const config_flux *c = &m->cfg;
     double d = c->inner_dim, l = (double)text_tokens,
-           image = (double)(h / FLUX_PATCH) * (double)(w / FLUX_PATCH), n = image + l;
+           image = (double)(h / PATCH) * (double)(w / PATCH), n = image + l;
     double attention = 2 * n * n * d,
            total = 2 * image * d * c->in_channels + l * d * c->joint_attention_dim + 2 * d * d;
-    total += linear_facts(m->embedder.time[0])->k * d + c->pooled_projection_dim * d + 2 * d * d;
-    if (c->guidance_embeds) total += linear_facts(m->embedder.guidance[0])->k * d + d * d;
+    total +=
+        linear_facts(m->base.embedder.time[0])->k * d + c->pooled_projection_dim * d + 2 * d * d;
+    if (c->guidance_embeds) total += linear_facts(m->base.embedder.guidance[0])->k * d + d * d;
     total += c->num_layers * (n * 12 * d * d + attention + 12 * d * d);
     total += c->num_single_layers * (n * 12 * d * d + attention + 3 * d * d);
     return 2 * (double)batch * total;
 }
+
+/* ---- the class ---- */
+
+// The pipeline divides by 1000 in float32, the class multiplies by it.
+static float timestep(float sigma)
+{
+    return 1000.0f * sigma / 1000.0f * 1000.0f;
+}
+
+static swd_status read_config(config_denoiser *out, const char *path, swd_err *err)
+{
+    return config_flux_read(&out->flux, path, err);
+}
+
+static denoiser_facts facts_of(const config_denoiser *c)
+{
+    const config_flux *f = &c->flux;
+    return (denoiser_facts){.channels = f->in_channels / (PATCH * PATCH),
+                            .patch = PATCH,
+                            .sample_size = SAMPLE_SIZE,
+                            .side_max = PLACES * PATCH,
+                            .context_width = f->joint_attention_dim,
+                            .pooled_width = f->pooled_projection_dim,
+                            .guided = f->guidance_embeds};
+}
+
+static void describe(const config_denoiser *c, char *buf, size_t n)
+{
+    const config_flux *f = &c->flux;
+    snprintf(buf, n,
+             "%d double and %d single blocks, %d heads of %d (%d + %d + %d), %s, %d channels",
+             f->num_layers, f->num_single_layers, f->num_attention_heads, f->attention_head_dim,
+             f->axes_dims_rope[0], f->axes_dims_rope[1], f->axes_dims_rope[2],
+             f->guidance_embeds ? "guidance embedding" : "no guidance",
+             f->in_channels / (PATCH * PATCH));
+}
+
+const denoiser_class flux_class = {
+    .name = "FluxTransformer2DModel",
+    .bytes = sizeof(flux),
+    .read = read_config,
+    .facts = facts_of,
+    .describe = describe,
+    .load = load,
+    .timestep = timestep,
+    .forward = forward,
+    .flops = flops,
+};

@@ -10,8 +10,7 @@
 #include "base/memory.h"
 #include "model/joint.h"
 #include <math.h>
-
-enum { SINUSOID = 256 };
+#include <stdio.h>
 
 // One stream of a block: image or context.
 typedef struct half {
@@ -25,15 +24,18 @@ typedef struct block {
     bool dual, context_pre_only;
 } block;
 
-struct mmdit {
-    holdings held;
+typedef struct mmdit {
+    denoiser base;
     config_sd3 cfg;
-    embedder embedder;
-    modulations modulations; // image and context of each block, then the output norm's
-    swd_linear *patch, *context, *out;
+    swd_linear *patch, *out;
     swd_tensor position; // [max * max, D]
     block *blocks;
-};
+} mmdit;
+
+static mmdit *of(const denoiser *d)
+{
+    return (mmdit *)(uintptr_t)d;
+}
 
 /* ---- loading ---- */
 
@@ -97,74 +99,28 @@ static void check_config(loader *l, const config_sd3 *c)
     }
 }
 
-static void load_tensors(loader *l, mmdit *m, bool streamed)
+// Modulations: image and context of each block, then the output norm's.
+static void load(loader *l, denoiser *base, const config_denoiser *cfg, bool streamed)
 {
+    mmdit *m = of(base);
     const config_sd3 *c = &m->cfg;
+    m->cfg = cfg->sd3;
     int64_t d = c->inner_dim, places = (int64_t)c->pos_embed_max_size * c->pos_embed_max_size;
     int64_t patch = (int64_t)c->patch_size * c->patch_size * c->out_channels;
     int n = 2 * c->num_layers + 1;
+    base->width = d;
+    base->patch = c->patch_size;
     m->blocks = load_array(l, (size_t)c->num_layers, sizeof *m->blocks, "the blocks");
     if (l->status != SWD_OK) return;
     check_config(l, c);
     load_patch_linear(l, &m->patch, d, c->in_channels, c->patch_size, WITH_BIAS, "pos_embed.proj");
     load_matrix(l, &m->position, (int64_t[]){1, places, d}, 3, "pos_embed.pos_embed");
-    load_embedder(l, &m->embedder, d, c->pooled_projection_dim, false);
-    load_linear(l, &m->context, d, c->joint_attention_dim, WITH_BIAS, "context_embedder");
+    load_embedder(l, &m->base.embedder, d, c->pooled_projection_dim, false);
+    load_linear(l, &m->base.context, d, c->joint_attention_dim, WITH_BIAS, "context_embedder");
     for (int i = 0; i < c->num_layers; i++) load_block(l, m, i);
-    load_modulations(l, &m->modulations, n, load_modulation, m, streamed);
+    load_modulations(l, &m->base.modulations, n, load_modulation, m, streamed);
     load_linear(l, &m->out, patch, d, WITH_BIAS, "proj_out");
     if (l->status == SWD_OK) m->position = tensor_reshape(m->position, (int64_t[]){places, d}, 2);
-}
-
-static swd_status create(mmdit **out, const config_sd3 *cfg, weights *w, bool streamed,
-                         swd_backend *be, swd_dtype compute, swd_err *err)
-{
-    mmdit *m;
-    *out = NULL;
-    SWD_TRY(swd_calloc(&m, 1, sizeof *m, "an MMDiT", err), err);
-    m->cfg = *cfg;
-    loader l = loader_begin(&m->held, w, be, compute, err);
-    load_tensors(&l, m, streamed);
-    swd_status s = loader_end(&l, NULL);
-    if (s != SWD_OK) mmdit_destroy(&m);
-    *out = m;
-    return s;
-}
-
-const holdings *mmdit_holdings(const mmdit *m)
-{
-    return &m->held;
-}
-
-const config_sd3 *mmdit_config(const mmdit *m)
-{
-    return &m->cfg;
-}
-
-swd_status mmdit_create(mmdit **out, const config_sd3 *cfg, weights *w, swd_backend *be,
-                        swd_dtype compute, swd_err *err)
-{
-    return create(out, cfg, w, false, be, compute, err);
-}
-
-swd_status mmdit_create_streamed(mmdit **out, const config_sd3 *cfg, weights *w, swd_backend *be,
-                                 swd_dtype compute, swd_err *err)
-{
-    return create(out, cfg, w, true, be, compute, err);
-}
-
-relay *mmdit_relay(mmdit *m)
-{
-    return m->modulations.streamed;
-}
-
-void mmdit_destroy(mmdit **m)
-{
-    if (!*m) return;
-    modulations_release(&(*m)->modulations);
-    holdings_release(&(*m)->held);
-    free(*m);
-    *m = NULL;
 }
 
 /* ---- running ---- */
@@ -256,26 +212,6 @@ static swd_status run_block(const void *args, swd_exec *ex)
     return SWD_OK;
 }
 
-/* ---- conditions ---- */
-
-conditions mmdit_conditions_alloc(int64_t rows, int64_t batch, int64_t text_tokens, const mmdit *m,
-                                  swd_exec *ex)
-{
-    return conditions_alloc(rows, batch, text_tokens, m->cfg.inner_dim, &m->modulations, ex);
-}
-
-swd_status mmdit_embed_context(const conditions *c, swd_tensor context, const mmdit *m,
-                               swd_exec *ex)
-{
-    return op_linear(c->context, context, m->context, SWD_ACT_NONE, ex);
-}
-
-swd_status mmdit_modulate(const conditions *c, swd_tensor t, swd_tensor pooled, const mmdit *m,
-                          swd_exec *ex)
-{
-    return conditions_modulate(c, t, pooled, 0, &m->embedder, &m->modulations, ex);
-}
-
 /* ---- a step ---- */
 
 static swd_status add_places(swd_tensor x, swd_tensor latents, const mmdit *m, swd_exec *ex)
@@ -300,7 +236,7 @@ static swd_status run_blocks(swd_tensor y, swd_tensor x, const conditions *cond,
     size_t start = exec_mark(ex);
     swd_tensor c = exec_alloc(ex, SWD_F32, cond->context.shape, 3), mod_x;
     RUN(op_copy(c, cond->context, ex));
-    modulation_walk walk = modulation_begin(cond, &m->modulations, first_row, samples);
+    modulation_walk walk = modulation_begin(cond, &m->base.modulations, first_row, samples);
     for (int i = 0; i < m->cfg.num_layers; i++) {
         size_t mark = exec_mark(ex);
         RUN(mixed_spread(&mod_x, modulation_next(&walk), mix, ex));
@@ -322,16 +258,12 @@ static swd_status run_blocks(swd_tensor y, swd_tensor x, const conditions *cond,
     return SWD_OK;
 }
 
-swd_status mmdit_forward(swd_tensor velocity, swd_tensor latents, const conditions *cond,
-                         int64_t first_row, const mmdit *m, swd_exec *ex)
+// Each block is a segment.
+static swd_status forward_features(swd_tensor velocity, swd_tensor features, int after,
+                                   swd_tensor latents, const conditions *cond, int64_t first_row,
+                                   const denoiser *d, swd_exec *ex)
 {
-    return mmdit_forward_features(velocity, tensor_none(), 0, latents, cond, first_row, m, ex);
-}
-
-swd_status mmdit_forward_features(swd_tensor velocity, swd_tensor features, int after,
-                                  swd_tensor latents, const conditions *cond, int64_t first_row,
-                                  const mmdit *m, swd_exec *ex)
-{
+    const mmdit *m = of(d);
     const block_tap tap = {features, after, !tensor_present(velocity)};
     int64_t batch = latents.shape[0], patch = m->cfg.patch_size, square = patch * patch,
             tokens = latents.shape[2] / patch * (latents.shape[3] / patch);
@@ -350,9 +282,17 @@ swd_status mmdit_forward_features(swd_tensor velocity, swd_tensor features, int 
     return SWD_OK;
 }
 
-swd_status mmdit_forward_mixed(const mixed_batch *mix, const conditions *cond, const mmdit *m,
-                               swd_exec *ex)
+static swd_status forward(swd_tensor velocity, swd_tensor latents, const conditions *cond,
+                          int64_t first_row, const denoiser *d, swd_exec *ex)
 {
+    return forward_features(velocity, tensor_none(), 0, latents, cond, first_row, d, ex);
+}
+
+// Equal to a call for each image but for the order of sums.
+static swd_status forward_mixed(const mixed_batch *mix, const conditions *cond, const denoiser *d,
+                                swd_exec *ex)
+{
+    const mmdit *m = of(d);
     int patch = m->cfg.patch_size, square = patch * patch;
     size_t start = exec_mark(ex);
     swd_tensor x = exec3(ex, SWD_F32, 1, mix->rows, m->cfg.inner_dim);
@@ -373,14 +313,17 @@ swd_status mmdit_forward_mixed(const mixed_batch *mix, const conditions *cond, c
     return SWD_OK;
 }
 
-double mmdit_flops(const mmdit *m, int64_t batch, int64_t h, int64_t w, int64_t text_tokens)
+static double flops(const denoiser *of_model, int64_t batch, int64_t h, int64_t w,
+                    int64_t text_tokens)
 {
+    const mmdit *m = of(of_model);
     const config_sd3 *c = &m->cfg;
     double d = c->inner_dim, patch = c->patch_size,
            n = (double)(h / c->patch_size) * (double)(w / c->patch_size), l = (double)text_tokens;
     double total =
         n * d * patch * patch * (c->in_channels + c->out_channels) + l * d * c->joint_attention_dim;
-    total += d * (SINUSOID + c->pooled_projection_dim + 2 * d + 2 * d);
+    total += d * ((double)linear_facts(m->base.embedder.time[0])->k + c->pooled_projection_dim +
+                  2 * d + 2 * d);
     for (int i = 0; i < c->num_layers; i++) {
         bool last = i == c->num_layers - 1, dual = c->dual_attention[i];
         total += n * 12 * d * d + (last ? 3 : 12) * l * d * d; // qkv 3, out 1, mlp 8
@@ -390,3 +333,48 @@ double mmdit_flops(const mmdit *m, int64_t batch, int64_t h, int64_t w, int64_t 
     }
     return 2 * (double)batch * total;
 }
+
+/* ---- the class ---- */
+
+static float timestep(float sigma)
+{
+    return 1000.0f * sigma;
+}
+
+static swd_status read_config(config_denoiser *out, const char *path, swd_err *err)
+{
+    return config_sd3_read(&out->sd3, path, err);
+}
+
+static denoiser_facts facts_of(const config_denoiser *c)
+{
+    const config_sd3 *s = &c->sd3;
+    return (denoiser_facts){.channels = s->in_channels,
+                            .patch = s->patch_size,
+                            .sample_size = s->sample_size,
+                            .side_max = s->pos_embed_max_size * s->patch_size,
+                            .context_width = s->joint_attention_dim,
+                            .pooled_width = s->pooled_projection_dim};
+}
+
+static void describe(const config_denoiser *c, char *buf, size_t n)
+{
+    const config_sd3 *s = &c->sd3;
+    snprintf(buf, n, "%d layers, %d heads of %d, dual attention in %d, %s, patch %d, %d channels",
+             s->num_layers, s->num_attention_heads, s->attention_head_dim, s->n_dual,
+             s->qk_norm_rms ? "QK RMS norm" : "no QK norm", s->patch_size, s->in_channels);
+}
+
+const denoiser_class mmdit_class = {
+    .name = "SD3Transformer2DModel",
+    .bytes = sizeof(mmdit),
+    .read = read_config,
+    .facts = facts_of,
+    .describe = describe,
+    .load = load,
+    .timestep = timestep,
+    .forward = forward,
+    .flops = flops,
+    .forward_mixed = forward_mixed,
+    .forward_features = forward_features,
+};

@@ -5,7 +5,7 @@
  *     static swd_status step(void *ctx, tape *t, swd_exec *ex)
  *     {
  *         tape_use(t, student, true);                    // parameters; their gradients are added to
- *         ... op_*(), mmdit_forward() ...                // recorded where a parameter or a variable is behind them
+ *         ... op_*(), denoiser_forward() ...             // recorded where a parameter or a variable is behind them
  *         SWD_TRY(tape_seed(t, y, dy, ex), ex->err);     // dL/dy
  *         return tape_backward(t, ex);
  *     }
