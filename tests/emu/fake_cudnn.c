@@ -11,6 +11,7 @@ DNN_FUNCTIONS(X)
 #undef X
 FAKE_EXPORT size_t cudnnGetVersion(void);
 
+enum { EXTRA = 1000 }; // of workspace, that is scribbled over
 enum { NOT_SUPPORTED = 3000, ATTRIBUTES_MAX = 12, BYTES_MAX = 64, OPS_MAX = 8, PLACES_MAX = 24 };
 enum { WAY_UNORDERED, WAY_UNBUILT, WAY_GOOD, WAYS_A, WAY_FALLBACK = WAYS_A };
 
@@ -255,7 +256,7 @@ static int64_t workspace_of(const descriptor *graph)
     int64_t sum = 0;
     for (int i = 0, n = tensors_of(graph, t); i < n; i++)
         if (flag(t[i], DNN_TENSOR_IS_VIRTUAL)) sum += (bytes_of(t[i]) + 255) / 256 * 256;
-    return sum;
+    return sum + EXTRA;
 }
 
 static bool is(const descriptor *d, int name, int value)

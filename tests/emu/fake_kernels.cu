@@ -101,7 +101,7 @@ __global__ void fake_attention(const __grid_constant__ fake_map o,
     const int64_t id = this_thread(), d = o.dim[3];
     if (id >= o.dim[1] * o.dim[2]) return;
     const int64_t head = id / o.dim[2], row = id % o.dim[2];
-    float total[HEAD_DIM_MAX];
+    double total[HEAD_DIM_MAX];
     double most = -1e300, sum = 0;
     for (int64_t c = 0; c < d; c++) total[c] = 0;
     for (int pass = 0; pass < 2; pass++)
@@ -116,12 +116,10 @@ __global__ void fake_attention(const __grid_constant__ fake_map o,
             const double e = exp(s - most);
             sum += e;
             for (int64_t c = 0; c < d; c++)
-                total[c] += static_cast<float>(
-                    e * load(v.data, v.dtype, head * v.stride[1] + j * v.stride[2] + c));
+                total[c] += e * load(v.data, v.dtype, head * v.stride[1] + j * v.stride[2] + c);
         }
     for (int64_t c = 0; c < d; c++)
-        store(o.data, o.dtype, head * o.stride[1] + row * o.stride[2] + c,
-              static_cast<double>(total[c]) / sum);
+        store(o.data, o.dtype, head * o.stride[1] + row * o.stride[2] + c, total[c] / sum);
 }
 
 __global__ void fake_pointwise(int mode, const __grid_constant__ fake_map y,

@@ -109,6 +109,27 @@ static void whose(void)
     }
 }
 
+// What a choice needs is never more than what was planned before there were weights to choose for.
+static void planned(void)
+{
+    const char *const modes[] = {"measure", "thorough", "vendor"};
+    for (int m = 0; m < 3; m++)
+        for (int i = 0; i < N_THEIRS; i++) {
+            swd_backend *b = open_backend(modes[m]);
+            swd_exec dry = {.backend = b, .err = &error, .dry = true}, plan = dry;
+            job j;
+            job_open(&j, &theirs[i], b);
+            plan_begin(b);
+            OK(call(&j, 0, SAMPLES, &plan), error);
+            plan_end(b);
+            OK(call(&j, 0, SAMPLES, &dry), error);
+            CHECK(dry.peak <= plan.peak, "%s, case %d: %zu bytes of workspace, %zu were planned",
+                  modes[m], i, dry.peak, plan.peak);
+            job_close(&j);
+            close_backend(&b);
+        }
+}
+
 /* ---- measuring, and what is kept ---- */
 
 static int files_in_cache(char path[1024])
@@ -432,6 +453,7 @@ int main(int argc, char **argv)
         {"graphs", graphs},
         {"failing_calls", failing_calls},
         {"no_memory", no_memory},
+        {"planned", planned}, // leaves choices behind
         {"public_api", public_api},
         {"broken_libraries", broken_libraries},
         {"libraries", libraries},

@@ -5,6 +5,7 @@
 #include "backend/async.h"
 #include "backend/devices.h"
 #include "backend/ops.h"
+#include "backend/slab.h"
 #include "base/memory.h"
 #include "emu/control.h"
 #include "fake_vendor.h"

@@ -28,9 +28,7 @@ static bool library_can(const k_attention_args *a)
 
 size_t vendor_attention_planned(const k_attention_args *a, swd_backend *b)
 {
-    return library_can(a) && vendor_compiles(b) && vendor_cudnn(b)
-               ? GRAPH_WORKSPACE_MAX + GRAPH_ALIGN
-               : 0;
+    return library_can(a) && vendor_cudnn(b) ? GRAPH_WORKSPACE_MAX + GRAPH_ALIGN : 0;
 }
 
 bool vendor_attention_takes(const k_attention_args *a)
