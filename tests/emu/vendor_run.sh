@@ -7,6 +7,7 @@ module=$(realpath -e "$1") || exit 1
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 mkdir "$folder/libs" "$folder/cache"
+: >"$folder/counts"
 ln -s "$module" "$folder/libs/libcublasLt.so.13"
 ln -s "$module" "$folder/libs/libcudnn.so.9"
 shift

@@ -165,11 +165,13 @@ static swd_status fastest(int *winner, const vendor_contest *c, swd_backend *b, 
     SWD_TRY(measure_times(us, c->n, c->run, c->arg, b, err), err);
     for (int i = 1; i < c->n; i++)
         if (us[i] >= 0 && (best == 0 || us[i] < us[best])) best = i;
+    const char *theirs = c->choice[best];
+    const int word = (int)strcspn(theirs, " ");
     if (best && us[0] >= 0 && us[best] > clearly * us[0]) {
-        vendor_say(b, "%s: ours, %.1f us (%.6s %.1f us)", c->key, us[0], c->choice[best], us[best]);
+        vendor_say(b, "%s: ours, %.1f us (%.*s %.1f us)", c->key, us[0], word, theirs, us[best]);
         best = 0;
     } else if (best) {
-        vendor_say(b, "%s: %.8s, %.1f us (ours %.1f us)", c->key, c->choice[best], us[best], us[0]);
+        vendor_say(b, "%s: %.*s, %.1f us (ours %.1f us)", c->key, word, theirs, us[best], us[0]);
     }
     *winner = best;
     return remember(c, best, b, err);
