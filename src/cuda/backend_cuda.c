@@ -170,7 +170,13 @@ swd_status backend_cuda_create(swd_backend **out, int device, swd_err *err)
 {
     *out = NULL;
     swd_backend *b = calloc(1, sizeof *b);
-    if (!b) return SWD_FAIL(err, SWD_ERR_MEMORY, "no memory for the CUDA backend");
+    cuda_state *state = calloc(1, sizeof *state);
+    if (!b || !state) {
+        free(b);
+        free(state);
+        return SWD_FAIL(err, SWD_ERR_MEMORY, "no memory for the CUDA backend");
+    }
+    b->state = state;
     b->name = "cuda";
     b->has_bf16 = b->native_bf16 = b->packs_f16 = true;
     b->destroy = cuda_destroy;
@@ -195,9 +201,7 @@ swd_status backend_cuda_create(swd_backend **out, int device, swd_err *err)
     cuda_resize_slots(&b->ops);
     cuda_text_slots(&b->ops);
     cuda_attention_slots(&b->ops);
-    b->state = calloc(1, sizeof(cuda_state));
-    swd_status st = b->state ? open_device(b, device, err)
-                             : SWD_FAIL(err, SWD_ERR_MEMORY, "no memory for the CUDA backend");
+    swd_status st = open_device(b, device, err);
     if (st != SWD_OK) {
         backend_destroy(&b);
         return st;

@@ -3,7 +3,7 @@
  * runtime API in plain C; tests link the same objects with the emulator in place of the runtime. */
 #ifndef SWD_CUDA_BACKEND_CUDA_H
 #define SWD_CUDA_BACKEND_CUDA_H
-#include "backend/backend.h"
+#include "backend/backward.h"
 #include "device.h"
 #include "kernels/kernels.h"
 #include "device_memory.h"
@@ -19,6 +19,7 @@ typedef struct cuda_state {
     size_t weight_bytes;        /* of packed weights, kept by the adapters that pack them */
     void *nvtx_domain;          /* NULL: no profiler listens */
     struct cuda_vendor *vendor; /* NVIDIA's libraries, and which work is theirs (vendor/vendor.h) */
+    swd_backward backward;      /* slots of training */
     cuda_account account;
     cuda_staging staging;
     void *raw; /* device, CUDA_STAGE_BYTES: weights on their way into another type */
@@ -61,4 +62,9 @@ void cuda_norm_slots(swd_ops *ops);
 void cuda_resize_slots(swd_ops *ops);
 void cuda_text_slots(swd_ops *ops);
 void cuda_attention_slots(swd_ops *ops);
+/* The same for the slots of training, in cuda_state's table. */
+void cuda_gemm_slots(swd_backend *b);
+void cuda_attention_backward_slots(swd_backend *b);
+void cuda_norm_backward_slots(swd_backend *b);
+void cuda_training_slots(swd_backend *b); /* rows, elements, the optimizer */
 #endif

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+/* Launchers of the kernels of training, for plain C; views and dtypes as in kernels.h. A gradient is written, or added to where `add`. */
+#ifndef SWD_CUDA_KERNELS_TRAINING_H
+#define SWD_CUDA_KERNELS_TRAINING_H
+#include "kernels.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- Products ---- */
+
+/* ---- Attention ---- */
+
+/* ---- Norms ---- */
+
+/* ---- Rows and elements ---- */
+
+/* ---- The optimizer ---- */
+
+#ifdef __cplusplus
+}
+#endif
+#endif
