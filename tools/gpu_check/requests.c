@@ -143,27 +143,36 @@ static int worst_pixel(const outcome *a, const outcome *b)
     return worst;
 }
 
+static int blocks_of(const char *model)
+{
+    char path[4096];
+    swd_err err = {0};
+    config_sd3 sd3;
+    config_flux flux;
+    snprintf(path, sizeof path, "%s/transformer/config.json", model);
+    if (config_sd3_read(&sd3, path, &err) == SWD_OK) return sd3.num_layers;
+    if (config_flux_read(&flux, path, &err) == SWD_OK)
+        return flux.num_layers + flux.num_single_layers;
+    return 1;
+}
+
 // Blocks, layers of the deepest text encoder, two ends.
 static int layers_of(const char *model)
 {
-    static const char *const encoders[] = {"text_encoder", "text_encoder_2"};
-    char path[4096];
-    swd_err err = {0};
-    config_sd3 t;
-    config_t5 t5;
+    static const char *const encoders[] = {"text_encoder", "text_encoder_2", "text_encoder_3"};
     int deepest = 0;
-    snprintf(path, sizeof path, "%s/transformer/config.json", model);
-    if (config_sd3_read(&t, path, &err) != SWD_OK) t.num_layers = 1;
-    for (int i = 0; i < 2; i++) {
-        config_clip_text c;
+    for (int i = 0; i < 3; i++) {
+        char path[4096];
+        swd_err err = {0};
+        config_clip_text clip = {0};
+        config_t5 t5 = {0};
         snprintf(path, sizeof path, "%s/%s/config.json", model, encoders[i]);
-        if (config_clip_text_read(&c, path, &err) == SWD_OK && c.num_hidden_layers > deepest)
-            deepest = c.num_hidden_layers;
+        int layers = config_clip_text_read(&clip, path, &err) == SWD_OK ? clip.num_hidden_layers
+                     : config_t5_read(&t5, path, &err) == SWD_OK        ? t5.num_layers
+                                                                        : 0;
+        if (layers > deepest) deepest = layers;
     }
-    snprintf(path, sizeof path, "%s/text_encoder_3/config.json", model);
-    if (config_t5_read(&t5, path, &err) == SWD_OK && t5.num_layers > deepest)
-        deepest = t5.num_layers;
-    return t.num_layers + deepest + 2;
+    return blocks_of(model) + deepest + 2;
 }
 
 // The message of a check; "" where all is well.
