@@ -270,7 +270,6 @@ Test(session, stopped)
 {
     problem whole = fresh(), p;
     cr_assert_eq(run(&whole), SWD_OK, "%s", err.message);
-    char *text = log_text();
     snprintf(params.output, sizeof params.output, "%s/stopped", dir);
     params.resume = 1; /* of nothing: begins */
     params.progress = watch;
@@ -294,7 +293,6 @@ Test(session, stopped)
     cr_expect_eq(outcome.step, 40);
     cr_expect_arr_eq(p.x, whole.x, sizeof p.x);
     cr_expect_arr_eq(p.m, whole.m, sizeof p.m);
-    free(text);
 }
 
 Test(session, killed)
