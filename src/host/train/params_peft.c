@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: MIT
 // Adapters in PEFT's layout.
 #include "base/memory.h"
+#include "image/image.h"
 #include "io/safetensors_write.h"
 #include "train/params_parts.h"
 #include "weights/lora.h"
-#include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 static const char PREFIX[] = "base_model.model.";
 
@@ -27,21 +26,15 @@ static json_t *make_config(const lora_config *c, const char *base)
                      "base_model_name_or_path", base ? json_string(base) : json_null());
 }
 
-// To a temporary name, then renamed.
 static swd_status write_config(const char *path, const lora_config *c, const char *base,
                                swd_err *err)
 {
-    char *temporary;
-    SWD_TRY(swd_asprintf(&temporary, err, "%s.tmp%ld", path, (long)getpid()), err);
     json_t *config = make_config(c, base);
-    bool ok = config && json_dump_file(config, temporary, JSON_INDENT(2)) == 0 &&
-              rename(temporary, path) == 0;
-    swd_status s =
-        ok ? SWD_OK
-           : SWD_FAIL(err, SWD_ERR_FILE, "%s: cannot be written: %s", path, strerror(errno));
-    if (!ok) unlink(temporary);
+    char *text = config ? json_dumps(config, JSON_INDENT(2)) : NULL;
+    swd_status s = text ? image_write_bytes(path, text, strlen(text), err)
+                        : SWD_FAIL(err, SWD_ERR_MEMORY, "no memory for %s", path);
+    free(text);
     json_decref(config);
-    free(temporary);
     return s;
 }
 
