@@ -2,40 +2,17 @@
 #include "train_encode.h"
 #include "base/clock.h"
 #include "base/memory.h"
+#include "io/digest.h"
 #include "io/mapping.h"
 #include "pipeline/networks.h"
 #include "pipeline/prompt.h"
 #include "text/vocab.h"
-#include "train/digest.h"
-#include <dirent.h>
 #include <math.h>
 #include <string.h>
 
-enum { FILE_BLOCKS = 64, PROMPTS_BYTES_MAX = 1 << 24 };
+enum { PROMPTS_BYTES_MAX = 1 << 24 };
 
 /* ---- what decides the contents ---- */
-
-static int not_hidden(const struct dirent *e)
-{
-    return e->d_name[0] != '.';
-}
-
-uint64_t encode_digest_folder(uint64_t h, const char *path)
-{
-    struct dirent **list = NULL;
-    int n = scandir(path, &list, not_hidden, alphasort);
-    h = digest_u64(h, (uint64_t)(n + 1));
-    for (int i = 0; i < n; i++) {
-        char *file;
-        if (path_join(&file, path, list[i]->d_name, NULL) == SWD_OK) {
-            h = digest_file(digest_string(h, list[i]->d_name), file, FILE_BLOCKS);
-            free(file);
-        }
-        free(list[i]);
-    }
-    free(list);
-    return h;
-}
 
 static swd_status digest_model(uint64_t *out, const encode_source *e, swd_err *err)
 {
@@ -47,8 +24,9 @@ static swd_status digest_model(uint64_t *out, const encode_source *e, swd_err *e
     for (size_t i = 0; i < sizeof(folders) / sizeof(*folders); i++) {
         char *path;
         SWD_TRY(path_join(&path, e->p->dir, folders[i], err), err);
-        h = encode_digest_folder(h, path);
+        swd_status s = digest_folder(&h, path, err);
         free(path);
+        SWD_TRY(s, err);
     }
     *out = h;
     return SWD_OK;

@@ -26,8 +26,6 @@ swd_status encode_text(void *user, float *context, float *pooled, const char *ca
                        swd_err *err);
 swd_status encode_decode(void *user, uint8_t *rgb, const float *latents, int height, int width,
                          swd_err *err);
-/* Names and bytes of a folder's files, on from h; one that is not there counts, too. */
-uint64_t encode_digest_folder(uint64_t h, const char *path);
 /* Gives the memory of text encoders, encoder and activations back. */
 void encode_release(encode_source *e);
 /* Lines of a file, at least one and at most max, each to be freed; on failure none are left. */

@@ -2,6 +2,7 @@
 // In order: folders, schedule, data, cache (autoencoder and text encoders, released then), networks, session.
 #include "train_run.h"
 #include "base/memory.h"
+#include "io/digest.h"
 #include "pipeline/networks.h"
 #include "pipeline/plan.h"
 #include "pipeline/prompt.h"
@@ -336,6 +337,8 @@ static swd_status make_task(run *r)
 {
     char text[512];
     tape_memory m;
+    uint64_t identity = 0;
+    SWD_TRY(digest_folder(&identity, r->transformer, r->err), r->err);
     SWD_TRY(load_networks(r), r->err);
     distill_setup setup = {.params = r->p,
                            .cache = r->cache,
@@ -353,7 +356,7 @@ static swd_status make_task(run *r)
                            .context_rows = r->source.context_rows,
                            .context_width = r->source.context_width,
                            .pooled_width = r->source.pooled_width,
-                           .identity = encode_digest_folder(0, r->transformer),
+                           .identity = identity,
                            .model = r->pl->dir,
                            .transformer = r->transformer,
                            .schedule_json = r->schedule_json,

@@ -2,6 +2,7 @@
 /* Embeddings that are kept: in memory up to a limit, in files that may be damaged; pictures are the same with and without them, and where
  * every prompt is known no text encoder is loaded. */
 #include "pipeline/embeds.h"
+#include "io/digest.h"
 #include "pipeline/generate.h"
 #include "pipeline/prompt.h"
 #include <criterion/criterion.h>
@@ -129,6 +130,38 @@ Test(embeds, those_used_least_recently_make_room)
     cr_expect_null(embeds_find(c, "too large", &large));
     embeds_destroy(&c);
     free(numbers);
+}
+
+static uint64_t folder(const char *dir)
+{
+    swd_err err = {0};
+    uint64_t h = DIGEST_SEED;
+    cr_assert_eq(digest_folder(&h, dir, &err), SWD_OK, "%s", err.message);
+    return h;
+}
+
+Test(embeds, a_folder_is_known_by_its_files)
+{
+    static const char *const changes[] = {
+        // one byte of a file that is read whole; the size and the last byte of one that is not
+        "printf x | dd of=%s/whole bs=1 seek=1500000 conv=notrunc 2>/dev/null",
+        "truncate -s +1 %s/sampled",
+        "f=%s/sampled; printf x | dd of=$f bs=1 seek=$(($(stat -c %%s $f) - 1)) conv=notrunc "
+        "2>/dev/null",
+        "cd %s && mv whole whale",
+        "touch %s/empty",
+        "rm -r %s"};
+    char *dir = temporary_folder();
+    shell("cd %s && truncate -s 4194304 whole && truncate -s 4194305 sampled", dir);
+    uint64_t before = folder(dir);
+    shell("touch %s/.hidden", dir);
+    cr_expect_eq(folder(dir), before);
+    for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
+        shell(changes[i], dir);
+        uint64_t after = folder(dir);
+        cr_expect_neq(after, before, "%s", changes[i]);
+        before = after;
+    }
 }
 
 /* ---- pictures ---- */

@@ -2,6 +2,7 @@
 #include "pipeline/assemble.h"
 #include "backend/async.h"
 #include "base/memory.h"
+#include "io/digest.h"
 #include "pipeline/bundled.h"
 #include "pipeline/networks.h"
 #include "pipeline/random.h"
@@ -226,10 +227,10 @@ swd_status pipeline_load_embeds(pipeline *p, swd_err *err)
     for (int i = 0; i < 2 * FAMILY_ENCODERS && p->embeds_dir; i++) {
         const family_encoder *e = &p->family->encoder[i / 2];
         char *path = NULL;
-        uint64_t digest = 0;
+        uint64_t digest = DIGEST_SEED;
         if (!e->folder) continue;
         SWD_TRY(pipeline_part_path(&path, p, i % 2 ? e->tokenizer : e->folder, "", err), err);
-        swd_status s = embeds_digest_folder(&digest, path, err);
+        swd_status s = digest_folder(&digest, path, err);
         free(path);
         SWD_TRY(s, err);
         size_t used = strlen(digests);

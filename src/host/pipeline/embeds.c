@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "pipeline/embeds.h"
 #include "base/memory.h"
-#include "io/mapping.h"
+#include "io/digest.h"
 #include "io/safetensors_write.h"
-#include <dirent.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -24,74 +23,6 @@ struct embeds_cache {
     int n_damaged, n_unwritten;
     char why[200]; // the last of them
 };
-
-/* ---- digests: FNV-1a ---- */
-
-static const uint64_t FNV_START = 14695981039346656037u, FNV_PRIME = 1099511628211u;
-
-static uint64_t digest_bytes(uint64_t h, const void *bytes, size_t n)
-{
-    for (const unsigned char *p = bytes; n > 0; n--) h = (h ^ *p++) * FNV_PRIME;
-    return h;
-}
-
-static uint64_t digest_text(uint64_t h, const char *text)
-{
-    return digest_bytes(h, text, strlen(text) + 1);
-}
-
-// By words: embeddings are megabytes. A damaged bit changes the digest, since each step is a bijection of h.
-static uint64_t digest_numbers(const float *x, size_t n)
-{
-    uint64_t h = FNV_START;
-    for (size_t i = 0; i < n; i++) {
-        uint32_t word;
-        memcpy(&word, &x[i], sizeof word);
-        h = (h ^ word) * FNV_PRIME;
-    }
-    return h;
-}
-
-// A fine-tuned encoder differs everywhere: pieces that are spread over a large file tell it from the one it was made of.
-static uint64_t digest_file(uint64_t h, const swd_mapping *m)
-{
-    enum { PIECES = 64, PIECE = 4096, WHOLE_MAX = 4 << 20 };
-    h = digest_bytes(h, &m->size, sizeof m->size);
-    if (m->size <= WHOLE_MAX) return m->size ? digest_bytes(h, m->data, m->size) : h;
-    for (size_t i = 0; i < PIECES; i++)
-        h = digest_bytes(h, m->data + (m->size - PIECE) / (PIECES - 1) * i, PIECE);
-    return h;
-}
-
-static int no_dots(const struct dirent *e)
-{
-    return e->d_name[0] != '.';
-}
-
-swd_status embeds_digest_folder(uint64_t *digest, const char *dir, swd_err *err)
-{
-    struct dirent **names;
-    uint64_t h = FNV_START;
-    swd_status s = SWD_OK;
-    int n = scandir(dir, &names, no_dots, alphasort);
-    for (int i = 0; i < n; i++) {
-        char *path = NULL;
-        struct stat st;
-        swd_mapping m;
-        if (s == SWD_OK) s = path_join(&path, dir, names[i]->d_name, err);
-        if (s == SWD_OK && stat(path, &st) == 0 && S_ISREG(st.st_mode)) {
-            s = mapping_open(&m, path, 0, err);
-            h = digest_text(h, names[i]->d_name);
-            if (s == SWD_OK) h = digest_file(h, &m);
-            if (s == SWD_OK) mapping_close(&m);
-        }
-        free(path);
-        free(names[i]);
-    }
-    if (n >= 0) free(names);
-    *digest = h;
-    return s;
-}
 
 /* ---- keys ---- */
 
@@ -191,7 +122,7 @@ static const char *read_file(float *to, const safetensors *file, const char *key
         return "its tensors have another shape or type";
     memcpy(to, context->data, context->bytes);
     memcpy(to + context->numel, pooled->data, pooled->bytes);
-    hex_of(hex, digest_numbers(to, embeds_numbers(s)));
+    hex_of(hex, digest_bytes(DIGEST_SEED, to, embeds_numbers(s) * sizeof(float)));
     return digest && strcmp(digest, hex) == 0 ? NULL : "its digest is not that of its numbers";
 }
 
@@ -227,7 +158,7 @@ static void save(embeds_cache *c, const char *key, uint64_t hash, const embeds_s
 {
     char *path = NULL, digest[20];
     swd_err why = {0};
-    hex_of(digest, digest_numbers(numbers, embeds_numbers(s)));
+    hex_of(digest, digest_bytes(DIGEST_SEED, numbers, embeds_numbers(s) * sizeof(float)));
     const st_metadata metadata[] = {{"key", key}, {"digest", digest}};
     const st_write_tensor tensors[] = {
         {"context", SWD_F32, 2, {s->tokens, s->width}, numbers, NULL, NULL},
@@ -278,7 +209,7 @@ const float *embeds_find(embeds_cache *c, const char *prompt, const embeds_shape
 {
     char *key = NULL;
     if (make_key(&key, c, prompt, shape, NULL) != SWD_OK) return NULL;
-    uint64_t hash = digest_text(FNV_START, key);
+    uint64_t hash = digest_string(DIGEST_SEED, key);
     entry *e = find(c, key, hash);
     if (e) {
         free(key);
@@ -301,7 +232,7 @@ swd_status embeds_keep(embeds_cache *c, const char *prompt, const embeds_shape *
     size_t n = embeds_numbers(shape);
     if (embeds_room(c, shape) == 0) return SWD_OK;
     SWD_TRY(make_key(&key, c, prompt, shape, err), err);
-    uint64_t hash = digest_text(FNV_START, key);
+    uint64_t hash = digest_string(DIGEST_SEED, key);
     swd_status s =
         find(c, key, hash) ? SWD_OK : swd_malloc(&copy, n, sizeof(float), "embeddings", err);
     if (!copy) {

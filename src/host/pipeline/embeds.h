@@ -33,7 +33,4 @@ int embeds_room(const embeds_cache *c, const embeds_shape *shape);
 void embeds_limit(embeds_cache *c, size_t bytes);
 /* What went wrong with files since the last call, "" if nothing. */
 void embeds_take_note(embeds_cache *c, char note[EMBEDS_NOTE_MAX]);
-
-/* A digest of a folder's regular files: names, sizes and contents, of large ones in samples. A folder that is not there counts as empty. */
-swd_status embeds_digest_folder(uint64_t *digest, const char *dir, swd_err *err);
 #endif

@@ -2,9 +2,9 @@
 #include "train/cache.h"
 #include "base/memory.h"
 #include "base/rng.h"
+#include "io/digest.h"
 #include "text/vocab.h"
 #include "train/cache_file.h"
-#include "train/digest.h"
 #include <math.h>
 #include <string.h>
 

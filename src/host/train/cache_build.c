@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Making the file of a cache, record by record, so that it can be left and taken up again anywhere.
 #include "base/memory.h"
+#include "io/digest.h"
 #include "train/area.h"
 #include "train/cache_file.h"
 #include "train/durable.h"
-#include "train/digest.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "train/checkpoint.h"
 #include "base/memory.h"
+#include "io/digest.h"
 #include "io/json.h"
 #include "io/mapping.h"
 #include "io/safetensors_write.h"
-#include "train/digest.h"
 #include "train/durable.h"
 #include <assert.h>
 #include <dirent.h>

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "train/dataset.h"
 #include "base/memory.h"
+#include "io/digest.h"
 #include "io/mapping.h"
 #include "text/vocab.h"
 #include "train/csv.h"
-#include "train/digest.h"
 #include "train/tar.h"
 #include <dirent.h>
 #include <errno.h>

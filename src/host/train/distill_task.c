@@ -2,8 +2,8 @@
 #include "train/distill_task.h"
 #include "base/memory.h"
 #include "base/rng.h"
+#include "io/digest.h"
 #include "sample/schedule.h"
-#include "train/digest.h"
 #include "train/distill_parts.h"
 #include <math.h>
 #include <stdio.h>

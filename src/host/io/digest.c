@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT
-#include "train/digest.h"
+#include "io/digest.h"
+#include "base/memory.h"
 #include "io/mapping.h"
+#include <dirent.h>
 #include <string.h>
+#include <sys/stat.h>
 
-enum { BLOCK = 4096 };
+enum { BLOCK = 4096, WHOLE_BLOCKS = 1024, FOLDER_BLOCKS = 64 };
 
 static uint64_t mix(uint64_t h, uint64_t w)
 {
@@ -56,4 +59,39 @@ uint64_t digest_file(uint64_t h, const char *path, int blocks)
     h = digest_sample(h, m.data, m.size, blocks);
     mapping_close(&m);
     return h;
+}
+
+static int no_dot(const struct dirent *e)
+{
+    return e->d_name[0] != '.';
+}
+
+static swd_status add_file(uint64_t *h, const char *folder, const char *name, swd_err *err)
+{
+    char *path;
+    struct stat st;
+    swd_mapping m = {0};
+    SWD_TRY(path_join(&path, folder, name, err), err);
+    bool regular = stat(path, &st) == 0 && S_ISREG(st.st_mode);
+    swd_status s = regular ? mapping_open(&m, path, 0, err) : SWD_OK;
+    free(path);
+    if (s != SWD_OK || !regular) return s;
+    *h = digest_sample(digest_string(*h, name), m.data, m.size,
+                       m.size <= WHOLE_BLOCKS * BLOCK ? WHOLE_BLOCKS : FOLDER_BLOCKS);
+    mapping_close(&m);
+    return SWD_OK;
+}
+
+swd_status digest_folder(uint64_t *h, const char *path, swd_err *err)
+{
+    struct dirent **list = NULL;
+    int n = scandir(path, &list, no_dot, alphasort);
+    swd_status s = SWD_OK;
+    *h = digest_u64(*h, (uint64_t)(n + 1));
+    for (int i = 0; i < n; i++) {
+        if (s == SWD_OK) s = add_file(h, path, list[i]->d_name, err);
+        free(list[i]);
+    }
+    free(list);
+    return s;
 }
