@@ -21,21 +21,12 @@ typedef struct int_field {
     }
 #define N_OF(a) (sizeof(a) / sizeof((a)[0]))
 
-static swd_status read_int(int *out, const swd_json *j, const char *field, int dflt, int lo, int hi,
-                           swd_err *err)
-{
-    int64_t x;
-    SWD_TRY(json_int(&x, j, field, dflt, lo, hi, err), err);
-    *out = (int)x;
-    return SWD_OK;
-}
-
 static swd_status read_ints(void *out, const int_field *f, size_t n, const swd_json *j,
                             swd_err *err)
 {
     for (size_t i = 0; i < n; i++)
-        SWD_TRY(read_int((int *)((char *)out + f[i].offset), j, f[i].name, f[i].dflt, f[i].lo,
-                         f[i].hi, err),
+        SWD_TRY(json_int32((int *)((char *)out + f[i].offset), j, f[i].name, f[i].dflt, f[i].lo,
+                           f[i].hi, err),
                 err);
     return SWD_OK;
 }
@@ -85,19 +76,6 @@ static swd_status check_head_dim(const swd_json *j, const char *what, int head_d
     return SWD_OK;
 }
 
-// Reads a file through one of the functions below; *out is zeroed before and after a failure.
-static swd_status read_file(void *out, size_t size, const char *path,
-                            swd_status (*read)(void *, const swd_json *, swd_err *), swd_err *err)
-{
-    swd_json j;
-    memset(out, 0, size);
-    SWD_TRY(json_open(&j, path, err), err);
-    swd_status s = read(out, &j, err);
-    json_close(&j);
-    if (s != SWD_OK) memset(out, 0, size);
-    return s;
-}
-
 static swd_status read_dual_layers(config_sd3 *c, const swd_json *j, swd_err *err)
 {
     int64_t layers[CONFIG_LAYERS_MAX];
@@ -133,7 +111,7 @@ static swd_status read_sd3(void *out, const swd_json *j, swd_err *err)
     const json_t *out_channels = json_object_get(j->root, "out_channels");
     int dflt =
         out_channels ? c->in_channels : 16; // null means in_channels, absent the constructor's 16
-    SWD_TRY(read_int(&c->out_channels, j, "out_channels", dflt, 1, 1024, err), err);
+    SWD_TRY(json_int32(&c->out_channels, j, "out_channels", dflt, 1, 1024, err), err);
     SWD_TRY(read_dual_layers(c, j, err), err);
     SWD_TRY(json_str(&qk_norm, j, "qk_norm", "", err), err);
     if (qk_norm[0] && strcmp(qk_norm, "rms_norm") != 0)
@@ -156,7 +134,7 @@ static swd_status read_sd3(void *out, const swd_json *j, swd_err *err)
 
 swd_status config_sd3_read(config_sd3 *out, const char *path, swd_err *err)
 {
-    return read_file(out, sizeof *out, path, read_sd3, err);
+    return json_read(out, sizeof *out, path, read_sd3, err);
 }
 
 static swd_status read_axes(config_flux *c, const swd_json *j, swd_err *err)
@@ -190,8 +168,8 @@ static swd_status read_flux(void *out, const swd_json *j, swd_err *err)
     SWD_TRY(check_class(j, "FluxTransformer2DModel", err), err);
     SWD_TRY(read_ints(c, fields, N_OF(fields), j, err), err);
     SWD_TRY(json_bool(&c->guidance_embeds, j, "guidance_embeds", false, err), err);
-    SWD_TRY(read_int(&patch, j, "patch_size", 1, 1, 64, err), err);
-    SWD_TRY(read_int(&out_channels, j, "out_channels", c->in_channels, 0, 4096, err), err);
+    SWD_TRY(json_int32(&patch, j, "patch_size", 1, 1, 64, err), err);
+    SWD_TRY(json_int32(&out_channels, j, "out_channels", c->in_channels, 0, 4096, err), err);
     if (patch != 1) return unsupported(j, "patch_size", "not 1", "1", err);
     if (out_channels && out_channels != c->in_channels)
         return SWD_FAIL(err, SWD_ERR_UNSUPPORTED,
@@ -210,7 +188,7 @@ static swd_status read_flux(void *out, const swd_json *j, swd_err *err)
 
 swd_status config_flux_read(config_flux *out, const char *path, swd_err *err)
 {
-    return read_file(out, sizeof *out, path, read_flux, err);
+    return json_read(out, sizeof *out, path, read_flux, err);
 }
 
 // down_block_types and up_block_types: n entries, all of one type.
@@ -279,7 +257,7 @@ static swd_status read_vae(void *out, const swd_json *j, swd_err *err)
 
 swd_status config_vae_read(config_vae *out, const char *path, swd_err *err)
 {
-    return read_file(out, sizeof *out, path, read_vae, err);
+    return json_read(out, sizeof *out, path, read_vae, err);
 }
 
 static swd_status check_widths(const int *widths, int n, int n_counts, const swd_json *j,
@@ -346,7 +324,7 @@ static swd_status read_tiny_vae(void *out, const swd_json *j, swd_err *err)
 
 swd_status config_tiny_vae_read(config_tiny_vae *out, const char *path, swd_err *err)
 {
-    return read_file(out, sizeof *out, path, read_tiny_vae, err);
+    return json_read(out, sizeof *out, path, read_tiny_vae, err);
 }
 
 static swd_status read_act(config_act *out, const swd_json *j, const char *field, const char *name,
@@ -441,7 +419,7 @@ static swd_status read_clip_text(void *out, const swd_json *j, swd_err *err)
 
 swd_status config_clip_text_read(config_clip_text *out, const char *path, swd_err *err)
 {
-    return read_file(out, sizeof *out, path, read_clip_text, err);
+    return json_read(out, sizeof *out, path, read_clip_text, err);
 }
 
 // feed_forward_proj is "ACT" or "gated-ACT", where gated-gelu means gelu_new; dense_act_fn and is_gated_act, where given, win.
@@ -494,7 +472,7 @@ static swd_status read_t5(void *out, const swd_json *j, swd_err *err)
 
 swd_status config_t5_read(config_t5 *out, const char *path, swd_err *err)
 {
-    return read_file(out, sizeof *out, path, read_t5, err);
+    return json_read(out, sizeof *out, path, read_t5, err);
 }
 
 swd_status config_class_name(char *buf, size_t n, const char *path, swd_err *err)

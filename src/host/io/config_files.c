@@ -35,25 +35,23 @@ static swd_status find_unsupported(config_scheduler *c, const swd_json *j, swd_e
     return SWD_OK;
 }
 
-static swd_status read_scheduler(config_scheduler *c, const swd_json *j, swd_err *err)
+static swd_status read_scheduler(void *out, const swd_json *j, swd_err *err)
 {
+    config_scheduler *c = out;
     const char *text;
-    int64_t x;
     SWD_TRY(json_str(&text, j, "_class_name", "FlowMatchEulerDiscreteScheduler", err), err);
     if (strcmp(text, "FlowMatchEulerDiscreteScheduler") != 0)
         return SWD_FAIL(err, SWD_ERR_UNSUPPORTED,
                         "%s: \"_class_name\" is %s; FlowMatchEulerDiscreteScheduler is needed here",
                         j->path, text);
-    SWD_TRY(json_int(&x, j, "num_train_timesteps", 1000, 1, 1000000, err), err);
-    c->num_train_timesteps = (int)x;
+    SWD_TRY(json_int32(&c->num_train_timesteps, j, "num_train_timesteps", 1000, 1, 1000000, err),
+            err);
     SWD_TRY(json_float(&c->shift, j, "shift", 1, 1e-3, 1e3, err), err);
     SWD_TRY(json_bool(&c->use_dynamic_shifting, j, "use_dynamic_shifting", false, err), err);
     SWD_TRY(json_float(&c->base_shift, j, "base_shift", 0.5, -100, 100, err), err);
     SWD_TRY(json_float(&c->max_shift, j, "max_shift", 1.15, -100, 100, err), err);
-    SWD_TRY(json_int(&x, j, "base_image_seq_len", 256, 1, 1 << 24, err), err);
-    c->base_image_seq_len = (int)x;
-    SWD_TRY(json_int(&x, j, "max_image_seq_len", 4096, 1, 1 << 24, err), err);
-    c->max_image_seq_len = (int)x;
+    SWD_TRY(json_int32(&c->base_image_seq_len, j, "base_image_seq_len", 256, 1, 1 << 24, err), err);
+    SWD_TRY(json_int32(&c->max_image_seq_len, j, "max_image_seq_len", 4096, 1, 1 << 24, err), err);
     SWD_TRY(json_str(&text, j, "time_shift_type", "exponential", err), err);
     c->time_shift_linear = strcmp(text, "linear") == 0;
     if (!c->time_shift_linear && strcmp(text, "exponential") != 0)
@@ -65,13 +63,7 @@ static swd_status read_scheduler(config_scheduler *c, const swd_json *j, swd_err
 
 swd_status config_scheduler_read(config_scheduler *out, const char *path, swd_err *err)
 {
-    swd_json j;
-    *out = (config_scheduler){0};
-    SWD_TRY(json_open(&j, path, err), err);
-    swd_status s = read_scheduler(out, &j, err);
-    json_close(&j);
-    if (s != SWD_OK) *out = (config_scheduler){0};
-    return s;
+    return json_read(out, sizeof *out, path, read_scheduler, err);
 }
 
 static swd_status read_component(config_model_index *m, const char *name, const json_t *value,
@@ -98,8 +90,9 @@ static swd_status read_component(config_model_index *m, const char *name, const 
 }
 
 // Fields that are no lists (_name_or_path, force_zeros, feature switches) are of no concern here.
-static swd_status read_model_index(config_model_index *m, const swd_json *j, swd_err *err)
+static swd_status read_model_index(void *out, const swd_json *j, swd_err *err)
 {
+    config_model_index *m = out;
     const char *name;
     json_t *value;
     SWD_TRY(json_str(&name, j, "_class_name", "", err), err);
@@ -116,13 +109,7 @@ static swd_status read_model_index(config_model_index *m, const swd_json *j, swd
 
 swd_status config_model_index_read(config_model_index *out, const char *path, swd_err *err)
 {
-    swd_json j;
-    memset(out, 0, sizeof *out);
-    SWD_TRY(json_open(&j, path, err), err);
-    swd_status s = read_model_index(out, &j, err);
-    json_close(&j);
-    if (s != SWD_OK) memset(out, 0, sizeof *out);
-    return s;
+    return json_read(out, sizeof *out, path, read_model_index, err);
 }
 
 const config_component *config_model_index_find(const config_model_index *m, const char *name)
@@ -173,22 +160,20 @@ static swd_status read_presets(config_swd *c, const swd_json *presets, swd_err *
 
 static swd_status read_baseline(config_swd *c, const swd_json *j, swd_err *err)
 {
-    int64_t steps;
-    SWD_TRY(json_int(&steps, j, "steps", 0, 1, 1000, err), err);
+    SWD_TRY(json_int32(&c->steps, j, "steps", 0, 1, 1000, err), err);
     SWD_TRY(json_float(&c->guidance, j, "guidance", 0, 0, 1000, err), err);
     SWD_TRY(json_float(&c->shift, j, "shift", 0, 1e-3, 1e3, err), err);
-    c->steps = (int)steps;
     c->has_steps = json_is_number(json_object_get(j->root, "steps"));
     c->has_guidance = json_is_number(json_object_get(j->root, "guidance"));
     c->has_shift = json_is_number(json_object_get(j->root, "shift"));
     return SWD_OK;
 }
 
-static swd_status read_swd(config_swd *c, const swd_json *j, swd_err *err)
+static swd_status read_swd(void *out, const swd_json *j, swd_err *err)
 {
+    config_swd *c = out;
     swd_json sub;
     const char *name;
-    int64_t x;
     SWD_TRY(json_sub(&sub, j, "presets", err), err);
     swd_status s = sub.root ? read_presets(c, &sub, err) : SWD_OK;
     json_close(&sub);
@@ -199,18 +184,11 @@ static swd_status read_swd(config_swd *c, const swd_json *j, swd_err *err)
     SWD_TRY(s, err);
     SWD_TRY(json_str(&name, j, "default", "", err), err);
     SWD_TRY(copy_name(c->default_preset, name, j->path, "field \"default\"", err), err);
-    SWD_TRY(json_int(&x, j, "max_tokens", 0, 1, 4096, err), err);
-    c->max_tokens = (int)x;
+    SWD_TRY(json_int32(&c->max_tokens, j, "max_tokens", 0, 1, 4096, err), err);
     return SWD_OK;
 }
 
 swd_status config_swd_read(config_swd *out, const char *path, swd_err *err)
 {
-    swd_json j;
-    memset(out, 0, sizeof *out);
-    SWD_TRY(json_open(&j, path, err), err);
-    swd_status s = read_swd(out, &j, err);
-    json_close(&j);
-    if (s != SWD_OK) memset(out, 0, sizeof *out);
-    return s;
+    return json_read(out, sizeof *out, path, read_swd, err);
 }

@@ -8,15 +8,6 @@
 
 enum { DIM_MAX = 1 << 16, BICUBIC = 3 };
 
-static swd_status read_int(int *out, const swd_json *j, const char *field, int dflt, int lo, int hi,
-                           swd_err *err)
-{
-    int64_t v;
-    SWD_TRY(json_int(&v, j, field, dflt, lo, hi, err), err);
-    *out = (int)v;
-    return SWD_OK;
-}
-
 static swd_status read_act(config_act *out, const swd_json *j, swd_err *err)
 {
     const char *act;
@@ -32,15 +23,16 @@ static swd_status read_act(config_act *out, const swd_json *j, swd_err *err)
 static swd_status read_tower(config_clip_vision *c, const swd_json *j, swd_err *err)
 {
     int channels;
-    SWD_TRY(read_int(&c->hidden_size, j, "hidden_size", 768, 1, DIM_MAX, err), err);
-    SWD_TRY(read_int(&c->intermediate_size, j, "intermediate_size", 3072, 1, 1 << 18, err), err);
-    SWD_TRY(read_int(&c->projection_dim, j, "projection_dim", 512, 1, DIM_MAX, err), err);
-    SWD_TRY(read_int(&c->num_hidden_layers, j, "num_hidden_layers", 12, 1, CONFIG_LAYERS_MAX, err),
-            err);
-    SWD_TRY(read_int(&c->num_attention_heads, j, "num_attention_heads", 12, 1, 1024, err), err);
-    SWD_TRY(read_int(&c->image_size, j, "image_size", 224, 1, CONFIG_VISION_SIDE_MAX, err), err);
-    SWD_TRY(read_int(&c->patch_size, j, "patch_size", 32, 1, CONFIG_VISION_SIDE_MAX, err), err);
-    SWD_TRY(read_int(&channels, j, "num_channels", 3, 3, 3, err), err);
+    SWD_TRY(json_int32(&c->hidden_size, j, "hidden_size", 768, 1, DIM_MAX, err), err);
+    SWD_TRY(json_int32(&c->intermediate_size, j, "intermediate_size", 3072, 1, 1 << 18, err), err);
+    SWD_TRY(json_int32(&c->projection_dim, j, "projection_dim", 512, 1, DIM_MAX, err), err);
+    SWD_TRY(
+        json_int32(&c->num_hidden_layers, j, "num_hidden_layers", 12, 1, CONFIG_LAYERS_MAX, err),
+        err);
+    SWD_TRY(json_int32(&c->num_attention_heads, j, "num_attention_heads", 12, 1, 1024, err), err);
+    SWD_TRY(json_int32(&c->image_size, j, "image_size", 224, 1, CONFIG_VISION_SIDE_MAX, err), err);
+    SWD_TRY(json_int32(&c->patch_size, j, "patch_size", 32, 1, CONFIG_VISION_SIDE_MAX, err), err);
+    SWD_TRY(json_int32(&channels, j, "num_channels", 3, 3, 3, err), err);
     SWD_TRY(json_float(&c->layer_norm_eps, j, "layer_norm_eps", 1e-5, 0, 1, err), err);
     SWD_TRY(read_act(&c->hidden_act, j, err), err);
     if (c->hidden_size % c->num_attention_heads != 0)
@@ -59,8 +51,9 @@ static swd_status read_tower(config_clip_vision *c, const swd_json *j, swd_err *
     return SWD_OK;
 }
 
-static swd_status read_vision(config_clip_vision *c, const swd_json *j, swd_err *err)
+static swd_status read_vision(void *out, const swd_json *j, swd_err *err)
 {
+    config_clip_vision *c = out;
     const char *type;
     swd_json tower;
     SWD_TRY(json_str(&type, j, "model_type", "clip_vision_model", err), err);
@@ -75,32 +68,27 @@ static swd_status read_vision(config_clip_vision *c, const swd_json *j, swd_err 
     SWD_TRY(s, err);
     // The two-tower class has one dimension for both, its own.
     if (c->with_text)
-        SWD_TRY(read_int(&c->projection_dim, j, "projection_dim", 512, 1, DIM_MAX, err), err);
+        SWD_TRY(json_int32(&c->projection_dim, j, "projection_dim", 512, 1, DIM_MAX, err), err);
     return SWD_OK;
 }
 
 swd_status config_clip_vision_read(config_clip_vision *out, const char *path, swd_err *err)
 {
-    swd_json j;
-    *out = (config_clip_vision){0};
-    SWD_TRY(json_open(&j, path, err), err);
-    swd_status s = read_vision(out, &j, err);
-    json_close(&j);
-    if (s != SWD_OK) *out = (config_clip_vision){0};
-    return s;
+    return json_read(out, sizeof *out, path, read_vision, err);
 }
 
 /* ---- Inception ---- */
 
-static swd_status read_inception(config_inception *c, const swd_json *j, swd_err *err)
+static swd_status read_inception(void *out, const swd_json *j, swd_err *err)
 {
+    config_inception *c = out;
     const char *type;
     SWD_TRY(json_str(&type, j, "model_type", "", err), err);
     if (strcmp(type, CONFIG_INCEPTION_TYPE) != 0)
         return SWD_FAIL(err, SWD_ERR_UNSUPPORTED, "%s: field \"model_type\" is %s; %s is needed",
                         j->path, type, CONFIG_INCEPTION_TYPE);
-    SWD_TRY(read_int(&c->image_size, j, "image_size", 299, 75, CONFIG_VISION_SIDE_MAX, err), err);
-    SWD_TRY(read_int(&c->width_divisor, j, "width_divisor", 1, 1, 16, err), err);
+    SWD_TRY(json_int32(&c->image_size, j, "image_size", 299, 75, CONFIG_VISION_SIDE_MAX, err), err);
+    SWD_TRY(json_int32(&c->width_divisor, j, "width_divisor", 1, 1, 16, err), err);
     if (16 % c->width_divisor != 0)
         return SWD_FAIL(err, SWD_ERR_FILE, "%s: field \"width_divisor\" is %d, no divisor of 16",
                         j->path, c->width_divisor);
@@ -109,13 +97,7 @@ static swd_status read_inception(config_inception *c, const swd_json *j, swd_err
 
 swd_status config_inception_read(config_inception *out, const char *path, swd_err *err)
 {
-    swd_json j;
-    *out = (config_inception){0};
-    SWD_TRY(json_open(&j, path, err), err);
-    swd_status s = read_inception(out, &j, err);
-    json_close(&j);
-    if (s != SWD_OK) *out = (config_inception){0};
-    return s;
+    return json_read(out, sizeof *out, path, read_inception, err);
 }
 
 swd_status config_model_type(char *buf, size_t n, const char *path, swd_err *err)
@@ -169,8 +151,9 @@ static swd_status read_three(double out[3], const swd_json *j, const char *field
     return SWD_OK;
 }
 
-static swd_status read_processor(config_clip_processor *c, const swd_json *j, swd_err *err)
+static swd_status read_processor(void *out, const swd_json *j, swd_err *err)
 {
+    config_clip_processor *c = out;
     static const char *const steps[] = {"do_resize", "do_center_crop", "do_rescale",
                                         "do_normalize"};
     static const double mean[] = {0.48145466, 0.4578275, 0.40821073},
@@ -184,7 +167,7 @@ static swd_status read_processor(config_clip_processor *c, const swd_json *j, sw
             return SWD_FAIL(err, SWD_ERR_UNSUPPORTED, "%s: field \"%s\" is false; it must be true",
                             j->path, steps[i]);
     }
-    SWD_TRY(read_int(&filter, j, "resample", BICUBIC, 0, 5, err), err);
+    SWD_TRY(json_int32(&filter, j, "resample", BICUBIC, 0, 5, err), err);
     SWD_TRY(json_float(&factor, j, "rescale_factor", 1 / 255.0, 0, 1, err), err);
     if (filter != BICUBIC || fabs(factor * 255 - 1) > 1e-9)
         return SWD_FAIL(err, SWD_ERR_UNSUPPORTED,
@@ -203,11 +186,5 @@ static swd_status read_processor(config_clip_processor *c, const swd_json *j, sw
 
 swd_status config_clip_processor_read(config_clip_processor *out, const char *path, swd_err *err)
 {
-    swd_json j;
-    *out = (config_clip_processor){0};
-    SWD_TRY(json_open(&j, path, err), err);
-    swd_status s = read_processor(out, &j, err);
-    json_close(&j);
-    if (s != SWD_OK) *out = (config_clip_processor){0};
-    return s;
+    return json_read(out, sizeof *out, path, read_processor, err);
 }

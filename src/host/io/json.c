@@ -5,6 +5,7 @@
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 // jansson recurses; the depth is counted before it sees the text. Returns the byte where it is exceeded, or n.
 static size_t too_deep_at(const unsigned char *s, size_t n)
@@ -72,6 +73,17 @@ void json_close(swd_json *j)
     json_decref(j->root);
     free((char *)j->path);
     *j = (swd_json){0};
+}
+
+swd_status json_read(void *out, size_t size, const char *path, json_reader *read, swd_err *err)
+{
+    swd_json j;
+    memset(out, 0, size);
+    SWD_TRY(json_open(&j, path, err), err);
+    swd_status s = read(out, &j, err);
+    json_close(&j);
+    if (s != SWD_OK) memset(out, 0, size);
+    return s;
 }
 
 static const char *type_name(const json_t *v)
@@ -142,6 +154,15 @@ swd_status json_int(int64_t *out, const swd_json *j, const char *field, int64_t 
     json_t *v = value_of(j, field);
     *out = dflt;
     return v ? check_int(out, v, j, field, -1, lo, hi, err) : SWD_OK;
+}
+
+swd_status json_int32(int *out, const swd_json *j, const char *field, int dflt, int lo, int hi,
+                      swd_err *err)
+{
+    int64_t x;
+    SWD_TRY(json_int(&x, j, field, dflt, lo, hi, err), err);
+    *out = (int)x;
+    return SWD_OK;
 }
 
 swd_status json_float(double *out, const swd_json *j, const char *field, double dflt, double lo,

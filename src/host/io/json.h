@@ -19,9 +19,15 @@ swd_status json_parse(swd_json *out, const char *path_for_messages, const void *
                       swd_err *err);
 void json_close(swd_json *j);
 
+/* A file into a struct of size bytes by read(), which takes it zeroed; zero again after a failure. */
+typedef swd_status json_reader(void *out, const swd_json *j, swd_err *err);
+swd_status json_read(void *out, size_t size, const char *path, json_reader *read, swd_err *err);
+
 /* field is a key of the root; absent or null -> the default; wrong type or out of [lo, hi] -> SWD_ERR_FILE naming file and field. */
 swd_status json_int(int64_t *out, const swd_json *j, const char *field, int64_t dflt, int64_t lo,
                     int64_t hi, swd_err *err);
+swd_status json_int32(int *out, const swd_json *j, const char *field, int dflt, int lo, int hi,
+                      swd_err *err);
 swd_status json_float(double *out, const swd_json *j, const char *field, double dflt, double lo,
                       double hi, swd_err *err);
 swd_status json_bool(bool *out, const swd_json *j, const char *field, bool dflt, swd_err *err);
