@@ -229,6 +229,9 @@ Test(config, folder_files)
     cr_assert(s.shift == 3 && strcmp(s.unsupported, "use_karras_sigmas") == 0);
     REFUSED(scheduler, SWD_ERR_UNSUPPORTED, "{\"_class_name\":\"DDIMScheduler\"}", "DDIMScheduler");
     REFUSED(scheduler, SWD_ERR_FILE, "{\"shift\":[]}", "\"shift\" is a list");
+    ACCEPTED(scheduler, &s, "{\"base_image_seq_len\":4096}");
+    REFUSED(scheduler, SWD_ERR_FILE, "{\"use_dynamic_shifting\":true,\"base_image_seq_len\":4096}",
+            "both 4096");
     static config_model_index m;
     ACCEPTED(model_index, &m,
              "{\"_class_name\":\"P\",\"vae\":[\"diffusers\",\"AutoencoderKL\"],\"text_encoder_3\":["

@@ -52,6 +52,11 @@ static swd_status read_scheduler(void *out, const swd_json *j, swd_err *err)
     SWD_TRY(json_float(&c->max_shift, j, "max_shift", 1.15, -100, 100, err), err);
     SWD_TRY(json_int32(&c->base_image_seq_len, j, "base_image_seq_len", 256, 1, 1 << 24, err), err);
     SWD_TRY(json_int32(&c->max_image_seq_len, j, "max_image_seq_len", 4096, 1, 1 << 24, err), err);
+    if (c->use_dynamic_shifting && c->base_image_seq_len == c->max_image_seq_len)
+        return SWD_FAIL(err, SWD_ERR_FILE,
+                        "%s: fields \"base_image_seq_len\" and \"max_image_seq_len\" are both %d: "
+                        "no line through one point",
+                        j->path, c->base_image_seq_len);
     SWD_TRY(json_str(&text, j, "time_shift_type", "exponential", err), err);
     c->time_shift_linear = strcmp(text, "linear") == 0;
     if (!c->time_shift_linear && strcmp(text, "exponential") != 0)
