@@ -33,6 +33,7 @@ static k_attention_args args_of(const attention_args *a)
         k.q[i] = cuda_view(a->q[i]);
         k.o[i] = cuda_view(a->o[i]);
         k.n_q[i] = s ? k.n_k[i] : (int)a->q[i].shape[1];
+        if (tensor_present(a->lse[i])) k.lse[i] = a->lse[i].data;
     }
     return k;
 }

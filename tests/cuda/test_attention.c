@@ -46,7 +46,7 @@ typedef struct call {
     const attention_case *c;
     k_attention_args args;
     operand q[2], k[2], v[2], o[2];
-    array arrays[10], bias, lse;
+    array arrays[10], bias, lse[2];
     int n_arrays;
 } call;
 
@@ -129,9 +129,10 @@ static void open_call(call *t, const attention_case *c)
         array_fill(&t->bias, random_normal, 2);
         t->args.bias = array_at(&t->bias, 0);
     }
-    if (c->lse) {
-        t->lse = array_make(K_F32, (int64_t)c->b * c->h * (c->q[0] + c->q[1]), 1);
-        t->args.lse = array_at(&t->lse, 0);
+    for (int s = 0; c->lse && s < 2; s++) {
+        if (!c->q[s]) continue;
+        t->lse[s] = array_make(K_F32, (int64_t)c->b * c->h * c->q[s], 1);
+        t->args.lse[s] = array_at(&t->lse[s], 0);
     }
 }
 
@@ -139,16 +140,18 @@ static void run_call(call *t)
 {
     CUDA_OK(k_attention(&t->args, NULL));
     CUDA_OK(cudaDeviceSynchronize());
-    for (int s = 0; s < 2; s++)
+    for (int s = 0; s < 2; s++) {
         if (t->o[s].a) array_fetch(t->o[s].a);
-    if (t->c->lse) array_fetch(&t->lse);
+        if (t->lse[s].n) array_fetch(&t->lse[s]);
+    }
 }
 
 static void close_call(call *t)
 {
     for (int i = 0; i < t->n_arrays; i++) array_free(&t->arrays[i]);
     if (t->c->bias) array_free(&t->bias);
-    if (t->c->lse) array_free(&t->lse);
+    for (int s = 0; s < 2; s++)
+        if (t->lse[s].n) array_free(&t->lse[s]);
 }
 
 // The probabilities of one query in double precision. Returns log-sum-exp; *err bounds the error of a score.
@@ -223,8 +226,7 @@ static void check_case(const attention_case *c)
                     double lse = probabilities(&t, s, b, h, i, p, &err);
                     for (int e = 0; e < c->d; e++) check_output(&t, s, b, h, i, e, p, err);
                     if (!c->lse) continue;
-                    float y = t.lse.v[((int64_t)b * c->h + h) * (c->q[0] + c->q[1]) +
-                                      (s ? c->q[0] : 0) + i];
+                    float y = t.lse[s].v[((int64_t)b * c->h + h) * c->q[s] + i];
                     CHECK(fabs(y - lse) <= 2 * err + ldexp(fabs(lse) + 1, -20),
                           "log-sum-exp %g, not %g", y, lse);
                 }
@@ -491,7 +493,7 @@ static void test_no_keys(void)
         t.args.n_k[0] = 0;
         run_call(&t);
         for (int r = 0; r < 19; r++) {
-            CHECK(t.lse.v[r] == -INFINITY, "log-sum-exp %g of nothing", t.lse.v[r]);
+            CHECK(t.lse[0].v[r] == -INFINITY, "log-sum-exp %g of nothing", t.lse[0].v[r]);
             for (int e = 0; e < c.d; e++)
                 CHECK(t.o[0].a->v[place(&t.o[0], 0, r, 0) + e] == 0,
                       "an output without keys is not 0");

@@ -222,7 +222,7 @@ __global__ void __launch_bounds__(C::THREADS, C::BLOCKS)
     for (int i = 0; i < C::MT; i++) {
         int row = row0 + i * 16;
         finish_rows<C::D>(o[i], l[i]);
-        if (a.lse)
+        if (a.lse[at.stream])
             store_lse(a, at.stream, b, head, at.first + row, m[i], l[i], C::GENERAL ? 1.0f : c);
         store_rows<T, C::D>(o[i], a, at.stream, b, head, at.first + row, 0, stages + row * C::D);
     }

@@ -231,8 +231,7 @@ template <int COLUMNS> DEV void finish_rows(float (&o)[COLUMNS / 8][4], float (&
 // Where a query's log-sum-exp lies.
 DEV float *lse_at(const k_attention_args &a, int stream, int b, int head, int row)
 {
-    int n0 = a.q[0].data ? a.n_q[0] : 0, n1 = a.n_streams > 1 && a.q[1].data ? a.n_q[1] : 0;
-    return a.lse + (static_cast<int64_t>(b) * a.heads + head) * (n0 + n1) + (stream ? n0 : 0) + row;
+    return a.lse[stream] + (static_cast<int64_t>(b) * a.heads + head) * a.n_q[stream] + row;
 }
 
 // log(sum exp) = ln 2 (c m + log2 l) of a warp's 16 rows, c m being the maximum in the log2 domain.

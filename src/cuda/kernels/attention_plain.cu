@@ -97,7 +97,7 @@ __global__ void __launch_bounds__(WARPS *WARP, 1) plain(const __grid_constant__ 
         int row = row0 + r;
         float sum = warp_sum(l[r]), factor = sum > 0.0f ? 1.0f / sum : 0.0f;
         if (row >= query.n) continue;
-        if (a.lse && lane == 0)
+        if (a.lse[at.stream] && lane == 0)
             *lse_at(a, at.stream, b, head, row) =
                 sum > 0.0f ? (m[r] + log2f(sum)) * LN_2 : -INFINITY;
         const k_view &out = a.o[at.stream];

@@ -160,7 +160,8 @@ __global__ void __launch_bounds__(THREADS, 1) wide(const __grid_constant__ k_att
     cp_async_wait<0>();
     __syncthreads();
     finish_rows<HALF>(o, l);
-    if (a.lse && half == 0) store_lse(a, at.stream, b, head, at.first + row0, m, l, 1.0f);
+    if (a.lse[at.stream] && half == 0)
+        store_lse(a, at.stream, b, head, at.first + row0, m, l, 1.0f);
     store_rows<T, HALF>(o, a, at.stream, b, head, at.first + row0, half * HALF,
                         keys + warp * 16 * HALF);
 }

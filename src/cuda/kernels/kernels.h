@@ -170,8 +170,7 @@ typedef struct k_attention_args {
     float scale;
     bool causal;       /* one stream: query i sees key j only if j <= i */
     const float *bias; /* device, optional, one stream: F32 [H, n_q, n_k] */
-    /* Device, optional: log of the sum of exponentials, F32 [B, H, n_q[0] + n_q[1]], an absent q having no rows. */
-    float *lse;
+    float *lse[2];     /* device, optional: log of the sum of exponentials, F32 [B, H, n_q] */
     /* Queries of a block, 64 or 128, where there is a choice; 0: by the size of the grid. Results depend on it in the last bits
      * where 64 < head_dim <= 128. */
     int block_rows;

@@ -8,6 +8,11 @@
 extern "C" {
 #endif
 
+typedef struct k_grad {
+    k_view view; /* absent: not wanted */
+    bool add;
+} k_grad;
+
 /* ---- Products ---- */
 
 /* ---- Attention ---- */

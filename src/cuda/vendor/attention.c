@@ -19,7 +19,7 @@ static bool whole(k_view v)
 static bool library_can(const k_attention_args *a)
 {
     const k_dtype dtype = a->k[0].dtype;
-    return a->n_streams == 1 && !a->causal && !a->bias && !a->cu[0] && !a->lse &&
+    return a->n_streams == 1 && !a->causal && !a->bias && !a->cu[0] && !a->lse[0] &&
            a->n_q[0] >= TOKENS_MIN && a->n_k[0] >= TOKENS_MIN && a->head_dim % 8 == 0 &&
            a->head_dim <= HEAD_DIM_MAX && dtype != K_F32 &&
            (a->o[0].dtype == dtype || a->o[0].dtype == K_F32) && whole(a->q[0]) && whole(a->k[0]) &&
