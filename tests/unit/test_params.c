@@ -5,6 +5,7 @@
 #include "weights/lora.h"
 #include "weights/shapes.h"
 #include "weights/tensor_list.h"
+#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -146,6 +147,67 @@ Test(params, new_adapter)
         free(path);
     }
     cr_expect_eq(rmdir(dir), 0, "something else was left in %s", dir);
+    bench_close(b);
+}
+
+// Every tensor that peft writes and no other, in its shape; of the configuration the same values, but for the order of target_modules (a
+// set), and nothing that peft's file does not have. Diffusers finds all of it in the header, where alpha would be the rank otherwise.
+Test(params, as_peft_writes_it)
+{
+    bench bench_, *b = &bench_;
+    bench_open(b, "sd35m", SWD_F32);
+    lora_config c = lora_config_default();
+    c.rank = RANK, c.alpha = ALPHA;
+    char dir[] = "/tmp/swd_train_XXXXXX", *files[3], key[128];
+    cr_assert_not_null(mkdtemp(dir));
+    OK(params_write_peft(b->student, dir, &c, NULL, NULL, &b->err));
+    files[0] = bench_join(dir, "adapter_config.json");
+    files[1] = bench_join(dir, "adapter_model.safetensors");
+    files[2] = bench_join(b->golden, "peft.json");
+    safetensors *tensors;
+    OK(safetensors_open(&tensors, files[1], NULL, &b->err));
+    json_t *golden = json_load_file(files[2], 0, NULL), *ours = json_load_file(files[0], 0, NULL),
+           *header = json_loads(safetensors_metadata(tensors, "lora_adapter_metadata"), 0, NULL),
+           *config = json_object_get(golden, "config"), *shapes = json_object_get(golden, "shapes"),
+           *v, *size;
+    cr_assert(golden && ours && header);
+    const char *name;
+    size_t i;
+    cr_expect_eq(safetensors_count(tensors), (int)json_object_size(shapes));
+    json_object_foreach(shapes, name, v)
+    {
+        const st_tensor *t = safetensors_find(tensors, name);
+        cr_assert_not_null(t, "%s", name);
+        cr_expect_eq(t->dtype, SWD_F32);
+        cr_expect_eq(t->ndim, (int)json_array_size(v));
+        json_array_foreach(v, i, size)
+            cr_expect_eq(t->shape[i], json_integer_value(size), "%s", name);
+    }
+    json_object_foreach(ours, name, v)
+    {
+        snprintf(key, sizeof key, "base_model.model.%s", name);
+        cr_expect(json_equal(json_object_get(header, key), v), "%s", key);
+        if (strcmp(name, "base_model_name_or_path") == 0) {
+            cr_expect(json_is_null(v)); // where peft has a path
+        } else if (strcmp(name, "target_modules") == 0) {
+            const json_t *want = json_object_get(config, name);
+            cr_expect_eq(json_array_size(v), json_array_size(want));
+            json_array_foreach(want, i, size)
+            {
+                size_t at = 0;
+                while (at < json_array_size(v) && !json_equal(json_array_get(v, at), size)) at++;
+                cr_expect_lt(at, json_array_size(v), "%s", json_string_value(size));
+            }
+        } else {
+            cr_expect(json_equal(json_object_get(config, name), v), "%s", name);
+        }
+    }
+    cr_expect_eq(json_object_size(header), json_object_size(ours));
+    json_decref(golden), json_decref(ours), json_decref(header);
+    safetensors_close(&tensors);
+    for (int k = 0; k < 2; k++) cr_expect_eq(unlink(files[k]), 0);
+    for (int k = 0; k < 3; k++) free(files[k]);
+    cr_expect_eq(rmdir(dir), 0);
     bench_close(b);
 }
 

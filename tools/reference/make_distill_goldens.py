@@ -6,17 +6,18 @@
 Reads the tiny networks models/sd3 and models/sd35m, writes train/NAME/: student/ and fake/ (PEFT adapters), io.safetensors with the
 inputs ("low", "eps_mmd", ...), for each loss "LOSS/loss" and "LOSS/student" (or fake, head): gradients, all tensors flattened in order
 of their names; "flow/full": every 7th of the gradients of all weights. train/sd35m/loop.safetensors: draws and parameters of three
-iterations. All in float64, stored as float32.
+iterations. All in float64, stored as float32. train/sd35m/peft.json: configuration, keys and shapes of the adapter that peft itself writes.
 """
 import json
 import sys
+import tempfile
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from diffusers import SD3Transformer2DModel
-from peft import LoraConfig
-from safetensors.torch import save_file
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 
 ROOT = Path(sys.argv[1])
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "net.0.proj", "net.2"]
@@ -211,6 +212,17 @@ def save_adapter(nets, which, folder):
     (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
+def save_what_peft_writes(name, file):
+    model = SD3Transformer2DModel.from_pretrained(ROOT / "models" / name)
+    with tempfile.TemporaryDirectory() as t:
+        get_peft_model(model, LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=TARGETS)).save_pretrained(t)
+        config = json.loads(Path(t, "adapter_config.json").read_text())
+        shapes = {n: list(x.shape) for n, x in sorted(load_file(Path(t, "adapter_model.safetensors")).items())}
+    del config["base_model_name_or_path"]  # a path of this machine
+    config["target_modules"].sort()  # a set
+    file.write_text(json.dumps(dict(config=config, shapes=shapes), sort_keys=True) + "\n")
+
+
 def gradients(nets, io, out):
     for name, (loss, sets) in LOSSES.items():
         for p in list(nets.base.parameters()) + list(nets.head.parameters()):
@@ -270,6 +282,7 @@ for name, seed in (("sd3", 11), ("sd35m", 12)):
     gradients(nets, io, out)
     save_file(out, folder / "io.safetensors")
     if name == "sd35m":
+        save_what_peft_writes(name, folder / "peft.json")
         out = {}
         loop(nets, io, out)
         save_file(out, folder / "loop.safetensors")

@@ -26,16 +26,22 @@ static json_t *make_config(const lora_config *c, const char *base)
                      "base_model_name_or_path", base ? json_string(base) : json_null());
 }
 
-static swd_status write_config(const char *path, const lora_config *c, const char *base,
-                               swd_err *err)
+// Diffusers reads no adapter_config.json; without this it would take alpha for the rank. Its load_lora_adapter() is told PREFIX, and takes it
+// off keys and fields alike.
+static json_t *header_of(json_t *config)
 {
-    json_t *config = make_config(c, base);
-    char *text = config ? json_dumps(config, JSON_INDENT(2)) : NULL;
-    swd_status s = text ? image_write_bytes(path, text, strlen(text), err)
-                        : SWD_FAIL(err, SWD_ERR_MEMORY, "no memory for %s", path);
-    free(text);
-    json_decref(config);
-    return s;
+    json_t *header = json_object(), *v;
+    const char *field;
+    json_object_foreach(config, field, v)
+    {
+        char name[64];
+        snprintf(name, sizeof name, "%s%s", PREFIX, field);
+        if (json_object_set(header, name, v) != 0) {
+            json_decref(header);
+            return NULL;
+        }
+    }
+    return header;
 }
 
 static swd_status list_tensors(st_write_tensor *t, const params *p, const float *values,
@@ -52,8 +58,9 @@ static swd_status list_tensors(st_write_tensor *t, const params *p, const float 
 }
 
 static swd_status write_tensors(const char *path, const params *p, const float *values,
-                                swd_err *err)
+                                const char *header, swd_err *err)
 {
+    const st_metadata metadata[] = {{"format", "pt"}, {"lora_adapter_metadata", header}};
     st_write_tensor *t;
     float *own = NULL;
     SWD_TRY(swd_calloc(&t, (size_t)p->n, sizeof *t, "a list of tensors", err), err);
@@ -64,7 +71,7 @@ static swd_status write_tensors(const char *path, const params *p, const float *
         if (s == SWD_OK) s = p->be->synchronize(p->be, NULL, err);
     }
     if (s == SWD_OK) s = list_tensors(t, p, values ? values : own, err);
-    if (s == SWD_OK) s = safetensors_write(path, t, p->n, &(st_metadata){"format", "pt"}, 1, err);
+    if (s == SWD_OK) s = safetensors_write(path, t, p->n, metadata, 2, err);
     for (int i = 0; i < p->n; i++) free((char *)(uintptr_t)t[i].name);
     free(t);
     free(own);
@@ -74,13 +81,23 @@ static swd_status write_tensors(const char *path, const params *p, const float *
 swd_status params_write_peft(const params *p, const char *folder, const lora_config *c,
                              const char *base, const float *values, swd_err *err)
 {
-    char *tensors, *config = NULL;
-    SWD_TRY(path_join(&tensors, folder, "adapter_model.safetensors", err), err);
-    swd_status s = path_join(&config, folder, "adapter_config.json", err);
-    if (s == SWD_OK) s = write_tensors(tensors, p, values, err);
-    if (s == SWD_OK) s = write_config(config, c, base, err);
-    free(tensors);
-    free(config);
+    char *path = NULL, *text = NULL, *header = NULL;
+    json_t *config = make_config(c, base), *prefixed = config ? header_of(config) : NULL;
+    swd_status s = SWD_OK;
+    if (config) text = json_dumps(config, JSON_INDENT(2));
+    if (prefixed) header = json_dumps(prefixed, JSON_COMPACT);
+    if (!text || !header) s = SWD_FAIL(err, SWD_ERR_MEMORY, "no memory for an adapter's config");
+    if (s == SWD_OK) s = path_join(&path, folder, "adapter_model.safetensors", err);
+    if (s == SWD_OK) s = write_tensors(path, p, values, header, err);
+    free(path);
+    path = NULL;
+    if (s == SWD_OK) s = path_join(&path, folder, "adapter_config.json", err);
+    if (s == SWD_OK) s = image_write_bytes(path, text, strlen(text), err);
+    free(path);
+    free(text);
+    free(header);
+    json_decref(config);
+    json_decref(prefixed);
     return s;
 }
 
