@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Op cases in reverse, TAP: the tape's gradients of L = sum r y, r random, against differences of the oracle, which works in double:
+// Op cases in reverse on a backend, TAP: the tape's gradients of L = sum r y, r random, against differences of the oracle, which works in double:
 //
 //     dL/dx = (4 D(h/2) - D(h)) / 3,   D(h) = (L(x + h) - L(x - h)) / 2h,   h = 2^-7: off by h^4 / 30 times the fifth derivative
 //
@@ -7,7 +7,10 @@
 // other: 2e-5 of the root mean square of a gradient. With 16-bit storage each stored number is off by 2^-9 (bf16) of itself at most, some ten stores follow each other: 2e-2.
 #include "case.h"
 #include "number.h"
-#include "train/tape.h"
+#include "train/passes.h"
+#ifdef RUN_OPS_CUDA
+#include "backend_cuda.h"
+#endif
 #include <fnmatch.h>
 #include <math.h>
 #include <stdio.h>
@@ -145,15 +148,15 @@ static void make_seeds(trial *t)
     }
 }
 
-static swd_tensor own(trial *t, const int64_t *shape, int ndim, const void *from)
+// Memory of the backend with these numbers, or zeros.
+static swd_tensor own(trial *t, const int64_t *shape, int ndim, const float *from)
 {
+    swd_backend *b = t->f.backend;
     swd_tensor x = tensor_make(NULL, SWD_F32, shape, ndim);
-    x.data = t->f.backend->alloc(t->f.backend, tensor_bytes(x));
-    if (!x.data) abort();
-    if (from)
-        memcpy(x.data, from, tensor_bytes(x));
-    else
-        memset(x.data, 0, tensor_bytes(x));
+    float *zeros = test_alloc((size_t)tensor_numel(x), sizeof *zeros);
+    x.data = b->alloc(b, tensor_bytes(x));
+    if (!x.data || b->upload(b, x, from ? from : zeros, NULL, &t->err) != SWD_OK) abort();
+    free(zeros);
     t->memory[t->n_memory++] = x.data;
     return x;
 }
@@ -172,11 +175,14 @@ static void make_layer(trial *t)
     t->set = (layer_set){.layer = &t->layer, .n_layers = 1};
 }
 
-static swd_status seed_result(trial *t, tape *tp, int i, swd_exec *ex)
+// The gradient of operand i, in logical order, on its way to the host; dry: the room for it.
+static swd_status read_gradient(trial *t, tape *tp, int i, swd_exec *ex)
 {
     const operand *o = &t->f.operand[i];
-    swd_tensor seed = tensor_make(t->seed[i], SWD_F32, o->t.shape, o->t.ndim);
-    return tape_seed(tp, o->t, seed, ex);
+    swd_tensor plain = exec_alloc(ex, SWD_F32, o->t.shape, o->t.ndim);
+    if (ex->dry) return SWD_OK;
+    SWD_TRY(op_copy(plain, tape_gradient(tp, o->t), ex), ex->err);
+    return ex->backend->download(ex->backend, t->gradient[i], plain, ex->stream, ex->err);
 }
 
 static swd_status step(void *ctx, tape *tp, swd_exec *ex)
@@ -190,17 +196,27 @@ static swd_status step(void *ctx, tape *tp, swd_exec *ex)
             SWD_TRY(tape_track(tp, t->f.operand[i].t), ex->err);
     SWD_TRY(t->w->family->run(&t->f, t->w->c, ex), ex->err);
     for (int i = 0; i < t->f.n; i++)
-        if (t->seed[i]) SWD_TRY(seed_result(t, tp, i, ex), ex->err);
+        if (t->seed[i])
+            SWD_TRY(passes_seed(tp, t->f.operand[i].t, ex->dry ? NULL : t->seed[i], ex), ex->err);
     SWD_TRY(tape_backward(tp, ex), ex->err);
-    for (int i = 0; i < t->f.n && !ex->dry; i++) {
+    ex->hook = NULL; // what follows is no part of the step
+    for (int i = 0; i < t->f.n; i++)
+        if (t->variable[i] && t->f.operand[i].role != WEIGHT)
+            SWD_TRY(read_gradient(t, tp, i, ex), ex->err);
+    return ex->dry ? SWD_OK : ex->backend->synchronize(ex->backend, ex->stream, ex->err);
+}
+
+// Those of the layer, where there is one.
+static swd_status read_layer(trial *t)
+{
+    swd_backend *b = t->f.backend;
+    for (int i = 0; i < t->f.n; i++) {
         const operand *o = &t->f.operand[i];
-        if (!t->variable[i] || o->role == WEIGHT) continue;
-        swd_tensor g = tape_gradient(tp, o->t);
-        for (int64_t k = 0; k < tensor_numel(o->t); k++)
-            t->gradient[i][k] = (float)number_load(
-                (char *)g.data + (size_t)element_offset(g, k) * dtype_size(g.dtype), g.dtype);
+        if (!t->f.linear || !t->variable[i] || o->role != WEIGHT) continue;
+        swd_tensor g = strcmp(o->name, "bias") == 0 ? t->layer.dbias : t->layer.dweight;
+        SWD_TRY(b->download(b, t->gradient[i], g, NULL, &t->err), &t->err);
     }
-    return SWD_OK;
+    return b->synchronize(b, NULL, &t->err);
 }
 
 static double difference(trial *t, operand *o, int64_t k, double h)
@@ -218,9 +234,7 @@ static double difference(trial *t, operand *o, int64_t k, double h)
 static bool check_operand(trial *t, int i)
 {
     operand *o = &t->f.operand[i];
-    const float *got = o->role != WEIGHT              ? t->gradient[i]
-                       : strcmp(o->name, "bias") == 0 ? t->layer.dbias.data
-                                                      : t->layer.dweight.data;
+    const float *got = t->gradient[i];
     int64_t n = tensor_numel(o->t), step_by = n / ELEMENTS + 1;
     double off = 0, size = 0, all = 0,
            tolerance = t->f.n_types && t->f.type[0] != SWD_F32 ? SHORT_TOLERANCE : F32_TOLERANCE;
@@ -256,7 +270,7 @@ static bool check(const case_walk *w, swd_backend *b)
         }
         if (t.f.linear) make_layer(&t);
         good = fixture_upload(&t.f, &t.err) == SWD_OK && tape_create(&tp, b, &t.err) == SWD_OK &&
-               tape_run(tp, step, &t, SWD_F32, &t.err) == SWD_OK;
+               tape_run(tp, step, &t, SWD_F32, &t.err) == SWD_OK && read_layer(&t) == SWD_OK;
     }
     if (!good) printf("# status %d, %s\n", (int)t.err.status, t.err.message);
     int n = 0;
@@ -269,12 +283,22 @@ static bool check(const case_walk *w, swd_backend *b)
     return good && n > 0;
 }
 
+static swd_status open_backend(swd_backend **b, const char *name, swd_err *err)
+{
+    if (strcmp(name, "cpu") == 0) return backend_cpu_create(b, 2, err);
+#ifdef RUN_OPS_CUDA
+    if (strcmp(name, "cuda") == 0) return backend_cuda_create(b, 0, err);
+#endif
+    return SWD_FAIL(err, SWD_ERR_ARGUMENT, "no backend is called \"%s\"", name);
+}
+
+// run_gradients [BACKEND [TEXT]]: of cases with TEXT in their names.
 int main(int argc, char **argv)
 {
     swd_backend *b;
     swd_err err = {0};
-    const char *filter = argc > 1 ? argv[1] : "";
-    if (backend_cpu_create(&b, 2, &err) != SWD_OK) {
+    const char *filter = argc > 2 ? argv[2] : "";
+    if (open_backend(&b, argc > 1 ? argv[1] : "cpu", &err) != SWD_OK) {
         printf("Bail out! %s\n", err.message);
         return 2;
     }
@@ -286,7 +310,7 @@ int main(int argc, char **argv)
     for (int number = 0; case_next(&w);) {
         if (!is_wanted(&w) || !strstr(w.id, filter)) continue;
         bool good = check(&w, b);
-        printf("%s %d - gradient of %s\n", good ? "ok" : "not ok", ++number, w.id);
+        printf("%s %d - gradient of %s on %s\n", good ? "ok" : "not ok", ++number, w.id, b->name);
         fflush(stdout);
         failed += !good;
     }

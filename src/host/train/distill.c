@@ -171,7 +171,10 @@ static swd_status generator_step(void *ctx, tape *t, swd_exec *ex)
     swd_tensor x0;
     *g->out = (distill_losses){0};
     RUN(student_x0(&x0, g->d, g->b, true, t, ex));
-    if (g->x0 && !ex->dry) RUN(ex->backend->download(ex->backend, g->x0, x0, ex->stream, ex->err));
+    if (g->x0 && !ex->dry) {
+        RUN(ex->backend->download(ex->backend, g->x0, x0, ex->stream, ex->err));
+        RUN(ex->backend->synchronize(ex->backend, ex->stream, ex->err));
+    }
     if (g->d->c.mmd != 0) RUN(mmd_term(g, x0, t, ex));
     if (g->d->c.dmd != 0) RUN(dmd_term(g, x0, t, ex));
     if (g->d->c.gan != 0) RUN(gan_term(g, x0, t, ex));

@@ -181,16 +181,17 @@ static swd_status attention(tape *t, const op_call *call, swd_exec *ex)
             needs |= (unsigned)tape_needs(t, a->q[i]) << (3 * i) |
                      (unsigned)tape_needs(t, a->k[i]) << (3 * i + 1) |
                      (unsigned)tape_needs(t, a->v[i]) << (3 * i + 2);
+    for (int i = 0; i < a->n_streams; i++)
+        if (tensor_present(a->o[i])) SWD_TRY(tape_writes(t, a->o[i], ex), ex->err);
+    size_t mark = exec_mark(ex);
+    // also where this call will be run again: who is asked for sums may compute otherwise (a library has none)
+    for (int i = 0; i < a->n_streams && needs; i++)
+        if (tensor_present(a->q[i]))
+            a->lse[i] = exec3(ex, SWD_F32, a->q[i].shape[0], a->q[i].shape[2], a->q[i].shape[1]);
     if (needs && t->mode == TAPE_ON) {
-        for (int i = 0; i < a->n_streams; i++)
-            if (tensor_present(a->q[i]))
-                a->lse[i] =
-                    exec3(ex, SWD_F32, a->q[i].shape[0], a->q[i].shape[2], a->q[i].shape[1]);
         SWD_TRY(tape_push(&r, t, &c), ex->err);
         r->needs = needs;
     }
-    for (int i = 0; i < a->n_streams; i++)
-        if (tensor_present(a->o[i])) SWD_TRY(tape_writes(t, a->o[i], ex), ex->err);
     swd_hook *hook = tape_off(ex);
     swd_status s = op_attention(a, ex);
     ex->hook = hook;
@@ -201,6 +202,7 @@ static swd_status attention(tape *t, const op_call *call, swd_exec *ex)
             SWD_TRY(tape_save(t, &r->saved[4 * i + k], keep[k]), ex->err);
         if (tensor_present(a->o[i])) SWD_TRY(tape_wrote(t, a->o[i], needs != 0), ex->err);
     }
+    if (!r) exec_rewind(ex, mark);
     return SWD_OK;
 }
 
