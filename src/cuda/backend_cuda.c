@@ -201,6 +201,7 @@ swd_status backend_cuda_create(swd_backend **out, int device, swd_err *err)
     cuda_resize_slots(&b->ops);
     cuda_text_slots(&b->ops);
     cuda_attention_slots(&b->ops);
+    cuda_gemm_slots(b);
     swd_status st = open_device(b, device, err);
     if (st != SWD_OK) {
         backend_destroy(&b);

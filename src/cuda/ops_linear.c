@@ -215,8 +215,35 @@ static swd_status linear(swd_backend *b, const linear_args *a, void *ws, swd_str
     return SWD_OK;
 }
 
+/* ---- for training ---- */
+
+static bool linear_view(swd_backend *b, swd_tensor *out, const swd_linear *w)
+{
+    (void)b;
+    if (w->w_dtype != cuda_dtype(w->facts.compute)) return false;
+    *out = tensor2(w->w, w->facts.compute, w->facts.n, w->facts.k);
+    out->stride[0] = w->w_stride;
+    return true;
+}
+
+static swd_status linear_plain(swd_backend *b, swd_tensor out, const swd_linear *w, swd_err *err)
+{
+    const int64_t n = w->facts.n, k = w->facts.k, shape[4] = {1, 1, n, k};
+    if (out.ndim != 2 || !tensor_contiguous(out) || out.dtype != w->facts.compute ||
+        out.shape[0] != n || out.shape[1] != k)
+        return SWD_FAIL(err, SWD_ERR_ARGUMENT, "a plain weight is [%lld, %lld] in %s", (long long)n,
+                        (long long)k, dtype_name(w->facts.compute));
+    if (cuda_planning(b)) return SWD_OK;
+    const k_view to = {out.data, cuda_dtype(out.dtype), {0, 0, k}},
+                 from = {w->w, w->w_dtype, {0, 0, w->w_stride}};
+    SWD_CUDA(k_copy(to, from, shape, cuda_stream(b, NULL)), err);
+    return SWD_OK;
+}
+
 void cuda_linear_slots(swd_backend *b)
 {
+    b->linear_plain = linear_plain;
+    b->linear_view = linear_view;
     b->linear_create = linear_create;
     b->linear_destroy = linear_destroy;
     b->ops.linear_workspace = linear_workspace;

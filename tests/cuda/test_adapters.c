@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: MIT
 // From tensors to launchers: tensors of five dimensions with strides that no two of them share, against the CPU; token ids outside their
-// table; more images than one launch takes; a recorded graph over other seeds and sigmas.
+// table; more images than one launch takes; a recorded graph over other seeds and sigmas; products and frozen weights of training.
 #include "launch_support.h"
 #include "backend_cuda.h"
 #include "backend/async.h"
-#include "backend/ops.h"
 
 static swd_err error;
 static swd_backend *backends[2]; // cpu, cuda
@@ -191,17 +190,139 @@ static void test_replay(void)
     }
 }
 
+/* ---- training ---- */
+
+static swd_tensor on_backend(int k, swd_dtype dtype, int64_t rows, int64_t columns,
+                             const void *from)
+{
+    swd_backend *b = backends[k];
+    swd_tensor t =
+        tensor2(b->alloc(b, (size_t)(rows * columns) * dtype_size(dtype)), dtype, rows, columns);
+    OK(b->upload(b, t, from, NULL, &error));
+    return t;
+}
+
+static swd_tensor transposed(swd_tensor t)
+{
+    t = tensor2(t.data, t.dtype, t.shape[1], t.shape[0]);
+    t.stride[0] = 1, t.stride[1] = t.shape[0];
+    return t;
+}
+
+// op_gemm on both backends, scratch of a slab included: every pair of layouts, a bias or a sum, k long enough to be cut.
+static void test_products(void)
+{
+    enum { M = 24, N = 16, K = 520, ALL = K * M };
+    static float x[2][ALL], y[2][M * N], bias[N];
+    static uint16_t half[2][ALL];
+    for (int i = 0; i < 2; i++)
+        for (int j = 0; j < ALL; j++) {
+            half[i][j] = f32_to_bf16((float)random_unit());
+            x[i][j] = bf16_to_f32(half[i][j]);
+        }
+    for (int i = 0; i < N; i++) bias[i] = (float)random_unit();
+    for (int way = 0; way < 16; way++) {
+        bool narrow = way & 4, add = way & 8;
+        swd_dtype dtype = narrow ? SWD_BF16 : SWD_F32;
+        for (int k = 0; k < 2; k++) {
+            swd_backend *b = backends[k];
+            const void *from[] = {narrow ? (void *)half[0] : x[0], narrow ? (void *)half[1] : x[1]};
+            swd_tensor a = way & 1 ? on_backend(k, dtype, K, M, from[0])
+                                   : on_backend(k, dtype, M, K, from[0]),
+                       w = way & 2 ? on_backend(k, dtype, N, K, from[1])
+                                   : on_backend(k, dtype, K, N, from[1]),
+                       c = on_backend(k, SWD_F32, M, N, x[1]),
+                       v = on_backend(k, SWD_F32, 1, N, bias);
+            v = tensor1(v.data, SWD_F32, N);
+            gemm_args g = {.c = c,
+                           .a = way & 1 ? transposed(a) : a,
+                           .b = way & 2 ? transposed(w) : w,
+                           .bias = add ? tensor_none() : v,
+                           .add = add};
+            swd_exec dry = {.backend = b, .err = &error, .dry = true};
+            OK(op_gemm(&g, &dry));
+            CHECK((dry.peak > 0) == (k == 1), "%zu bytes of workspace", dry.peak);
+            swd_exec ex = {.backend = b, .err = &error};
+            ex.slab = dry.peak ? b->alloc(b, dry.peak) : NULL;
+            ex.slab_bytes = dry.peak;
+            OK(op_gemm(&g, &ex));
+            OK(b->download(b, y[k], c, NULL, &error));
+            OK(b->synchronize(b, NULL, &error));
+            if (ex.slab) b->release(b, ex.slab);
+            b->release(b, a.data), b->release(b, w.data);
+            b->release(b, c.data), b->release(b, v.data);
+        }
+        // Each errs by less than (4 + 2 sqrt(520)) 2^-24 of its products' sizes, which come to 130.
+        for (int i = 0; i < M * N; i++)
+            CHECK(fabsf(y[0][i] - y[1][i]) <= 8e-4f, "way %d, element %d: cpu %g, cuda %g", way, i,
+                  (double)y[0][i], (double)y[1][i]);
+    }
+}
+
+// A frozen weight is looked at where it lies as it is multiplied, and widened into a copy where it does not.
+static void test_frozen_weights(void)
+{
+    enum { N = 5, K = 12 };
+    static const struct {
+        swd_dtype file, compute;
+        int64_t stride; // of the view, 0: none
+    } cases[] = {{SWD_BF16, SWD_BF16, 16},
+                 {SWD_F32, SWD_BF16, 16},
+                 {SWD_F32, SWD_F32, 12},
+                 {SWD_BF16, SWD_F32, 0},
+                 {SWD_F16, SWD_F16, 16}};
+    swd_backend *b = backends[1];
+    swd_exec ex = {.backend = b, .err = &error};
+    float want[N * K], got[N * K];
+    uint16_t half[N * K];
+    for (int i = 0; i < N * K; i++) {
+        half[i] = (uint16_t)(0x3c00 + i); // a number in both narrow types
+        want[i] = bf16_to_f32(half[i]);
+    }
+    for (int i = 0; i < 5; i++) {
+        swd_linear *w;
+        swd_tensor view, wide = tensor2(b->alloc(b, sizeof got), SWD_F32, N, K),
+                         copy = tensor2(b->alloc(b, sizeof got), cases[i].compute, N, K);
+        void *from = cases[i].file == SWD_F32 ? (void *)want : (void *)half;
+        OK(b->linear_create(b, &w, tensor2(from, cases[i].file, N, K), tensor_none(),
+                            cases[i].compute, &error));
+        bool seen = b->linear_view(b, &view, w);
+        CHECK(seen == (cases[i].stride > 0), "case %d: a view is%s there", i, seen ? "" : " not");
+        CHECK(!seen || (view.dtype == cases[i].compute && view.stride[0] == cases[i].stride &&
+                        view.stride[1] == 1 && view.shape[0] == N && view.shape[1] == K),
+              "case %d: another view", i);
+        OK(b->linear_plain(b, copy, w, &error));
+        for (int k = 0; k < 1 + seen; k++) {
+            OK(op_copy(wide, k ? view : copy, &ex));
+            OK(b->download(b, got, wide, NULL, &error));
+            OK(b->synchronize(b, NULL, &error));
+            for (int j = 0; j < N * K; j++)
+                CHECK(got[j] == (cases[i].compute == SWD_F16 ? f16_to_f32(half[j]) : want[j]),
+                      "case %d, element %d: %g", i, j, (double)got[j]);
+        }
+        CHECK(b->linear_plain(b, tensor2(copy.data, copy.dtype, K, N), w, &error) ==
+                  SWD_ERR_ARGUMENT,
+              "a copy of another shape");
+        swd_err_clear(&error);
+        b->linear_destroy(b, &w);
+        b->release(b, wide.data), b->release(b, copy.data);
+    }
+}
+
 int main(int argc, char **argv)
 {
     CHECK(backend_cpu_create(&backends[0], 1, &error) == SWD_OK, "%s", error.message);
     int devices = 0;
     if (cudaGetDeviceCount(&devices) == cudaSuccess && devices > 0)
         CHECK(backend_cuda_create(&backends[1], 0, &error) == SWD_OK, "%s", error.message);
+    if (devices > 0) backends[1]->backward = &cuda_of(backends[1])->backward;
     static const launch_test tests[] = {
         {"five_dimensions", test_five_dimensions},
         {"token_ids", test_token_ids},
         {"many_images", test_many_images},
         {"replay", test_replay},
+        {"products", test_products},
+        {"frozen_weights", test_frozen_weights},
     };
     int result = run_tests(tests, sizeof tests / sizeof *tests, argc, argv);
     for (int i = 0; i < 2; i++) backend_destroy(&backends[i]);

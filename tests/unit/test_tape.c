@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
-// The tape: what is computed again and what is kept give the same bits, values that are written over, calls that it refuses.
+// The tape: what is computed again and what is kept give the same bits, values that are written over, frozen weights,
+// calls that it refuses.
 #include "backend/backward.h"
 #include "train_bench.h"
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -142,6 +144,60 @@ Test(tape, overwritten)
     }
     tape_destroy(&t);
     backend_destroy(&be);
+}
+
+// y = x W^T, whose gradient 1 gives the sums of W's columns.
+typedef struct frozen {
+    swd_linear *w;
+    float x[2], dx[2];
+} frozen;
+
+static swd_status through_frozen(void *ctx, tape *t, swd_exec *ex)
+{
+    frozen *f = ctx;
+    static float ones[3] = {1, 1, 1};
+    swd_tensor x = tensor2(f->x, SWD_F32, 1, 2), y = exec2(ex, SWD_F32, 1, 3);
+    SWD_TRY(tape_variable(t, x), ex->err);
+    RUN(op_linear(y, x, f->w, SWD_ACT_NONE, ex));
+    SWD_TRY(tape_seed(t, y, tensor2(ones, SWD_F32, 1, 3), ex), ex->err);
+    SWD_TRY(tape_backward(t, ex), ex->err);
+    if (!ex->dry) memcpy(f->dx, tape_gradient(t, x).data, sizeof f->dx);
+    return SWD_OK;
+}
+
+static float rows_apart[] = {1, 2, NAN, 3, 4, NAN, 5, 6, NAN};
+static bool view_of_rows(swd_backend *be, swd_tensor *out, const swd_linear *w)
+{
+    (void)be, (void)w;
+    *out = tensor2(rows_apart, SWD_F32, 3, 2);
+    out->stride[0] = 3;
+    return true;
+}
+
+// A backend whose packed weights lie as they are multiplied lends them; of another's there are copies.
+Test(tape, frozen_weights)
+{
+    for (int lends = 0; lends < 2; lends++) {
+        swd_backend *be;
+        swd_err err = {0};
+        tape *t;
+        float w[] = {1, 2, 3, 4, 5, 6};
+        frozen f = {.x = {1, 1}};
+        cr_assert_eq(backend_cpu_create(&be, 1, &err), SWD_OK);
+        cr_assert_eq(
+            be->linear_create(be, &f.w, tensor2(w, SWD_F32, 3, 2), tensor_none(), SWD_F32, &err),
+            SWD_OK);
+        if (lends) be->linear_view = view_of_rows;
+        cr_assert_eq(tape_create(&t, be, &err), SWD_OK);
+        for (int step = 0; step < 2; step++) {
+            cr_assert_eq(tape_run(t, through_frozen, &f, SWD_F32, &err), SWD_OK, "%s", err.message);
+            cr_expect(f.dx[0] == 9 && f.dx[1] == 12, "%g %g", (double)f.dx[0], (double)f.dx[1]);
+            cr_expect_eq(tape_held(t).weights, lends ? 0 : sizeof w);
+        }
+        tape_destroy(&t);
+        be->linear_destroy(be, &f.w);
+        backend_destroy(&be);
+    }
 }
 
 #define REFUSED(call) cr_expect_eq(call, SWD_ERR_ARGUMENT, #call)

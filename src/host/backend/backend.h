@@ -131,8 +131,11 @@ struct swd_backend {
     void (*conv_destroy)(swd_backend *, swd_conv **);
     size_t (*weight_bytes)(swd_backend *); /* held by all packed weights */
     const swd_slabs *slabs;                /* NULL: there are none (the CPU) */
-    /* A frozen weight as it is multiplied: W [N, K] of the compute type, for its backward pass. NULL: no training on this backend. */
+    /* A frozen weight as it is multiplied: W [N, K] of the compute type, for its backward pass. NULL: no training on this backend. A copy
+     * into `out`, which is contiguous, and where what is packed is such rows already a look at them, at any stride: false where it is
+     * not; linear_view NULL: never. */
     swd_status (*linear_plain)(swd_backend *, swd_tensor out, const swd_linear *, swd_err *);
+    bool (*linear_view)(swd_backend *, swd_tensor *out, const swd_linear *);
     const struct swd_backward *backward; /* slots of backend/backward.h; NULL: none */
     const swd_async *async; /* NULL: what is called is done when the call returns (the CPU) */
     void (*range_push)(swd_backend *, swd_range, const char *name); /* NULL: no profiler listens */

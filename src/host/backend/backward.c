@@ -41,7 +41,11 @@ swd_status op_gemm(const gemm_args *a, swd_exec *ex)
             "op_gemm: a bias is F32 [n], and then nothing is added to");
     APART("op_gemm", a->c, a->a);
     APART("op_gemm", a->c, a->b);
-    return BACKWARD(gemm, a);
+    size_t mark = exec_mark(ex);
+    void *ws = scratch(ex, ex->backend->backward->gemm_workspace(ex->backend, a));
+    swd_status s = BACKWARD(gemm, a, ws);
+    exec_rewind(ex, mark);
+    return s;
 }
 
 swd_status op_attention_backward(const attention_backward_args *a, swd_exec *ex)

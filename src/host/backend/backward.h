@@ -47,7 +47,8 @@ typedef struct adamw_args {
 } adamw_args;
 
 typedef struct swd_backward {
-    swd_status (*gemm)(swd_backend *, const gemm_args *, swd_stream *, swd_err *);
+    size_t (*gemm_workspace)(swd_backend *, const gemm_args *); /* the same for any pointers */
+    swd_status (*gemm)(swd_backend *, const gemm_args *, void *ws, swd_stream *, swd_err *);
     size_t (*attention_workspace)(swd_backend *, const attention_backward_args *);
     swd_status (*attention)(swd_backend *, const attention_backward_args *, void *ws, swd_stream *,
                             swd_err *);

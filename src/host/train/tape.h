@@ -33,7 +33,7 @@ void tape_checkpoint(tape *t, bool on);
 typedef struct tape_memory {
     size_t slab;      /* activations, what is kept of them, scratch */
     size_t gradients; /* of activations, at most */
-    size_t weights;   /* plain copies of frozen weights that gradients pass through */
+    size_t weights;   /* copies of frozen weights, where the backend does not lend its own */
 } tape_memory;
 /* What a step would take: nothing is computed, no tensor's data is touched. */
 swd_status tape_measure(tape_memory *out, tape *t, tape_step step, void *ctx, swd_dtype act,

@@ -21,9 +21,15 @@ void cpu_grad_store(swd_grad g, int64_t offset, float *src, int64_t n)
     cpu_row_store(g.t.data, g.t.dtype, offset, src, n);
 }
 
-static swd_status gemm(swd_backend *b, const gemm_args *a, swd_stream *s, swd_err *err)
+static size_t gemm_workspace(swd_backend *b, const gemm_args *a)
 {
-    (void)s;
+    (void)b, (void)a;
+    return 0;
+}
+
+static swd_status gemm(swd_backend *b, const gemm_args *a, void *ws, swd_stream *s, swd_err *err)
+{
+    (void)ws, (void)s;
     dnn_gemm_shape shape = {.m = a->c.shape[0],
                             .n = a->c.shape[1],
                             .k = a->a.shape[1],
@@ -285,7 +291,8 @@ static swd_status sum_squares(swd_backend *b, double *out, swd_tensor x, swd_str
     return SWD_OK;
 }
 
-static const swd_backward slots = {.gemm = gemm,
+static const swd_backward slots = {.gemm_workspace = gemm_workspace,
+                                   .gemm = gemm,
                                    .attention_workspace = cpu_attention_backward_workspace,
                                    .attention = cpu_attention_backward,
                                    .norm_workspace = cpu_norm_backward_workspace,
