@@ -5,7 +5,7 @@
 #define SWD_CUDA_BACKEND_CUDA_H
 #include "backend/backward.h"
 #include "device.h"
-#include "kernels/kernels.h"
+#include "kernels/training.h"
 #include "device_memory.h"
 #include <cuda_runtime_api.h>
 
@@ -51,6 +51,10 @@ swd_status cuda_status(cudaError_t e, const char *what, swd_err *err);
 /* t as the launchers take it; at most 4 dimensions, the innermost contiguous. The absent tensor gives data = NULL. */
 k_view cuda_view(swd_tensor t);
 k_dtype cuda_dtype(swd_dtype dtype); /* of F32, BF16, F16 */
+static inline k_grad cuda_grad(swd_grad g)
+{
+    return (k_grad){cuda_view(g.t), g.add};
+}
 
 /* Each adapter fills the slots of its family. */
 void cuda_conv_slots(swd_backend *b);

@@ -44,6 +44,21 @@ cuda_views cuda_views_of(const swd_tensor *t, int n, int dims)
     return v;
 }
 
+cuda_views cuda_views_by_sample(const swd_tensor *t, int n)
+{
+    assert(n <= CUDA_VIEWS_MAX && (t[0].ndim == 2 || t[0].ndim == 3));
+    const int last = t[0].ndim - 1;
+    cuda_views v = {.shape = {t[0].shape[0], 1, last == 2 ? t[0].shape[1] : 1, t[0].shape[last]},
+                    .n_launches = 1,
+                    .n = n};
+    for (int k = 0; k < n; k++) {
+        v.first[k] = cuda_view(t[k]);
+        v.first[k].stride[2] = last == 2 ? v.first[k].stride[1] : 0;
+        v.first[k].stride[1] = 0;
+    }
+    return v;
+}
+
 k_view cuda_views_at(const cuda_views *v, int i, int64_t launch)
 {
     assert(i < v->n);

@@ -5,7 +5,7 @@
 #define SWD_CUDA_VIEWS_H
 #include "backend_cuda.h"
 
-enum { CUDA_VIEWS_MAX = 3 };
+enum { CUDA_VIEWS_MAX = 4 };
 
 typedef struct cuda_views {
     int64_t
@@ -19,6 +19,8 @@ typedef struct cuda_views {
 
 /* n tensors of one shape (absent ones are skipped) as views of dims dimensions, 2 to 4. */
 cuda_views cuda_views_of(const swd_tensor *t, int n, int dims);
+/* n tensors [B, .., cols] of 2 or 3 dimensions and of one shape as views of [B, 1, rows, cols]: the samples stay apart. */
+cuda_views cuda_views_by_sample(const swd_tensor *t, int n);
 /* View i of launch number `launch`; absent tensors give data = NULL. */
 k_view cuda_views_at(const cuda_views *v, int i, int64_t launch);
 #endif
