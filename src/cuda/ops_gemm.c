@@ -2,6 +2,7 @@
 // The products of training, c (+)= a b (+ bias).
 #include "backend_cuda.h"
 #include "kernels/training.h"
+#include "vendor/gemm.h"
 
 static k_gemm_strided_args args_of(const gemm_args *g)
 {
@@ -20,15 +21,21 @@ static k_gemm_strided_args args_of(const gemm_args *g)
 
 static size_t gemm_workspace(swd_backend *b, const gemm_args *g)
 {
-    (void)b;
     const k_gemm_strided_args a = args_of(g);
-    return k_gemm_strided_workspace(&a);
+    const vendor_gemm *o = vendor_gemm_choice(&a, tensor_present(g->bias), b);
+    size_t ours = k_gemm_strided_workspace(&a),
+           theirs =
+               o ? vendor_gemm_workspace(o) : vendor_gemm_planned(&a, tensor_present(g->bias), b);
+    return theirs > ours ? theirs : ours;
 }
 
 static swd_status gemm(swd_backend *b, const gemm_args *g, void *ws, swd_stream *stream,
                        swd_err *err)
 {
     const k_gemm_strided_args a = args_of(g);
+    const vendor_gemm *o = vendor_gemm_choice(&a, tensor_present(g->bias), b);
+    SWD_TRY(vendor_told(b, err), err);
+    if (o && vendor_gemm_takes(&a)) return vendor_gemm_run(o, &a, ws, cuda_stream(b, stream), err);
     SWD_CUDA(k_gemm_strided(&a, ws, cuda_stream(b, stream)), err);
     return SWD_OK;
 }

@@ -48,7 +48,8 @@ __global__ void fake_product(const __grid_constant__ fake_gemm g)
     const int in = dtype_of(g.operand), out = dtype_of(g.result);
     double sum = i == 3 ? static_cast<double>(g.wrong) : 0.0;
     for (int64_t k = 0; k < g.k; k++)
-        sum += load(g.a, in, k + i * g.lda) * load(g.b, in, k + j * g.ldb);
+        sum += load(g.a, in, g.transpose[0] ? k + i * g.lda : i + k * g.lda) *
+               load(g.b, in, g.transpose[1] ? j + k * g.ldb : k + j * g.ldb);
     if (g.beta != 0.0f) sum += load(g.c, out, i + j * g.ldd);
     if (g.epilogue & LT_EPILOGUE_BIAS) sum += load(g.bias, out, i);
     if (g.epilogue & LT_EPILOGUE_RELU) sum = sum > 0 ? sum : 0;

@@ -213,11 +213,18 @@ static int64_t size_of(int type)
     return type == CUDA_R_32F ? 4 : 2;
 }
 
+// k, by B.
+static int64_t inner(const operation *o, const layout *b)
+{
+    return o->transpose[1] ? b->columns : b->rows;
+}
+
 // Strides, and the types that cuBLASLt's table has.
 static void check(const operation *o, const layout *a, const layout *b, const layout *d)
 {
-    if (!o->transpose[0] || o->transpose[1]) fake_complain("not A transposed by B");
-    if (a->rows != b->rows || d->rows != a->columns || d->columns != b->columns)
+    if ((o->transpose[0] ? a->rows : a->columns) != inner(o, b) ||
+        d->rows != (o->transpose[0] ? a->columns : a->rows) ||
+        d->columns != (o->transpose[1] ? b->rows : b->columns))
         fake_complain("the sides of the matrices don't fit");
     if (a->type != b->type || (d->type != a->type && d->type != CUDA_R_32F))
         fake_complain("the types of the matrices don't fit");
@@ -284,7 +291,8 @@ int cublasLtMatmul(void *handle, void *desc, const void *alpha, const void *a, v
                    .result = ld->type,
                    .m = ld->rows,
                    .n = ld->columns,
-                   .k = la->rows,
+                   .k = inner(o, lb),
+                   .transpose = {o->transpose[0], o->transpose[1]},
                    .lda = la->stride,
                    .ldb = lb->stride,
                    .ldd = ld->stride,

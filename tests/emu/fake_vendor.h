@@ -53,8 +53,9 @@ typedef struct fake_map {
 } fake_map;
 
 typedef struct fake_gemm {
-    const void *a, *b, *c, *bias; /* d [m, n] columns: a^T b + beta c + bias */
+    const void *a, *b, *c, *bias; /* d [m, n] columns: op(a) op(b) + beta c + bias */
     void *d;
+    int transpose[2];    /* of a, b */
     int operand, result; /* cudaDataType */
     int64_t m, n, k, lda, ldb, ldd;
     float beta;

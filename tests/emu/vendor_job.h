@@ -3,9 +3,11 @@
 #ifndef SWD_TESTS_EMU_VENDOR_JOB_H
 #define SWD_TESTS_EMU_VENDOR_JOB_H
 #include "backend/async.h"
+#include "backend/backward.h"
 #include "backend/devices.h"
 #include "backend/ops.h"
 #include "backend/slab.h"
+#include "backend_cuda.h"
 #include "base/memory.h"
 #include "emu/control.h"
 #include "fake_vendor.h"
@@ -59,6 +61,7 @@ static swd_backend *open_backend(const char *mode)
     OK(device_open(&b, note, "cuda", 1, &error), error);
     OK(b->set_tune(b, mode, &error), error);
     b->log = &ear;
+    b->backward = &cuda_of(b)->backward;
     said[0] = '\0';
     return b;
 }
@@ -72,15 +75,16 @@ static void close_backend(swd_backend **b)
 
 /* ---- one op: operands full of numbers, dry, then in a slab of what that asked for ---- */
 
-typedef enum family { LINEAR, CONV, ATTENTION } family;
+typedef enum family { LINEAR, CONV, ATTENTION, PRODUCT } family;
 
 typedef struct trial {
     family family;
     swd_dtype compute, result;
-    int64_t rows, n, k; // linear; conv: side, out, in; attention: tokens, heads, head_dim
+    int64_t rows, n, k; // linear, product; conv: side, out, in; attention: tokens, heads, head_dim
     swd_act act;
     bool bias, wide_bias, residual, gate, upsample, causal, flat;
-    int64_t gap; // between rows
+    bool a_across, b_across; // of a product, whose residual is its result
+    int64_t gap;             // between rows
 } trial;
 
 static float number(int64_t i)
@@ -112,7 +116,8 @@ typedef struct job {
     swd_linear *linear;
     swd_conv *conv;
     int64_t per_sample; // elements of the result, with its gaps
-    void *memory[4];    // result, operand, residual, gate
+    int64_t shift;      // of a product's a, in elements
+    void *memory[4];    // result, operand, residual or b, gate or bias
 } job;
 
 static void job_open(job *j, const trial *t, swd_backend *b)
@@ -134,13 +139,18 @@ static void job_open(job *j, const trial *t, swd_backend *b)
            error);
         x = t->rows * t->rows * t->k;
         y = t->rows * t->rows * t->n * (t->upsample ? 4 : 1);
+    } else if (t->family == PRODUCT) {
+        x = t->a_across ? t->k * (t->rows + t->gap) : t->rows * (t->k + t->gap);
+        j->memory[2] = operand(b, t->compute,
+                               t->b_across ? t->k * (t->n + t->gap) : t->n * (t->k + t->gap), 3);
+        j->memory[3] = operand(b, SWD_F32, t->n, 7);
     } else {
         x = 3 * t->rows * t->n * t->k, y = x / 3;
     }
     j->per_sample = y;
     j->memory[0] = operand(b, t->result, SAMPLES * y, 5);
-    j->memory[1] = operand(b, t->compute, SAMPLES * x, 1);
-    if (t->residual) j->memory[2] = operand(b, t->result, SAMPLES * y, 5);
+    j->memory[1] = operand(b, t->compute, SAMPLES * x + 1, 1);
+    if (t->residual && t->family != PRODUCT) j->memory[2] = operand(b, t->result, SAMPLES * y, 5);
     if (t->gate) j->memory[3] = operand(b, SWD_F32, SAMPLES * t->n, 3);
 }
 
@@ -166,10 +176,41 @@ static swd_tensor rows_of(const job *j, int which, swd_dtype dtype, int64_t colu
     return t;
 }
 
+// [rows, columns], in memory as it is or, across, as its transpose.
+static swd_tensor matrix(void *data, swd_dtype dtype, int64_t rows, int64_t columns,
+                         bool transposed, int64_t gap)
+{
+    swd_tensor t = tensor2(data, dtype, rows, columns);
+    t.stride[0] = transposed ? 1 : columns + gap;
+    t.stride[1] = transposed ? rows + gap : 1;
+    return t;
+}
+
+// Each sample has c and a of its own, b and the bias are shared.
+static swd_status call_products(const job *j, int64_t from, int64_t n, swd_exec *ex)
+{
+    const trial *t = j->t;
+    const int64_t x = t->a_across ? t->k * (t->rows + t->gap) : t->rows * (t->k + t->gap);
+    for (int64_t i = from; i < from + n; i++) {
+        char *c = (char *)j->memory[0] + i * j->per_sample * (int64_t)dtype_size(t->result),
+             *a = (char *)j->memory[1] + (i * x + j->shift) * (int64_t)dtype_size(t->compute);
+        gemm_args g = {
+            .c = matrix(ex->dry ? NULL : c, t->result, t->rows, t->n, false, t->gap),
+            .a = matrix(ex->dry ? NULL : a, t->compute, t->rows, t->k, t->a_across, t->gap),
+            .b =
+                matrix(ex->dry ? NULL : j->memory[2], t->compute, t->k, t->n, !t->b_across, t->gap),
+            .add = t->residual};
+        if (t->bias) g.bias = tensor1(ex->dry ? NULL : j->memory[3], SWD_F32, t->n);
+        SWD_TRY(op_gemm(&g, ex), ex->err);
+    }
+    return SWD_OK;
+}
+
 static swd_status call(const job *j, int64_t from, int64_t n, swd_exec *ex)
 {
     const trial *t = j->t;
     const bool dry = ex->dry;
+    if (t->family == PRODUCT) return call_products(j, from, n, ex);
     if (t->family == LINEAR) {
         swd_tensor y = rows_of(j, 0, t->result, t->n, from, n, dry),
                    x = rows_of(j, 1, t->compute, t->k, from, n, dry),

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
-// cuBLASLt sees the transposes of our rows: D [n, rows] = W^T [k, n]^T x X [k, rows], columns ld elements apart.
+// cuBLASLt sees the transposes of our rows: D [n, rows] = W^T [k, n]^T x X [k, rows], columns ld elements apart. What lies across k it sees
+// the other way round.
 #include "vendor/cublaslt.h"
 #include "base/memory.h"
 #include "vendor/library.h"
 #include <assert.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -79,23 +81,27 @@ static int type_of(k_dtype dtype)
 static int describe(lt_product *o, const lt_problem *p)
 {
     const cublaslt *lt = o->lt;
-    const int transposed = LT_OP_T, plain = LT_OP_N, operand = type_of(p->operand),
-              result = type_of(p->result);
+    const int w_op = p->w_across ? LT_OP_N : LT_OP_T, x_op = p->x_across ? LT_OP_T : LT_OP_N,
+              operand = type_of(p->operand), result = type_of(p->result);
     int epilogue = p->bias ? LT_EPILOGUE_BIAS : 0;
     if (p->act == K_ACT_GELU_TANH) epilogue |= LT_EPILOGUE_GELU;
     if (p->act == K_ACT_RELU) epilogue |= LT_EPILOGUE_RELU;
     if (!epilogue) epilogue = LT_EPILOGUE_DEFAULT;
     int s = lt->MatmulDescCreate(&o->desc, LT_COMPUTE_32F, CUDA_R_32F);
-    if (!s) s = lt->MatmulDescSetAttribute(o->desc, LT_DESC_TRANSA, &transposed, sizeof(int));
-    if (!s) s = lt->MatmulDescSetAttribute(o->desc, LT_DESC_TRANSB, &plain, sizeof(int));
+    if (!s) s = lt->MatmulDescSetAttribute(o->desc, LT_DESC_TRANSA, &w_op, sizeof(int));
+    if (!s) s = lt->MatmulDescSetAttribute(o->desc, LT_DESC_TRANSB, &x_op, sizeof(int));
     if (!s) s = lt->MatmulDescSetAttribute(o->desc, LT_DESC_EPILOGUE, &epilogue, sizeof(int));
     if (!s && p->bias)
         s = lt->MatmulDescSetAttribute(o->desc, LT_DESC_BIAS_DATA_TYPE, &result, sizeof(int));
     if (!s && p->bias)
         s = lt->MatmulDescSetAttribute(o->desc, LT_DESC_BIAS_POINTER, &p->bias, sizeof p->bias);
     uint64_t rows = (uint64_t)p->rows, n = (uint64_t)p->n, k = (uint64_t)p->k;
-    if (!s) s = lt->MatrixLayoutCreate(&o->w, operand, k, n, p->ldw);
-    if (!s) s = lt->MatrixLayoutCreate(&o->x, operand, k, rows, p->ldx);
+    if (!s)
+        s = lt->MatrixLayoutCreate(&o->w, operand, p->w_across ? n : k, p->w_across ? k : n,
+                                   p->ldw);
+    if (!s)
+        s = lt->MatrixLayoutCreate(&o->x, operand, p->x_across ? rows : k, p->x_across ? k : rows,
+                                   p->ldx);
     if (!s) s = lt->MatrixLayoutCreate(&o->y, result, n, rows, p->ldy);
     return s;
 }
@@ -128,6 +134,13 @@ void lt_product_destroy(lt_product **p)
     if (o->desc) o->lt->MatmulDescDestroy(o->desc);
     free(o);
     *p = NULL;
+}
+
+void lt_algorithm_name(char *text, size_t bytes, const lt_algorithm *a)
+{
+    int n = snprintf(text, bytes, "cuBLASLt %zu ", a->workspace_bytes);
+    for (int i = 0; i < 8; i++)
+        n += snprintf(text + n, bytes - (size_t)n, "%016" PRIx64, a->algo.data[i]);
 }
 
 static int prefer(void *preference, const cublaslt *lt, size_t workspace_max)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Linear layers by NVIDIA's cuBLASLt, which is looked for and loaded at run time: y = act(x w^T + bias) or y = c + x w^T + bias. */
+/* Products by NVIDIA's cuBLASLt, which is looked for and loaded at run time: y = act(x w^T + bias) or y = c + x w^T + bias. */
 #ifndef SWD_CUDA_VENDOR_CUBLASLT_H
 #define SWD_CUDA_VENDOR_CUBLASLT_H
 #include "base/status.h"
@@ -21,6 +21,7 @@ size_t cublaslt_version(const cublaslt *lt);
 typedef struct lt_problem {
     int64_t rows, n, k; /* y [rows, n], x [rows, k], w [n, k] */
     int64_t ldx, ldw, ldy;
+    bool x_across, w_across; /* instead x lies as [k, rows], w as [k, n] */
     k_dtype operand, result; /* of x and w; of y, c and bias. float32 stays float32: no TF32 */
     k_act act;               /* none, GELU (tanh), ReLU */
     const void *bias;        /* device, [n], or NULL */
@@ -32,6 +33,9 @@ typedef struct lt_algorithm {
     lt_algo algo;
     size_t workspace_bytes;
 } lt_algorithm;
+
+/* "cuBLASLt" and all numbers of it: what a file of choices knows it by. */
+void lt_algorithm_name(char *text, size_t bytes, const lt_algorithm *a);
 
 typedef struct lt_product lt_product; /* the library's descriptions of a problem */
 

@@ -244,13 +244,8 @@ static void name_key(char key[TUNE_TEXT_MAX], const vendor_linear *o, const k_ge
 static void name_choices(vendor_contest *c, const trial *t)
 {
     snprintf(c->choice[0], TUNE_TEXT_MAX, "ours");
-    for (int i = 1; i < c->n; i++) {
-        const lt_algorithm *p = &t->proposed[i - 1];
-        int n = snprintf(c->choice[i], TUNE_TEXT_MAX, "cuBLASLt %zu ", p->workspace_bytes);
-        for (int j = 0; j < 8; j++)
-            n += snprintf(c->choice[i] + n, (size_t)(TUNE_TEXT_MAX - n), "%016" PRIx64,
-                          p->algo.data[j]);
-    }
+    for (int i = 1; i < c->n; i++)
+        lt_algorithm_name(c->choice[i], TUNE_TEXT_MAX, &t->proposed[i - 1]);
 }
 
 static swd_status choose(vendor_linear *o, const k_gemm_args *a, swd_backend *b, swd_err *err)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "vendor/vendor.h"
 #include "base/memory.h"
+#include "vendor/gemm.h"
 #include "vendor/graph_choice.h"
 #include <stdio.h>
 #include <string.h>
@@ -56,6 +57,7 @@ void vendor_close(swd_backend *b)
     cuda_vendor *v = vendor_of(b);
     if (!v) return;
     graph_choices_free(&v->graphs);
+    vendor_gemms_free(&v->gemms);
     cudnn_close(&v->dnn);
     cublaslt_close(&v->lt);
     tune_close(&v->tune);

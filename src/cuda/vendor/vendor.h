@@ -8,7 +8,8 @@
  *   off       a choice that is known is taken, else our kernel; nothing is measured
  *   ours      our kernels only; no library is loaded
  *   vendor    the library wherever it can, its first proposal; nothing is kept
- * A library is called for one sample at a time, always in the same way: a sample's bytes do not depend on its batch. */
+ * A library is called for one sample at a time, always in the same way: a sample's bytes do not depend on its batch. Only the products of
+ * training know no samples. */
 #ifndef SWD_CUDA_VENDOR_VENDOR_H
 #define SWD_CUDA_VENDOR_VENDOR_H
 #include "backend_cuda.h"
@@ -32,6 +33,7 @@ typedef struct cuda_vendor {
     cublaslt *lt;                /* NULL: not there */
     cudnn *dnn;                  /* NULL: not there */
     struct graph_choice *graphs; /* choices of cuDNN's work, by shape (vendor/graph_choice.h) */
+    struct vendor_gemm *gemms;   /* choices of training's products, by shape (vendor/gemm.h) */
     tune_table tune;
     swd_err failed; /* of a measurement, in a call that could not tell */
 } cuda_vendor;
