@@ -202,6 +202,7 @@ swd_status backend_cuda_create(swd_backend **out, int device, swd_err *err)
     cuda_text_slots(&b->ops);
     cuda_attention_slots(&b->ops);
     cuda_gemm_slots(b);
+    cuda_attention_backward_slots(b);
     cuda_norm_backward_slots(b);
     swd_status st = open_device(b, device, err);
     if (st != SWD_OK) {

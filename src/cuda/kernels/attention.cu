@@ -100,35 +100,6 @@ DEV void online_softmax(float (&s)[C::BN / 8][4], float (&m)[2], float (&l)[2],
     }
 }
 
-// o += p v for a tile of values
-template <class C>
-DEV void accumulate(float (&o)[C::MT][C::D / 8][4], const float (&p)[C::MT][C::BN / 8][4],
-                    const typename C::T *values)
-{
-    using T = typename C::T;
-#pragma unroll
-    for (int k = 0; k < C::BN / 16; k++) {
-        uint32_t a[C::MT][4];
-#pragma unroll
-        for (int i = 0; i < C::MT; i++)
-#pragma unroll
-            for (int j = 0; j < 4; j++) {
-                const float(&x)[4] = p[i][2 * k + j / 2];
-                a[i][j] = pack2<T>(x[j % 2 * 2], x[j % 2 * 2 + 1]);
-            }
-#pragma unroll
-        for (int n = 0; n < C::D / 8; n += 2) {
-            uint32_t b[4];
-            load_values<T, C::D>(b, values, k * 16, n / 2);
-#pragma unroll
-            for (int i = 0; i < C::MT; i++) {
-                mma_16816<T>(o[i][n], a[i], b[0], b[2]);
-                mma_16816<T>(o[i][n + 1], a[i], b[1], b[3]);
-            }
-        }
-    }
-}
-
 // Past the last key of a stream.
 template <class C> DEV void mask_tail(float (&s)[C::BN / 8][4], int left)
 {
@@ -154,7 +125,7 @@ __global__ void __launch_bounds__(C::THREADS, C::BLOCKS)
     const rows<const T> query =
         rows_of<const T>(a.q[at.stream], a.cu[at.stream], a.n_q[at.stream], b, head);
     if (at.first >= query.n) return; // the whole block: a sample shorter than the longest
-    const key_walk<C::BN> walk(a, b, at.first + C::BM);
+    const tile_walk<C::BN> walk = key_walk<C::BN>(a, b, at.first + C::BM);
     const int chunks = a.head_dim / 8, row0 = warp * C::MT * 16;
 
     auto load_stage = [&](int tile, int stage) {
@@ -213,7 +184,7 @@ __global__ void __launch_bounds__(C::THREADS, C::BLOCKS)
                 mask_tail<C>(s[i], left);
             online_softmax<C>(s[i], m[i], l[i], o[i], c);
         }
-        accumulate<C>(o, s, keys + C::TILE);
+        add_products<T, C::D, C::MT, C::BN>(o, s, keys + C::TILE);
         stage = stage == C::STAGES - 1 ? 0 : stage + 1;
     }
     cp_async_wait<0>();
@@ -258,14 +229,6 @@ template <typename T> cudaError_t run_flash(const k_attention_args &a, cudaStrea
                        : run<config<T, 128, 32, 4, 1, false>>(a, stream);
     if (a.head_dim <= 256) return run<config<T, 256, 32, 4, 1, true>>(a, stream);
     return launch_wide(a, stream);
-}
-
-// 16-byte accesses need 16-byte pointers and strides.
-bool aligned(const k_view &v, int heads)
-{
-    int64_t unit = v.dtype == K_F32 ? 4 : 8;
-    return reinterpret_cast<uintptr_t>(v.data) % 16 == 0 && v.stride[0] % unit == 0 &&
-           v.stride[1] % unit == 0 && (heads == 1 || v.stride[2] % unit == 0);
 }
 
 bool fits_tiles(const k_attention_args &a)

@@ -41,11 +41,15 @@ struct block {
     int stream, first;
 };
 
+template <int ROWS> DEV block block_of(int rows0)
+{
+    int x = static_cast<int>(blockIdx.x), blocks0 = (rows0 + ROWS - 1) / ROWS;
+    return x < blocks0 ? block{0, x * ROWS} : block{1, (x - blocks0) * ROWS};
+}
+
 template <int ROWS> DEV block block_of(const k_attention_args &a)
 {
-    int x = static_cast<int>(blockIdx.x);
-    int blocks0 = a.q[0].data ? (a.n_q[0] + ROWS - 1) / ROWS : 0;
-    return x < blocks0 ? block{0, x * ROWS} : block{1, (x - blocks0) * ROWS};
+    return block_of<ROWS>(a.q[0].data ? a.n_q[0] : 0);
 }
 
 inline dim3 grid_of(const k_attention_args &a, int rows)
@@ -57,34 +61,28 @@ inline dim3 grid_of(const k_attention_args &a, int rows)
                 static_cast<unsigned>(a.batch));
 }
 
-// The keys of both streams in tiles of BN rows. A tile holds rows of one stream only, so that each stream's last tile may be
+// The rows of both streams in tiles of BN rows. A tile holds rows of one stream only, so that each stream's last tile may be
 // short and no tile needs a pointer per row. Where its rows lie is worked out for each tile anew: registers are dearer.
-template <int BN> struct key_walk {
-    int n[2] = {0, 0}; // keys of each stream, as far as a causal mask lets the block see
+template <int BN> struct tile_walk {
+    int n[2]; // rows of each stream
     int tiles0, tiles;
 
-    DEV key_walk(const k_attention_args &a, int b, int causal_end)
+    DEV tile_walk(int n0, int n1)
+        : n{n0, n1}, tiles0((n0 + BN - 1) / BN), tiles(tiles0 + (n1 + BN - 1) / BN)
     {
-#pragma unroll
-        for (int i = 0; i < 2; i++)
-            if (i < a.n_streams) n[i] = length_of(a.cu[i], a.n_k[i], b);
-        if (a.causal) n[0] = min(n[0], causal_end);
-        tiles0 = (n[0] + BN - 1) / BN;
-        tiles = tiles0 + (n[1] + BN - 1) / BN;
     }
-    DEV int stream(int tile) const
-    {
-        return tile >= tiles0;
-    }
-    DEV int first(int tile) const
-    {
-        return (tile >= tiles0 ? tile - tiles0 : tile) * BN;
-    }
-    DEV int left(int tile) const
-    {
-        return (tile >= tiles0 ? n[1] : n[0]) - first(tile);
-    }
+    DEV int stream(int tile) const { return tile >= tiles0; }
+    DEV int first(int tile) const { return (tile >= tiles0 ? tile - tiles0 : tile) * BN; }
+    DEV int left(int tile) const { return (tile >= tiles0 ? n[1] : n[0]) - first(tile); }
 };
+
+// The keys, as far as a causal mask lets the block of queries see.
+template <int BN> DEV tile_walk<BN> key_walk(const k_attention_args &a, int b, int causal_end)
+{
+    int n0 = length_of(a.cu[0], a.n_k[0], b);
+    return tile_walk<BN>(a.causal ? min(n0, causal_end) : n0,
+                         a.n_streams > 1 ? length_of(a.cu[1], a.n_k[1], b) : 0);
+}
 
 // Tiles lie in shared memory row by row in chunks of 16 bytes, the chunks of a row swizzled: the eight rows that a phase of
 // ldmatrix reads at one chunk fall into eight different groups of four banks. With D / 8 a multiple of 8 all rows start at
@@ -149,6 +147,33 @@ template <typename T, int D> DEV void load_values(uint32_t (&b)[4], const T *til
 {
     int lane = static_cast<int>(threadIdx.x) % WARP;
     ldsm_x4_t(b, tile + fragment_at<D>(row, k, (lane & 7) + (lane >> 4) * 8, lane >> 3 & 1));
+}
+
+// o += p v for ROWS rows v of a tile, p being accumulators of an earlier product: their layout is that of A fragments.
+template <typename T, int D, int MT, int ROWS>
+DEV void add_products(float (&o)[MT][D / 8][4], const float (&p)[MT][ROWS / 8][4], const T *values)
+{
+#pragma unroll
+    for (int k = 0; k < ROWS / 16; k++) {
+        uint32_t a[MT][4];
+#pragma unroll
+        for (int i = 0; i < MT; i++)
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                const float(&x)[4] = p[i][2 * k + j / 2];
+                a[i][j] = pack2<T>(x[j % 2 * 2], x[j % 2 * 2 + 1]);
+            }
+#pragma unroll
+        for (int n = 0; n < D / 8; n += 2) {
+            uint32_t b[4];
+            load_values<T, D>(b, values, k * 16, n / 2);
+#pragma unroll
+            for (int i = 0; i < MT; i++) {
+                mma_16816<T>(o[i][n], a[i], b[0], b[2]);
+                mma_16816<T>(o[i][n + 1], a[i], b[1], b[3]);
+            }
+        }
+    }
 }
 
 // A fragments of q that registers have no room for: each lane keeps its own in shared memory, SAVED fragments a warp.
@@ -249,9 +274,30 @@ DEV void store_lse(const k_attention_args &a, int stream, int b, int head, int r
     }
 }
 
-// Stores a warp's 16 rows x COLUMNS of outputs, `row0` and `column0` being the first ones. Two-byte outputs pass through
-// `stage`, 16 x COLUMNS elements of the warp's own, so that each row leaves in runs of 16-byte stores; a float32 row leaves
-// from the registers in whole sectors of 32 bytes.
+// Stores a warp's 16 rows x COLUMNS of a result, `row0` and `column0` being the first ones, of d columns. They pass through
+// `stage`, 16 x COLUMNS elements of the warp's own, so that each row leaves in runs of 16-byte stores.
+template <typename T, int COLUMNS>
+DEV void store_tile(const float (&o)[COLUMNS / 8][4], const rows<T> &out, int row0, int column0,
+                    int d, T *stage)
+{
+    int lane = static_cast<int>(threadIdx.x) % WARP, g = lane >> 2, t = lane & 3;
+#pragma unroll
+    for (int h = 0; h < 2; h++)
+#pragma unroll
+        for (int n = 0; n < COLUMNS / 8; n++)
+            *reinterpret_cast<uint32_t *>(stage + chunk_at<COLUMNS>(g + h * 8, n) + t * 2) =
+                pack2<T>(o[n][2 * h], o[n][2 * h + 1]);
+    __syncwarp();
+#pragma unroll
+    for (int i = 0; i < COLUMNS / 16; i++) {
+        int row = (lane + i * WARP) / (COLUMNS / 8), c = (lane + i * WARP) % (COLUMNS / 8);
+        if (row0 + row < out.n && column0 + c * 8 < d)
+            *reinterpret_cast<uint4 *>(out.p + (row0 + row) * out.stride + column0 + c * 8) =
+                *reinterpret_cast<const uint4 *>(stage + chunk_at<COLUMNS>(row, c));
+    }
+}
+
+// The same for outputs, which may also be float32: their rows leave from the registers in whole sectors of 32 bytes.
 template <typename T, int COLUMNS>
 DEV void store_rows(const float (&o)[COLUMNS / 8][4], const k_attention_args &a, int stream, int b,
                     int head, int row0, int column0, T *stage)
@@ -271,21 +317,18 @@ DEV void store_rows(const float (&o)[COLUMNS / 8][4], const k_attention_args &a,
         }
         return;
     }
-    rows<T> out = rows_of<T>(a.o[stream], a.cu[stream], a.n_q[stream], b, head);
-#pragma unroll
-    for (int h = 0; h < 2; h++)
-#pragma unroll
-        for (int n = 0; n < COLUMNS / 8; n++)
-            *reinterpret_cast<uint32_t *>(stage + chunk_at<COLUMNS>(g + h * 8, n) + t * 2) =
-                pack2<T>(o[n][2 * h], o[n][2 * h + 1]);
-    __syncwarp();
-#pragma unroll
-    for (int i = 0; i < COLUMNS / 16; i++) {
-        int row = (lane + i * WARP) / (COLUMNS / 8), c = (lane + i * WARP) % (COLUMNS / 8);
-        if (row0 + row < out.n && column0 + c * 8 < a.head_dim)
-            *reinterpret_cast<uint4 *>(out.p + (row0 + row) * out.stride + column0 + c * 8) =
-                *reinterpret_cast<const uint4 *>(stage + chunk_at<COLUMNS>(row, c));
-    }
+    store_tile<T, COLUMNS>(o, rows_of<T>(a.o[stream], a.cu[stream], a.n_q[stream], b, head), row0,
+                           column0, a.head_dim, stage);
+}
+
+// ---- host ----
+
+// 16-byte accesses need 16-byte pointers and strides.
+inline bool aligned(const k_view &v, int heads)
+{
+    int64_t unit = v.dtype == K_F32 ? 4 : 8;
+    return reinterpret_cast<uintptr_t>(v.data) % 16 == 0 && v.stride[0] % unit == 0 &&
+           v.stride[1] % unit == 0 && (heads == 1 || v.stride[2] % unit == 0);
 }
 
 } // namespace attention

@@ -105,7 +105,7 @@ __global__ void __launch_bounds__(THREADS, 1) wide(const __grid_constant__ k_att
     const rows<const T> query =
         rows_of<const T>(a.q[at.stream], a.cu[at.stream], a.n_q[at.stream], b, head);
     if (at.first >= query.n) return;
-    const key_walk<BN> walk(a, b, at.first + BM);
+    const tile_walk<BN> walk = key_walk<BN>(a, b, at.first + BM);
     const int chunks = a.head_dim / 8;
     auto load_next = [&](const k_view(&kv)[2], T *to, int tile) {
         if (tile < walk.tiles) {

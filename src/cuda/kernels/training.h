@@ -33,7 +33,20 @@ typedef struct k_gemm_strided_args {
 size_t k_gemm_strided_workspace(const k_gemm_strided_args *a);
 cudaError_t k_gemm_strided(const k_gemm_strided_args *a, void *workspace, cudaStream_t stream);
 
-/* ---- Attention ---- */
+/* ---- Attention: attention_backward.cu, attention_backward_plain.cu ---- */
+
+/* Gradients of k_attention from the log-sum-exp that it saved. Fast is bf16 throughout, o apart, with head_dim a multiple of 8 up to
+ * 128 and 16-byte alignment of pointers and strides. */
+typedef struct k_attention_backward_args {
+    /* With o and lse of every q; without cu, causal and bias. block_rows: 64 or 128, where there is a choice, with the same results. */
+    k_attention_args forward;
+    k_view d_o[2];              /* as o; o, d_o and gradients have any storage */
+    k_grad dq[2], dk[2], dv[2]; /* as q, k and v */
+} k_attention_backward_args;
+/* n_q: 0 where a stream has no queries. */
+size_t k_attention_backward_workspace(int batch, int heads, const int n_q[2]);
+cudaError_t k_attention_backward(const k_attention_backward_args *args, void *workspace,
+                                 cudaStream_t stream);
 
 /* ---- Norms: norm_backward.cu ---- */
 
