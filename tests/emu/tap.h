@@ -2,6 +2,7 @@
 /* A main for tests that also run under ThreadSanitizer, which Criterion's processes do not survive: TAP, the first failure ends it. */
 #ifndef SWD_TESTS_EMU_TAP_H
 #define SWD_TESTS_EMU_TAP_H
+#include "../files.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,16 +34,5 @@ static inline int tap_run(const tap_test *tests, int n, int argc, char **argv)
         printf("ok %d - %s%s\n", i + 1, tests[i].name, wanted ? "" : " # SKIP not asked for");
     }
     return 0;
-}
-
-/* A path below the source tree, valid until the fourth call after this one. */
-static inline const char *in_source(const char *path)
-{
-    static char text[4][1024];
-    static int at;
-    const char *root = getenv("SWD_SOURCE_DIR");
-    char *out = text[at++ % 4];
-    snprintf(out, sizeof text[0], "%s/%s", root ? root : ".", path);
-    return out;
 }
 #endif

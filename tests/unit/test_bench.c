@@ -8,6 +8,7 @@
 #include "bench/harness.h"
 #include "bench/pictures.h"
 #include "bench/tables.h"
+#include "../files.h"
 #include <criterion/criterion.h>
 #include <jansson.h>
 #include <signal.h>
@@ -341,12 +342,6 @@ static bench *of_times(const char *const names[4], double times[4][3])
     return b;
 }
 
-static void write_file(const char *path, const char *text)
-{
-    FILE *f = fopen(path, "w");
-    cr_assert(f && fputs(text, f) >= 0 && fclose(f) == 0);
-}
-
 Test(bench, changes_beyond_the_noise_of_both_runs_are_marked)
 {
     static const char *const then_names[4] = {"steady", "shaky", "faster", "gone"},
@@ -357,7 +352,7 @@ Test(bench, changes_beyond_the_noise_of_both_runs_are_marked)
     snprintf(path, sizeof path, "/tmp/swd-bench-%ld.json", (long)getpid());
     bench *b = of_times(then_names, then);
     cr_assert_eq(document_text(&text, b, "swd bench fake", &error), SWD_OK);
-    write_file(path, text);
+    write_text(path, text);
     free(text);
     cr_assert_eq(baseline_read(b, path, &error), SWD_OK, "%s", error.message);
     for (int i = 0; i < 4; i++) // the run beside itself
@@ -384,7 +379,7 @@ Test(bench, changes_beyond_the_noise_of_both_runs_are_marked)
     cr_assert_eq(tables_text(&text, b, false, &error), SWD_OK);
     cr_assert_not_null(strstr(text, "-50.0% (noise 2.0%) FASTER"), "%s", text);
     free(text);
-    write_file(path, "{\"schema\": 2, \"results\": []}");
+    write_text(path, "{\"schema\": 2, \"results\": []}");
     cr_assert_eq(baseline_read(b, path, &error), SWD_ERR_FILE);
     unlink(path);
     cr_assert_eq(baseline_read(b, path, &error), SWD_ERR_FILE);

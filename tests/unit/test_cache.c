@@ -3,6 +3,7 @@
 // where it was left, made anew when it is stale or damaged.
 #include "base/memory.h"
 #include "base/rng.h"
+#include "../files.h"
 #include "io/config.h"
 #include "io/safetensors.h"
 #include "model/vae.h"
@@ -20,8 +21,7 @@ static char dir[64], data_dir[80], cache_path[80];
 
 static void make_dir(void)
 {
-    strcpy(dir, "/tmp/swd_cache_XXXXXX");
-    cr_assert_not_null(mkdtemp(dir));
+    make_temporary(dir);
     snprintf(data_dir, sizeof data_dir, "%s/data", dir);
     snprintf(cache_path, sizeof cache_path, "%s/c", dir);
     cr_assert_eq(mkdir(data_dir, 0700), 0);
@@ -34,14 +34,6 @@ static void remove_dir(void)
 }
 
 TestSuite(cache, .init = make_dir, .fini = remove_dir);
-
-static const char *in_source(const char *path)
-{
-    static char full[512];
-    const char *root = getenv("SWD_SOURCE_DIR");
-    snprintf(full, sizeof full, "%s/%s", root ? root : ".", path);
-    return full;
-}
 
 static safetensors *golden(void)
 {
@@ -182,9 +174,7 @@ static void put_picture(const char *name, int side, uint64_t seed, const char *c
     snprintf(path, sizeof path, "%s/%s.png", data_dir, name);
     cr_assert_eq(image_write(path, rgb, side, side, NULL, NULL), SWD_OK);
     snprintf(path, sizeof path, "%s/%s.txt", data_dir, name);
-    FILE *f = fopen(path, "w");
-    fputs(caption, f);
-    fclose(f);
+    write_text(path, caption);
 }
 
 static dataset *data_of(void)
@@ -207,7 +197,7 @@ Test(cache, golden_posteriors)
     cr_assert_eq(image_write(path, rgb->data, (int)rgb->shape[1], (int)rgb->shape[0], NULL, NULL),
                  SWD_OK);
     memcpy(strrchr(path, '.'), ".txt", 4);
-    fclose(fopen(path, "w"));
+    write_text(path, "");
     coder c;
     for (int quant = 0; quant < 2; quant++) {
         int n_scales = quant ? 1 : 4, two = 2;

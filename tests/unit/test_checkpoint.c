@@ -2,6 +2,7 @@
 // Checkpoints: exact, whole or not there, whatever kills the process; batches: the same for the same step, every picture once an epoch.
 #include "base/memory.h"
 #include "base/rng.h"
+#include "../files.h"
 #include "train/batches.h"
 #include "train/checkpoint.h"
 #include "train/durable.h"
@@ -26,8 +27,7 @@ static const swd_log log_all = {.level = SWD_LOG_DEBUG, .write = hear};
 
 static void make_dir(void)
 {
-    strcpy(dir, "/tmp/swd_checkpoint_XXXXXX");
-    cr_assert_not_null(mkdtemp(dir));
+    make_temporary(dir);
 }
 static void remove_dir(void)
 {

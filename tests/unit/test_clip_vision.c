@@ -4,6 +4,7 @@
 #include "base/memory.h"
 #include "eval/clip_model.h"
 #include "eval/features.h"
+#include "../files.h"
 #include "image/bicubic.h"
 #include "io/safetensors.h"
 #include <criterion/criterion.h>
@@ -13,14 +14,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static char *golden(const char *name, const char *file)
+static const char *golden(const char *name, const char *file)
 {
-    const char *root = getenv("SWD_SOURCE_DIR");
-    char *path;
-    cr_assert_eq(
-        swd_asprintf(&path, NULL, "%s/tests/goldens/eval/%s/%s", root ? root : ".", name, file),
-        SWD_OK);
-    return path;
+    return path_in(path_in(in_source("tests/goldens/eval"), name), file);
 }
 
 static void *copy(const safetensors *io, const char *name, int64_t shape[4])
@@ -54,7 +50,7 @@ static void run_folder(const char *name, swd_dtype compute, double tolerance)
     swd_backend *be;
     clip_model *m;
     safetensors *io;
-    char *dir = golden(name, ""), *file = golden(name, "io.safetensors");
+    const char *dir = golden(name, ""), *file = golden(name, "io.safetensors");
     cr_assert_eq(backend_cpu_create(&be, 2, &err), SWD_OK);
     cr_assert_eq(clip_model_open(&m, dir, be, compute, &err), SWD_OK, "%s", err.message);
     cr_assert_eq(safetensors_open(&io, file, "", &err), SWD_OK, "%s", err.message);
@@ -103,8 +99,6 @@ static void run_folder(const char *name, swd_dtype compute, double tolerance)
     safetensors_close(&io);
     clip_model_close(&m);
     backend_destroy(&be);
-    free(dir);
-    free(file);
 }
 
 Test(clip_vision, both_towers_agree_with_transformers)
@@ -158,7 +152,7 @@ Test(inception, agrees_with_torch)
     features *f;
     safetensors *io;
     int64_t shape[4];
-    char *dir = golden("inception", ""), *file = golden("inception", "io.safetensors");
+    const char *dir = golden("inception", ""), *file = golden("inception", "io.safetensors");
     cr_assert_eq(backend_cpu_create(&be, 2, &err), SWD_OK);
     cr_assert_eq(features_open(&f, dir, be, SWD_F32, &err), SWD_OK, "%s", err.message);
     cr_assert_eq(safetensors_open(&io, file, "", &err), SWD_OK, "%s", err.message);
@@ -192,20 +186,9 @@ Test(inception, agrees_with_torch)
     safetensors_close(&io);
     features_close(&f);
     backend_destroy(&be);
-    free(dir);
-    free(file);
 }
 
 /* ---- wrong folders ---- */
-
-static void write_text(const char *dir, const char *name, const char *text)
-{
-    char *path;
-    cr_assert_eq(path_join(&path, dir, name, NULL), SWD_OK);
-    FILE *f = fopen(path, "w");
-    cr_assert(f && fputs(text, f) >= 0 && fclose(f) == 0);
-    free(path);
-}
 
 Test(clip_vision, wrong_configs_are_refused)
 {
@@ -237,24 +220,20 @@ Test(clip_vision, wrong_configs_are_refused)
          SWD_ERR_FILE},
         {"{\"model_type\": \"inception_v3_fid\"}", "{}", "safetensors", SWD_ERR_FILE},
     };
-    char dir[] = "/tmp/swd-clip-XXXXXX", path[64];
+    char dir[64];
     swd_backend *be;
-    cr_assert(mkdtemp(dir));
+    make_temporary(dir);
     cr_assert_eq(backend_cpu_create(&be, 1, NULL), SWD_OK);
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         swd_err err = {0};
         features *f;
-        write_text(dir, "config.json", wrong[i].config);
-        write_text(dir, "preprocessor_config.json", wrong[i].processor);
+        write_text(path_in(dir, "config.json"), wrong[i].config);
+        write_text(path_in(dir, "preprocessor_config.json"), wrong[i].processor);
         cr_assert_eq(features_open(&f, dir, be, SWD_F32, &err), wrong[i].status, "%zu: %s", i,
                      err.message);
         cr_assert(strstr(err.message, wrong[i].message), "%zu: %s", i, err.message);
         cr_assert_null(f);
     }
     backend_destroy(&be);
-    snprintf(path, sizeof path, "%s/config.json", dir);
-    unlink(path);
-    snprintf(path, sizeof path, "%s/preprocessor_config.json", dir);
-    unlink(path);
-    rmdir(dir);
+    remove_temporary(dir);
 }

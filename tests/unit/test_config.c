@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Defaults of the classes, wrong fields by name, unsupported variants by name.
 #include "base/memory.h"
+#include "../files.h"
 #include "io/config.h"
 #include "io/json.h"
 #include <criterion/criterion.h>
@@ -25,9 +26,7 @@ static void remove_path(void)
 
 static const char *file(const char *text)
 {
-    FILE *f = fopen(path, "wb");
-    cr_assert(fputs(text, f) >= 0);
-    cr_assert_eq(fclose(f), 0);
+    write_text(path, text);
     return path;
 }
 

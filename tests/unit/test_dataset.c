@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // CSV, tar and the three layouts of a data set: what is read, what is left out with which reason, and that nothing hostile gets through.
 #include "base/memory.h"
+#include "../files.h"
 #include "train/csv.h"
 #include "train/dataset.h"
 #include "train/tar.h"
@@ -14,26 +15,19 @@ static char dir[64];
 
 static void make_dir(void)
 {
-    strcpy(dir, "/tmp/swd_dataset_XXXXXX");
-    cr_assert_not_null(mkdtemp(dir));
+    make_temporary(dir);
 }
 
 static void remove_dir(void)
 {
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf %s", dir);
-    cr_assert_eq(system(command), 0);
+    remove_temporary(dir);
 }
 
 TestSuite(dataset, .init = make_dir, .fini = remove_dir);
 
 static char *in_dir(const char *name)
 {
-    static char path[4][512];
-    static int turn;
-    char *p = path[turn++ % 4];
-    snprintf(p, sizeof path[0], "%s/%s", dir, name);
-    return p;
+    return path_in(dir, name);
 }
 
 static void put(const char *name, const char *text)

@@ -3,6 +3,7 @@
 // a step is a function of its number and the tensors, and what is written can be read.
 #include "base/memory.h"
 #include "base/rng.h"
+#include "../files.h"
 #include "io/safetensors.h"
 #include "train/distill_task.h"
 #include "train/durable.h"
@@ -35,8 +36,7 @@ typedef struct bench {
 
 static void begin(void)
 {
-    strcpy(dir, "/tmp/swd_distill_XXXXXX");
-    cr_assert_not_null(mkdtemp(dir));
+    make_temporary(dir);
     err = (swd_err){0};
     train_config_default(&keys);
     keys.batch = 4;
@@ -92,11 +92,11 @@ static void put_pictures(void)
 
 static void bench_open(bench *b)
 {
-    const char *root = getenv("SWD_SOURCE_DIR"), *path = dir;
+    const char *path = dir;
     char file[600];
     weights *w;
     *b = (bench){0};
-    snprintf(b->model, sizeof b->model, "%s/tests/goldens/models/sd35m", root ? root : ".");
+    snprintf(b->model, sizeof b->model, "%s", in_source("tests/goldens/models/sd35m"));
     snprintf(file, sizeof file, "%s/config.json", b->model);
     OK(backend_cpu_create(&b->be, 1, &err));
     OK(denoiser_config_read(&b->config, DENOISER_SD3, file, &err));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /* Embeddings that are kept: in memory up to a limit, in files that may be damaged; pictures are the same with and without them, and where
  * every prompt is known no text encoder is loaded. */
+#include "../files.h"
 #include "pipeline/embeds.h"
 #include "io/digest.h"
 #include "pipeline/generate.h"
@@ -14,8 +15,7 @@
 static char *temporary_folder(void)
 {
     static char dir[64];
-    strcpy(dir, "/tmp/swd-embeds-XXXXXX");
-    cr_assert(mkdtemp(dir));
+    make_temporary(dir);
     return dir;
 }
 
@@ -101,7 +101,7 @@ Test(embeds, what_differs_is_not_taken_for_the_same)
     cr_expect(strstr(note, "1 not written") && strstr(note, "UTF-8"), "%s", note);
     embeds_destroy(&c);
     embeds_destroy(&other);
-    shell("rm -r %s", dir);
+    remove_temporary(dir);
 }
 
 Test(embeds, those_used_least_recently_make_room)
@@ -170,12 +170,10 @@ static const char *const prompts[] = {"a red apple", "", "a cat face", "a red ap
 
 static pipeline *open_with(const char *dir, swd_offload offload)
 {
-    static char model[1024];
     swd_err err = {0};
     swd_open_params o;
     swd_open_params_default(&o);
-    snprintf(model, sizeof model, "%s/weights/emoji", getenv("SWD_SOURCE_DIR"));
-    o.model = model;
+    o.model = in_source("weights/emoji");
     o.device = "cpu";
     o.embeds_cache = dir;
     o.offload = offload;
@@ -246,7 +244,7 @@ Test(embeds, pictures_are_the_same_and_a_known_prompt_needs_no_encoder)
     p = open_with(dir, SWD_OFFLOAD_AUTO);
     cr_expect_eq(pictures(p, 4, ""), want, "made anew");
     cr_expect_not(p->text_loaded);
-    shell("rm -r %s", dir);
+    remove_temporary(dir);
     close_it(p);
 }
 
@@ -291,5 +289,5 @@ Test(embeds, many_prompts_are_encoded_in_parts)
             if (!first && room < 4) shell("rm %s/*", dir);
         }
     }
-    shell("rm -r %s", dir);
+    remove_temporary(dir);
 }

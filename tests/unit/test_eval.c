@@ -2,6 +2,7 @@
 /* Evaluations through the public API, with the bundled features: what is measured where what is there, prompts out of files, pairs of
  * another size, intervals that repeat, cancelling, refused calls. */
 #include "base/rng.h"
+#include "../files.h"
 #include "image/image.h"
 #include <criterion/criterion.h>
 #include <math.h>
@@ -20,8 +21,7 @@ static void setup(void)
 {
     static float noise[SIDE * SIDE * 3];
     static uint8_t rgb[SIDE * SIDE * 3];
-    snprintf(folder, sizeof folder, "/tmp/swd-eval-XXXXXX");
-    cr_assert(mkdtemp(folder));
+    make_temporary(folder);
     for (int i = 0; i < N; i++) {
         philox_randn(noise, SIDE * SIDE * 3, 0, 1, (uint32_t)i);
         for (int k = 0; k < SIDE * SIDE * 3; k++)

@@ -2,9 +2,9 @@
 // A whole FLUX folder beside diffusers (tools/reference/make_flux_goldens.py): noise levels bit for bit, trajectories of both samplers in
 // float32, an adapter, a model without guidance; and what the family says about calls, prompts and folders.
 #include "base/memory.h"
-#include "golden.h"
 #include "io/safetensors_write.h"
 #include "sample/schedule.h"
+#include "trajectory.h"
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,52 +13,43 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static char folder[64], source[1024];
+static char folder[64];
 
-static char *in(char path[1200], const char *dir, const char *name)
+static char *in_folder(const char *name)
 {
-    int n = snprintf(path, 1200, "%s/%s", dir, name);
-    cr_assert(n > 0 && n < 1200);
-    return path;
+    return path_in(folder, name);
 }
 
 // folder/name -> of the source tree
 static void link_part(const char *name, const char *target)
 {
-    char from[1200], to[1200];
-    cr_assert_eq(symlink(in(from, source, target), in(to, folder, name)), 0, "%s", name);
+    char *from = realpath(in_source(target), NULL);
+    cr_assert_not_null(from, "%s", target);
+    cr_assert_eq(symlink(from, in_folder(name)), 0, "%s", name);
+    free(from);
 }
 
 // The golden folder with the bundled model's tokenizers.
 static void make_folder(void)
 {
-    const char *root = getenv("SWD_SOURCE_DIR");
-    cr_assert_not_null(realpath(root ? root : ".", source));
-    strcpy(folder, "/tmp/swd-test-flux-XXXXXX");
-    cr_assert_not_null(mkdtemp(folder));
+    make_temporary(folder);
     static const char *const parts[] = {"model_index.json", "scheduler",   "text_encoder",
                                         "text_encoder_2",   "transformer", "vae"};
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-        char golden[128];
-        snprintf(golden, sizeof golden, "tests/goldens/flux/model/%s", parts[i]);
-        link_part(parts[i], golden);
-    }
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        link_part(parts[i], path_in("tests/goldens/flux/model", parts[i]));
     link_part("tokenizer", "weights/emoji/tokenizer");
     link_part("tokenizer_2", "weights/emoji/tokenizer_3");
 }
 
 static void remove_folder(void)
 {
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf %s", folder);
-    cr_expect_eq(system(command), 0);
+    remove_temporary(folder);
 }
 
 TestSuite(flux_pipeline, .init = make_folder, .fini = remove_folder);
 
-static swd_context *opened(const swd_lora *lora, unsigned encoders)
+static swd_open_params params_of(const swd_lora *lora, unsigned encoders)
 {
-    swd_context *ctx = NULL;
     swd_open_params o;
     swd_open_params_default(&o);
     o.model = folder;
@@ -68,19 +59,19 @@ static swd_context *opened(const swd_lora *lora, unsigned encoders)
     o.loras = lora;
     o.n_loras = lora != NULL;
     o.text_encoders = encoders;
-    cr_assert_eq(swd_open(&ctx, &o), SWD_OK, "%s", swd_message(ctx));
-    return ctx;
+    return o;
 }
 
-static swd_generate_params request(const char *const *prompts, int n, uint64_t seed, int width,
-                                   int height)
+static swd_context *open_folder(const swd_lora *lora, unsigned encoders)
 {
-    swd_generate_params a;
-    swd_generate_params_default(&a);
-    a.prompts = prompts;
-    a.n_prompts = n;
-    a.random_seed = 0;
-    a.seed = seed;
+    swd_open_params o = params_of(lora, encoders);
+    return opened(&o);
+}
+
+static swd_generate_params sized(const char *const *prompts, int n, uint64_t seed, int width,
+                                 int height)
+{
+    swd_generate_params a = request(prompts, n, seed);
     a.rng = SWD_RNG_TORCH;
     a.width = width;
     a.height = height;
@@ -90,31 +81,15 @@ static swd_generate_params request(const char *const *prompts, int n, uint64_t s
 
 static void compare(const char *golden, swd_generate_params *a, const swd_lora *lora)
 {
-    char temp[1200], path[1200];
-    swd_context *ctx = opened(lora, SWD_TEXT_ALL);
-    swd_result *r = NULL;
-    safetensors *got, *want;
-    swd_err err = {0};
-    a->save_latents = in(temp, folder, "latents.safetensors");
-    cr_assert_eq(swd_generate(&r, a, ctx), SWD_OK, "%s: %s", golden, swd_message(ctx));
-    cr_expect_eq(r->n_images, a->n_prompts);
-    snprintf(path, sizeof path, "%s/tests/goldens/flux/%s.safetensors", source, golden);
-    cr_assert_eq(safetensors_open(&want, path, "golden", &err), SWD_OK, "%s", err.message);
-    cr_assert_eq(safetensors_open(&got, temp, "latents", &err), SWD_OK, "%s", err.message);
-    double error = relative_l2(safetensors_find(got, "latents"), safetensors_find(want, "latents"));
-    printf("# %s: %.2e\n", golden, error);
-    cr_expect_leq(error, 5e-5, "%s: relative L2 error %.3g", golden, error);
-    safetensors_close(&want);
-    safetensors_close(&got);
-    swd_result_free(&r);
-    swd_close(&ctx);
+    swd_open_params o = params_of(lora, SWD_TEXT_ALL);
+    compare_trajectory(path_in("flux", golden), a, &o);
 }
 
 // dev: guidance 3.5, 512 tokens and the dynamic shift are what it does unasked; 12 x 8 latents.
 Test(flux_pipeline, dev)
 {
     const char *const p[] = {"a red apple", "3d emoji"};
-    swd_generate_params a = request(p, 2, 7, 24, 16);
+    swd_generate_params a = sized(p, 2, 7, 24, 16);
     a.max_tokens = 0;
     a.steps = 4;
     compare("euler_dev", &a, NULL);
@@ -124,17 +99,16 @@ Test(flux_pipeline, dev)
 Test(flux_pipeline, a_batch_that_is_left_over)
 {
     const char *const p[] = {"a", "b", "c", "d"};
-    swd_generate_params a = request(p, 4, 1, 16, 16);
-    char path[2][1200];
+    swd_generate_params a = sized(p, 4, 1, 16, 16);
     safetensors *file[2];
     swd_err err = {0};
     a.steps = 8;
     for (int i = 0; i < 2; i++) {
-        swd_context *ctx = opened(NULL, SWD_TEXT_ALL);
+        swd_context *ctx = open_folder(NULL, SWD_TEXT_ALL);
         a.batch = i ? 1 : 3;
-        a.save_latents = in(path[i], folder, i ? "one" : "three");
+        a.save_latents = in_folder(i ? "one" : "three");
         cr_assert_eq(swd_generate(NULL, &a, ctx), SWD_OK, "%s", swd_message(ctx));
-        cr_assert_eq(safetensors_open(&file[i], path[i], "latents", &err), SWD_OK, "%s",
+        cr_assert_eq(safetensors_open(&file[i], a.save_latents, "latents", &err), SWD_OK, "%s",
                      err.message);
         swd_close(&ctx);
     }
@@ -148,12 +122,12 @@ Test(flux_pipeline, a_batch_that_is_left_over)
 Test(flux_pipeline, scalewise)
 {
     const char *const p[] = {"a cat", "a dog, 3d emoji"};
-    swd_generate_params a = request(p, 2, 3, 32, 20);
+    swd_generate_params a = sized(p, 2, 3, 32, 20);
     a.preset = "flux-4";
     compare("scalewise", &a, NULL);
     a.batch = 1;
     compare("scalewise", &a, NULL);
-    a = request(p, 1, 4, 16, 32);
+    a = sized(p, 1, 4, 16, 32);
     a.preset = "flux-4-paper";
     a.guidance = 1;
     compare("scalewise_paper", &a, NULL);
@@ -163,8 +137,8 @@ Test(flux_pipeline, scalewise)
 Test(flux_pipeline, not_mixed)
 {
     const char *const p[] = {"a cat", "a dog"};
-    swd_generate_params a = request(p, 2, 3, 16, 16);
-    swd_context *ctx = opened(NULL, SWD_TEXT_ALL);
+    swd_generate_params a = sized(p, 2, 3, 16, 16);
+    swd_context *ctx = open_folder(NULL, SWD_TEXT_ALL);
     swd_result *r = NULL;
     a.preset = "flux-4";
     a.rng = SWD_RNG_PHILOX;
@@ -178,42 +152,33 @@ Test(flux_pipeline, not_mixed)
 // An adapter without swd.json takes flux-4, and its 512 tokens unless the call says otherwise.
 Test(flux_pipeline, adapter)
 {
-    char path[1200];
-    const char *const p[] = {"a cat"};
-    snprintf(path, sizeof path, "%s/tests/goldens/flux/lora", source);
-    swd_generate_params a = request(p, 1, 9, 16, 16);
+    const char *const p[] = {"a cat"}, *path = in_source("tests/goldens/flux/lora");
+    swd_generate_params a = sized(p, 1, 9, 16, 16);
     compare("scalewise_lora", &a, &(swd_lora){.path = path, .scale = .75f});
-    swd_context *ctx = opened(&(swd_lora){.path = path, .scale = 1}, SWD_TEXT_ALL);
+    swd_context *ctx = open_folder(&(swd_lora){.path = path, .scale = 1}, SWD_TEXT_ALL);
     swd_tokens t[3];
     cr_assert_eq(swd_tokenize(t, "x", 0, ctx), SWD_OK, "%s", swd_message(ctx));
     cr_expect_eq(t[1].n, 512);
     swd_close(&ctx);
 }
 
-static void write_text(const char *path, const char *text)
-{
-    FILE *f = fopen(path, "w");
-    cr_assert(f && fputs(text, f) >= 0 && fclose(f) == 0);
-}
-
 // schnell: no guidance embedding, no shift.
 static void make_schnell(void)
 {
-    char path[1200], from[1200];
+    const char *transformer = in_folder("transformer"), *scheduler = in_folder("scheduler");
     safetensors *file;
     st_write_tensor t[128];
     int n = 0;
     swd_err err = {0};
-    cr_assert_eq(unlink(in(path, folder, "transformer")) | unlink(in(from, folder, "scheduler")),
-                 0);
-    cr_assert_eq(mkdir(path, 0777) | mkdir(from, 0777), 0);
-    write_text(in(path, folder, "scheduler/scheduler_config.json"), "{\"shift\":1.0}");
+    cr_assert_eq(unlink(transformer) | unlink(scheduler), 0);
+    cr_assert_eq(mkdir(transformer, 0777) | mkdir(scheduler, 0777), 0);
+    write_text(path_in(scheduler, "scheduler_config.json"), "{\"shift\":1.0}");
     write_text(
-        in(path, folder, "transformer/config.json"),
+        path_in(transformer, "config.json"),
         "{\"in_channels\":16,\"num_layers\":1,\"num_single_layers\":1,\"attention_head_dim\":"
         "16,\"num_attention_heads\":1,\"joint_attention_dim\":16,\"pooled_projection_dim\":16,"
         "\"axes_dims_rope\":[4,6,6]}");
-    cr_assert_eq(safetensors_open(&file, in(from, source, "tests/goldens/flux/model/transformer"),
+    cr_assert_eq(safetensors_open(&file, in_source("tests/goldens/flux/model/transformer"),
                                   "diffusion_pytorch_model", &err),
                  SWD_OK, "%s", err.message);
     for (int i = 0; i < safetensors_count(file); i++) {
@@ -223,8 +188,8 @@ static void make_schnell(void)
             (st_write_tensor){.name = s->name, .dtype = s->dtype, .ndim = s->ndim, .data = s->data};
         memcpy(t[n++].shape, s->shape, sizeof s->shape);
     }
-    in(path, folder, "transformer/diffusion_pytorch_model.safetensors");
-    cr_assert_eq(safetensors_write(path, t, n, NULL, 0, &err), SWD_OK, "%s", err.message);
+    const char *to = path_in(transformer, "diffusion_pytorch_model.safetensors");
+    cr_assert_eq(safetensors_write(to, t, n, NULL, 0, &err), SWD_OK, "%s", err.message);
     safetensors_close(&file);
 }
 
@@ -232,12 +197,11 @@ Test(flux_pipeline, schnell)
 {
     const char *const p[] = {"a rainbow"};
     make_schnell();
-    swd_generate_params a = request(p, 1, 11, 12, 24);
+    swd_generate_params a = sized(p, 1, 11, 12, 24);
     a.steps = 4;
     compare("euler_schnell", &a, NULL);
-    swd_context *ctx = opened(NULL, SWD_TEXT_ALL);
+    swd_context *ctx = open_folder(NULL, SWD_TEXT_ALL);
     swd_result *r = NULL;
-    a.save_latents = NULL;
     a.guidance = 7;
     cr_assert_eq(swd_generate(&r, &a, ctx), SWD_OK, "%s", swd_message(ctx));
     cr_expect(strstr(r->note, "no guidance") && r->guidance == 0, "%s", r->note);
@@ -249,11 +213,10 @@ Test(flux_pipeline, schnell)
 
 Test(flux_pipeline, noise_levels)
 {
-    char path[1200], kind[16];
+    char kind[16];
     double shift, want[64], got[64];
     int steps, n = 0;
-    snprintf(path, sizeof path, "%s/tests/goldens/flux/schedule.txt", source);
-    FILE *f = fopen(path, "r");
+    FILE *f = fopen(in_source("tests/goldens/flux/schedule.txt"), "r");
     cr_assert_not_null(f);
     for (; fscanf(f, "%15s", kind) == 1; n++) {
         bool dynamic = strcmp(kind, "dynamic") == 0;
@@ -291,7 +254,7 @@ Test(flux_pipeline, noise_levels)
 
 Test(flux_pipeline, tokens_and_info)
 {
-    swd_context *ctx = opened(NULL, SWD_TEXT_ALL);
+    swd_context *ctx = open_folder(NULL, SWD_TEXT_ALL);
     swd_tokens t[3];
     swd_info info;
     cr_assert_eq(swd_tokenize(t, "a cat", 7, ctx), SWD_OK, "%s", swd_message(ctx));
@@ -307,9 +270,8 @@ Test(flux_pipeline, tokens_and_info)
     cr_expect(told);
     swd_close(&ctx);
     // without the index the tokenizers tell
-    char path[1200];
-    unlink(in(path, folder, "model_index.json"));
-    ctx = opened(NULL, SWD_TEXT_ALL);
+    unlink(in_folder("model_index.json"));
+    ctx = open_folder(NULL, SWD_TEXT_ALL);
     cr_assert_eq(swd_tokenize(t, "a cat", 7, ctx), SWD_OK, "%s", swd_message(ctx));
     cr_expect(t[1].n == 7 && t[2].ids == NULL);
     swd_close(&ctx);
@@ -317,7 +279,7 @@ Test(flux_pipeline, tokens_and_info)
 
 static void refused(swd_generate_params a, unsigned encoders, swd_status status, const char *part)
 {
-    swd_context *ctx = opened(NULL, encoders);
+    swd_context *ctx = open_folder(NULL, encoders);
     cr_expect_eq(swd_generate(NULL, &a, ctx), status, "%s: %s", part, swd_message(ctx));
     cr_expect_not_null(strstr(swd_message(ctx), part), "%s: %s", part, swd_message(ctx));
     swd_close(&ctx);
@@ -325,19 +287,18 @@ static void refused(swd_generate_params a, unsigned encoders, swd_status status,
 
 Test(flux_pipeline, refusals)
 {
-    char path[1200], config[1200];
-    const char *const p[] = {"x"};
-    swd_generate_params a = request(p, 1, 1, 16, 16), b = a;
+    const char *const p[] = {"x"}, *scheduler = in_folder("scheduler"),
+                      *config = path_in(scheduler, "scheduler_config.json");
+    swd_generate_params a = sized(p, 1, 1, 16, 16), b = a;
     a.steps = b.steps = 1;
     b.negative = "blurry";
     refused(b, SWD_TEXT_ALL, SWD_ERR_ARGUMENT, "negative");
     b = a, b.width = 18;
     refused(b, SWD_TEXT_ALL, SWD_ERR_ARGUMENT, "multiples of 4");
-    unlink(in(path, folder, "tokenizer_2"));
+    unlink(in_folder("tokenizer_2"));
     refused(a, SWD_TEXT_ALL, SWD_ERR_FILE, "--text-encoders clip_l");
-    unlink(in(path, folder, "scheduler"));
-    cr_assert_eq(mkdir(path, 0777), 0);
-    in(config, path, "scheduler_config.json");
+    unlink(scheduler);
+    cr_assert_eq(mkdir(scheduler, 0777), 0);
     write_text(config, "{\"use_karras_sigmas\":true}");
     refused(a, SWD_CLIP_L, SWD_ERR_UNSUPPORTED, "use_karras_sigmas");
     unlink(config);

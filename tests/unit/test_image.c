@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Files written are read back: pixels, metadata, damage, limits, and what is left in the folder.
+#include "../files.h"
 #include "image/image.h"
 #include "image/jpeg.h"
 #include "image/png.h"
@@ -15,8 +16,7 @@ static char folder[64];
 
 static void setup(void)
 {
-    snprintf(folder, sizeof folder, "/tmp/swd-image-XXXXXX");
-    cr_assert(mkdtemp(folder));
+    make_temporary(folder);
 }
 
 static int count_files(bool remove_them)
@@ -27,9 +27,7 @@ static int count_files(bool remove_them)
     for (struct dirent *e; (e = readdir(d));) {
         if (e->d_name[0] == '.') continue;
         n++;
-        char path[400];
-        snprintf(path, sizeof path, "%s/%s", folder, e->d_name);
-        if (remove_them) remove(path);
+        if (remove_them) remove(path_in(folder, e->d_name));
     }
     closedir(d);
     return n;
@@ -44,9 +42,7 @@ TestSuite(image, .init = setup, .fini = teardown);
 
 static const char *in_folder(const char *name)
 {
-    static char path[200];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    return path;
+    return path_in(folder, name);
 }
 
 static uint8_t *smooth_picture(int w, int h)

@@ -2,6 +2,7 @@
 // Networks that cannot be loaded: each allocation fails once, in turn, and so does each upload. Every time there is an error that
 // names the model's folder, no network, and (where ASan is on) nothing leaks.
 #include "base/memory.h"
+#include "../files.h"
 #include "model/clip_text.h"
 #include "model/denoiser.h"
 #include "model/load.h"
@@ -79,10 +80,9 @@ typedef struct net {
 
 static void net_open(net *n, kind k)
 {
-    const char *root = getenv("SWD_SOURCE_DIR");
     char *json;
     *n = (net){.kind = k};
-    cr_assert_eq(path_join(&n->dir, root ? root : ".", places[k].dir, NULL), SWD_OK);
+    cr_assert_eq(swd_asprintf(&n->dir, NULL, "%s", in_source(places[k].dir)), SWD_OK);
     cr_assert_eq(path_join(&json, n->dir, "config.json", NULL), SWD_OK);
     cr_assert_eq(backend_cpu_create(&n->be, 1, NULL), SWD_OK);
     swd_status s = k == SD3 ? denoiser_config_read(&n->cfg.denoiser, DENOISER_SD3, json, &n->err)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Adapters against peft's and diffusers' own merge (tools/reference/make_lora_goldens.py), and what must be refused.
 #include "base/memory.h"
+#include "../files.h"
 #include "io/safetensors_write.h"
 #include "weights/lora.h"
 #include "weights/lora_pattern.h"
@@ -12,11 +13,9 @@
 #include <string.h>
 #include <unistd.h>
 
-static char *golden(char *buf, size_t n, const char *name)
+static const char *golden(const char *name)
 {
-    const char *root = getenv("SWD_SOURCE_DIR");
-    snprintf(buf, n, "%s/tests/goldens/lora/%s", root ? root : ".", name);
-    return buf;
+    return path_in(in_source("tests/goldens/lora"), name);
 }
 
 typedef struct fixture {
@@ -29,18 +28,15 @@ typedef struct fixture {
 static void open_fixture(fixture *f, const char *first, float scale_first, const char *second,
                          float scale_second)
 {
-    char path[1024];
     const char *names[2] = {first, second};
     float scales[2] = {scale_first, scale_second};
     *f = (fixture){0};
-    cr_assert_eq(weights_open(&f->base, golden(path, sizeof path, "base.safetensors"), "", &f->err),
-                 SWD_OK, "%s", f->err.message);
-    cr_assert_eq(
-        safetensors_open(&f->merged, golden(path, sizeof path, "merged.safetensors"), "", &f->err),
-        SWD_OK);
+    cr_assert_eq(weights_open(&f->base, golden("base.safetensors"), "", &f->err), SWD_OK, "%s",
+                 f->err.message);
+    cr_assert_eq(safetensors_open(&f->merged, golden("merged.safetensors"), "", &f->err), SWD_OK);
     for (int i = 0; i < 2 && names[i]; i++) {
-        cr_assert_eq(lora_open(&f->adapters[i], golden(path, sizeof path, names[i]), &f->err),
-                     SWD_OK, "%s", f->err.message);
+        cr_assert_eq(lora_open(&f->adapters[i], golden(names[i]), &f->err), SWD_OK, "%s",
+                     f->err.message);
         cr_assert_eq(weights_add_lora(f->base, f->adapters[i], scales[i], &f->err), SWD_OK, "%s",
                      f->err.message);
     }
@@ -121,9 +117,7 @@ Test(lora, scale_zero_leaves_the_bytes)
     const int64_t shape[2] = {24, 24};
     swd_tensor a, b;
     weights *plain;
-    char path[1024];
-    cr_assert_eq(weights_open(&plain, golden(path, sizeof path, "base.safetensors"), "", &f.err),
-                 SWD_OK);
+    cr_assert_eq(weights_open(&plain, golden("base.safetensors"), "", &f.err), SWD_OK);
     cr_assert_eq(
         weights_get(f.base, &a, "transformer_blocks.0.attn.to_q.weight", shape, 2, SWD_F32, &f.err),
         SWD_OK);
@@ -146,7 +140,7 @@ static swd_status add_made(const made *list, int n, const char *config, const fl
 {
     static float data[4096];
     st_write_tensor t[8];
-    char path[] = "/tmp/swd-test-lora-XXXXXX", base_path[1024];
+    char path[] = "/tmp/swd-test-lora-XXXXXX";
     for (int i = 0; i < 4096; i++) data[i] = fill ? *fill : 0.25f;
     for (int i = 0; i < n; i++) {
         t[i] = (st_write_tensor){.name = list[i].name,
@@ -166,9 +160,7 @@ static swd_status add_made(const made *list, int n, const char *config, const fl
     weights *w = NULL;
     swd_status s = lora_parse(&l, "made", config, config ? strlen(config) : 0, bytes, size, err);
     if (s == SWD_OK) {
-        cr_assert_eq(
-            weights_open(&w, golden(base_path, sizeof base_path, "base.safetensors"), "", err),
-            SWD_OK);
+        cr_assert_eq(weights_open(&w, golden("base.safetensors"), "", err), SWD_OK);
         s = weights_add_lora(w, l, 1, err);
     }
     float x[24 * 24];

@@ -4,6 +4,7 @@
 #include "base/rng.h"
 #include "eval/metrics.h"
 #include "eval/ssim.h"
+#include "../files.h"
 #include "io/safetensors.h"
 #include <criterion/criterion.h>
 #include <math.h>
@@ -15,11 +16,10 @@ static safetensors *golden;
 
 static void setup(void)
 {
-    char path[512];
     swd_err err = {0};
-    const char *root = getenv("SWD_SOURCE_DIR");
-    snprintf(path, sizeof path, "%s/tests/goldens/eval/metrics.safetensors", root ? root : ".");
-    cr_assert_eq(safetensors_open(&golden, path, "", &err), SWD_OK, "%s", err.message);
+    cr_assert_eq(
+        safetensors_open(&golden, in_source("tests/goldens/eval/metrics.safetensors"), "", &err),
+        SWD_OK, "%s", err.message);
 }
 static void teardown(void)
 {

@@ -10,6 +10,7 @@
 // FLUX's goldens have eight products after each other. Guidance, up to 4500 as an angle in float32, is off by 3e-4 where exp() differs in
 // the last bit: in 3 of 128 sines and cosines, of which the mild embedder keeps 1e-5 and the modulations, added to 1, some 2e-6.
 #include "base/memory.h"
+#include "../files.h"
 #include "io/safetensors_write.h"
 #include "model/clip_text.h"
 #include "model/denoiser.h"
@@ -48,10 +49,7 @@ static char *joined(const char *a, const char *b)
 
 static char *golden_dir(const char *name)
 {
-    const char *root = getenv("SWD_SOURCE_DIR");
-    char *models = joined(root ? root : ".", "tests/goldens"), *dir = joined(models, name);
-    free(models);
-    return dir;
+    return joined(in_source("tests/goldens"), name);
 }
 
 static bool is_denoiser(kind k)
@@ -321,16 +319,14 @@ static void copies_open(copies *c, net *n, const char *name)
             (st_write_tensor){.name = s->name, .dtype = s->dtype, .ndim = s->ndim, .data = s->data};
         memcpy(c->t[i].shape, s->shape, sizeof s->shape);
     }
-    snprintf(c->dir, sizeof c->dir, "/tmp/swd_models_XXXXXX");
-    cr_assert_not_null(mkdtemp(c->dir));
+    make_temporary(c->dir);
     snprintf(file, sizeof file, "%s.safetensors", basename_of(n->kind));
     c->path = joined(c->dir, file);
 }
 
 static void copies_close(copies *c)
 {
-    unlink(c->path);
-    rmdir(c->dir);
+    remove_temporary(c->dir);
     free(c->path);
     safetensors_close(&c->source);
 }

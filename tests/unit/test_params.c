@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What learns: all weights of a network against torch's gradients, adapters and their files, the optimizer's steps.
 #include "base/memory.h"
+#include "../files.h"
 #include "train_bench.h"
 #include "weights/lora.h"
 #include "weights/shapes.h"
@@ -108,8 +109,8 @@ Test(params, new_adapter)
     bench_open(b, "sd35m", SWD_F32);
     lora_config c = lora_config_default();
     params *p, *q;
-    char dir[] = "/tmp/swd_train_XXXXXX";
-    cr_assert_not_null(mkdtemp(dir));
+    char dir[64];
+    make_temporary(dir);
     OK(params_lora(&p, b->be, denoiser_holdings(b->net), &c, 7, &b->err));
     OK(params_lora(&q, b->be, denoiser_holdings(b->net), &c, 8, &b->err));
     double sum = 0, n = 0;
@@ -158,8 +159,8 @@ Test(params, as_peft_writes_it)
     bench_open(b, "sd35m", SWD_F32);
     lora_config c = lora_config_default();
     c.rank = RANK, c.alpha = ALPHA;
-    char dir[] = "/tmp/swd_train_XXXXXX", *files[3], key[128];
-    cr_assert_not_null(mkdtemp(dir));
+    char dir[64], *files[3], key[128];
+    make_temporary(dir);
     OK(params_write_peft(b->student, dir, &c, NULL, NULL, &b->err));
     files[0] = bench_join(dir, "adapter_config.json");
     files[1] = bench_join(dir, "adapter_model.safetensors");

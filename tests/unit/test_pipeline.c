@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /* Whole trajectories of the bundled model in float32 beside diffusers' (tools/reference/make_pipeline_goldens.py), and the
  * promises of the API around them. */
-#include "golden.h"
 #include "pipeline/picture.h"
+#include "trajectory.h"
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdint.h>
@@ -12,93 +12,37 @@
 #include <swd/swd.h>
 #include <unistd.h>
 
-static const char *source_dir(void)
+static char *golden_path(const char *name)
 {
-    const char *dir = getenv("SWD_SOURCE_DIR");
-    return dir ? dir : ".";
-}
-
-static void golden_path(char path[1024], const char *name)
-{
-    snprintf(path, 1024, "%s/tests/goldens/pipeline/%s", source_dir(), name);
+    return path_in(in_source("tests/goldens/pipeline"), name);
 }
 
 static swd_open_params bundled(void)
 {
-    static char model[1024];
     swd_open_params o;
     swd_open_params_default(&o);
-    snprintf(model, sizeof model, "%s/weights/emoji", source_dir());
-    o.model = model;
+    o.model = in_source("weights/emoji");
     o.precision = SWD_PRECISION_F32;
     return o;
-}
-
-static swd_context *open_with(const swd_open_params *o)
-{
-    swd_context *ctx = NULL;
-    swd_status s = swd_open(&ctx, o);
-    cr_assert_eq(s, SWD_OK, "%s", swd_message(ctx));
-    return ctx;
 }
 
 static swd_context *open_bundled(void)
 {
     swd_open_params o = bundled();
-    return open_with(&o);
+    return opened(&o);
 }
 
-/* Runs params and compares latents (and steps and pixels where the golden has them) with a golden. */
 static void compare_with(const char *golden, swd_generate_params *a, const swd_open_params *o)
 {
-    char name[64], path[1024], temp[] = "/tmp/swd-test-XXXXXX";
-    int fd = mkstemp(temp);
-    cr_assert_geq(fd, 0);
-    close(fd);
-    swd_context *ctx = open_with(o);
-    swd_result *r = NULL;
-    safetensors *got = NULL, *want = NULL;
-    a->random_seed = 0;
-    a->rng = SWD_RNG_TORCH;
-    a->save_latents = temp;
-    swd_status s = swd_generate(&r, a, ctx);
-    cr_assert_eq(s, SWD_OK, "%s: %s", golden, swd_message(ctx));
-    snprintf(name, sizeof name, "%s.safetensors", golden);
-    golden_path(path, name);
-    swd_err err = {0};
-    cr_assert_eq(safetensors_open(&want, path, "golden", &err), SWD_OK, "%s", err.message);
-    cr_assert_eq(safetensors_open(&got, temp, "latents", &err), SWD_OK, "%s", err.message);
-    for (int i = 0; i < safetensors_count(want); i++) {
-        const st_tensor *t = safetensors_at(want, i);
-        if (t->dtype != SWD_F32) continue;
-        double error = relative_l2(safetensors_find(got, t->name), t);
-        cr_expect_leq(error, 5e-5, "%s %s: relative L2 error %.3g", golden, t->name, error);
-    }
-    const st_tensor *rgb = safetensors_find(want, "rgb");
-    for (int64_t i = 0; rgb && i < rgb->numel; i++)
-        cr_assert_leq(abs((int)r->images[0].rgb[i] - (int)rgb->data[i]), 1, "%s: pixel value %d",
-                      golden, (int)i);
-    safetensors_close(&want);
-    safetensors_close(&got);
-    swd_result_free(&r);
-    swd_close(&ctx);
-    unlink(temp);
+    char name[128];
+    snprintf(name, sizeof name, "pipeline/%s", golden);
+    compare_trajectory(name, a, o);
 }
 
 static void compare(const char *golden, swd_generate_params *a)
 {
     swd_open_params o = bundled();
     compare_with(golden, a, &o);
-}
-
-static swd_generate_params request(const char *const *prompts, int n, uint64_t seed)
-{
-    swd_generate_params a;
-    swd_generate_params_default(&a);
-    a.prompts = prompts;
-    a.n_prompts = n;
-    a.seed = seed;
-    return a;
 }
 
 Test(pipeline, scalewise_agrees_with_diffusers_at_every_scale)
@@ -169,8 +113,7 @@ Test(pipeline, encoders_left_out_are_zeros)
 Test(pipeline, a_start_from_a_picture_agrees)
 {
     const char *const p[] = {"a green apple, 3d emoji"};
-    char picture[1024];
-    golden_path(picture, "init.png");
+    char *picture = golden_path("init.png");
     swd_generate_params a = request(p, 1, 21);
     a.init = picture;
     a.preset = "sd3.5-medium-6";
@@ -188,10 +131,8 @@ Test(pipeline, a_start_from_a_picture_agrees)
 Test(pipeline, adapters_agree)
 {
     const char *const p[] = {"a red apple, 3d emoji"};
-    char peft[1024], diffusers[1024];
-    golden_path(peft, "lora_peft");
-    golden_path(diffusers, "lora_diffusers/pytorch_lora_weights.safetensors");
-    swd_lora loras[] = {{peft, 1.0f}, {diffusers, -1.25f}};
+    swd_lora loras[] = {{golden_path("lora_peft"), 1.0f},
+                        {golden_path("lora_diffusers/pytorch_lora_weights.safetensors"), -1.25f}};
     swd_generate_params a = request(p, 1, 7);
     a.preset = "sd3.5-medium-6";
     a.max_tokens = 16;
@@ -207,14 +148,12 @@ Test(pipeline, adapters_agree)
 Test(pipeline, a_tiny_decoder_agrees)
 {
     const char *const p[] = {"a red apple, 3d emoji"};
-    char tiny[1024];
-    golden_path(tiny, "tiny_vae");
     swd_generate_params a = request(p, 1, 7);
     a.preset = "sd3.5-medium-6";
     a.max_tokens = 16;
     a.width = a.height = 64;
     swd_open_params o = bundled();
-    o.vae_tiny = tiny;
+    o.vae_tiny = golden_path("tiny_vae");
     compare_with("vae_tiny", &a, &o);
 }
 
@@ -250,7 +189,6 @@ Test(pipeline, philox_gives_the_same_pixels_in_any_batch)
     swd_context *ctx = open_bundled();
     swd_result *together = NULL, *alone = NULL;
     swd_generate_params a = request(p, 2, 40);
-    a.random_seed = 0;
     a.preset = "sd3.5-medium-4";
     a.max_tokens = 16;
     cr_assert_eq(swd_generate(&together, &a, ctx), SWD_OK, "%s", swd_message(ctx));
@@ -289,9 +227,9 @@ Test(pipeline, progress_shows_every_scale_and_can_cancel)
     const char *const p[] = {"a red apple"};
     swd_context *ctx = open_bundled();
     swd_generate_params a = request(p, 1, 1);
-    char temp[] = "/tmp/swd-cancel-XXXXXX", path[128];
-    cr_assert(mkdtemp(temp));
-    snprintf(path, sizeof path, "%s/out.png", temp);
+    char temp[64];
+    make_temporary(temp);
+    const char *path = path_in(temp, "out.png");
     seen s = {0};
     a.preset = "sd3.5-medium-4";
     a.output = path;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /* bf16 beside float32 on the bundled model, at each level of instructions that this processor has: the tolerances that
  * docs/precision.md derives. A level without bf16 must compute in float32 and say so. */
+#include "../files.h"
 #include "io/safetensors.h"
 #include <criterion/criterion.h>
 #include <math.h>
@@ -25,15 +26,13 @@ typedef struct outcome {
 static outcome run(swd_generate_params a, swd_precision precision)
 {
     outcome o;
-    char model[1024], file[] = "/tmp/swd-precision-XXXXXX";
-    const char *root = getenv("SWD_SOURCE_DIR");
+    char file[] = "/tmp/swd-precision-XXXXXX";
     swd_context *ctx = NULL;
     swd_result *r = NULL;
     swd_open_params p;
     swd_err err = {0};
     swd_open_params_default(&p);
-    snprintf(model, sizeof model, "%s/weights/emoji", root ? root : ".");
-    p.model = model;
+    p.model = in_source("weights/emoji");
     p.precision = precision;
     p.threads = 1;
     int fd = mkstemp(file);

@@ -2,6 +2,7 @@
 // torch's generator against torch, Philox against its published answers, our normals against libm in double and against theory.
 #include "base/philox.h"
 #include "base/rng.h"
+#include "../files.h"
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdio.h>
@@ -31,9 +32,8 @@ Test(rng, mersenne_twister)
 
 Test(rng, torch)
 {
-    const char *root = getenv("SWD_SOURCE_DIR");
-    char path[1000], kind[8];
-    snprintf(path, sizeof path, "%s/tests/goldens/noise/noise.txt", root ? root : ".");
+    char kind[8];
+    const char *path = in_source("tests/goldens/noise/noise.txt");
     FILE *f = fopen(path, "r");
     cr_assert_not_null(f, "%s", path);
     torch_rng r = {0};

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Every kind of damage has its own message, and what is written can be read.
 #include "base/memory.h"
+#include "../files.h"
 #include "io/safetensors_write.h"
 #include "weights/weights.h"
 #include <criterion/criterion.h>
@@ -106,31 +107,17 @@ static char folder[64];
 
 static void make_folder(void)
 {
-    strcpy(folder, "/tmp/swd-test-st-XXXXXX");
-    cr_assert_not_null(mkdtemp(folder));
+    make_temporary(folder);
 }
 
 static void remove_folder(void)
 {
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf '%s'", folder);
-    cr_assert_eq(system(command), 0);
+    remove_temporary(folder);
 }
 
 static const char *in_folder(const char *name)
 {
-    static char path[4][256];
-    static int k;
-    k = (k + 1) % 4;
-    snprintf(path[k], sizeof path[k], "%s/%s", folder, name);
-    return path[k];
-}
-
-static void write_text(const char *name, const char *text)
-{
-    FILE *f = fopen(in_folder(name), "wb");
-    cr_assert(fputs(text, f) >= 0);
-    cr_assert_eq(fclose(f), 0);
+    return path_in(folder, name);
 }
 
 static void write_one(const char *file, const char *name, swd_dtype dtype, int64_t n,
@@ -239,25 +226,28 @@ Test(files, shards)
     open_refused(in_folder("missing.safetensors"), "No such file");
     write_one("model-1.safetensors", "a", SWD_F32, 2, a);
     write_one("model-2.safetensors", "b", SWD_F32, 1, b);
-    write_text("model.safetensors.index.json",
+    write_text(in_folder("model.safetensors.index.json"),
                "{\"weight_map\":{\"a\":\"model-1.safetensors\",\"b\":\"model-2.safetensors\"}}");
     cr_assert_eq(safetensors_open(&s, folder, "model", &err), SWD_OK, "%s", err.message);
     cr_assert_eq(safetensors_file_count(s), 2);
     cr_assert_eq(memcmp(safetensors_find(s, "b")->data, b, sizeof b), 0);
     safetensors_close(&s);
-    write_text("model.safetensors.index.json", "{\"weight_map\":{\"a\":\"model-2.safetensors\"}}");
+    write_text(in_folder("model.safetensors.index.json"),
+               "{\"weight_map\":{\"a\":\"model-2.safetensors\"}}");
     open_refused(folder, "tensor a is not in model-2.safetensors");
-    write_text("model.safetensors.index.json", "{\"weight_map\":{\"c\":\"model-1.safetensors\"}}");
+    write_text(in_folder("model.safetensors.index.json"),
+               "{\"weight_map\":{\"c\":\"model-1.safetensors\"}}");
     open_refused(folder, "tensor c is not in model-1.safetensors");
-    write_text("model.safetensors.index.json",
+    write_text(in_folder("model.safetensors.index.json"),
                "{\"weight_map\":{\"a\":\"../model-1.safetensors\"}}");
     open_refused(folder, "not a file name in the same folder");
-    write_text("model.safetensors.index.json", "{\"weight_map\":{\"a\":\"model-3.safetensors\"}}");
+    write_text(in_folder("model.safetensors.index.json"),
+               "{\"weight_map\":{\"a\":\"model-3.safetensors\"}}");
     open_refused(folder, "model-3.safetensors: No such file");
-    write_text("model.safetensors.index.json", "{\"weight_map\":[]}");
+    write_text(in_folder("model.safetensors.index.json"), "{\"weight_map\":[]}");
     open_refused(folder, "\"weight_map\" is missing");
     write_one("model-2.safetensors", "a", SWD_F32, 2, a);
-    write_text("model.safetensors.index.json",
+    write_text(in_folder("model.safetensors.index.json"),
                "{\"weight_map\":{\"a\":\"model-1.safetensors\",\"b\":\"model-2.safetensors\"}}");
     open_refused(folder, "tensor a is in two files");
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Presets against the printed values, the Euler table against diffusers bit for bit, checks and lists.
+#include "../files.h"
 #include "sample/schedule.h"
 #include <criterion/criterion.h>
 #include <math.h>
@@ -77,9 +78,8 @@ static uint64_t fnv(const double *sigmas, int n)
 
 Test(schedule, euler_is_diffusers)
 {
-    const char *root = getenv("SWD_SOURCE_DIR");
-    char path[1000], kind[8];
-    snprintf(path, sizeof path, "%s/tests/goldens/schedule/schedule.txt", root ? root : ".");
+    char kind[8];
+    const char *path = in_source("tests/goldens/schedule/schedule.txt");
     FILE *f = fopen(path, "r");
     cr_assert_not_null(f, "%s", path);
     double shift, sigmas[1001];

@@ -2,6 +2,7 @@
 // The session around a problem of ten numbers: stopped, killed and taken up it ends with the same bits; what it writes and refuses.
 #include "base/memory.h"
 #include "base/rng.h"
+#include "../files.h"
 #include "io/mapping.h"
 #include "train/durable.h"
 #include "train/session.h"
@@ -133,8 +134,7 @@ static int watch(void *user, const swd_train_progress *p)
 
 static void begin(void)
 {
-    strcpy(dir, "/tmp/swd_session_XXXXXX");
-    cr_assert_not_null(mkdtemp(dir));
+    make_temporary(dir);
     train_config_default(&params);
     snprintf(params.output, sizeof params.output, "%s/run", dir);
     strcpy(params.data[0], "d");

@@ -6,6 +6,7 @@
 #include "eval/spectrum.h"
 #include "eval/spectrum_run.h"
 #include "eval/spectrum_write.h"
+#include "../files.h"
 #include "io/safetensors_write.h"
 #include <criterion/criterion.h>
 #include <fftw3.h>
@@ -17,16 +18,11 @@
 static char folder[64];
 static void setup(void)
 {
-    snprintf(folder, sizeof folder, "/tmp/swd-spectrum-XXXXXX");
-    cr_assert(mkdtemp(folder));
+    make_temporary(folder);
 }
 static const char *in_folder(const char *name)
 {
-    static char path[4][200];
-    static int turn;
-    turn = (turn + 1) % 4;
-    snprintf(path[turn], sizeof path[turn], "%s/%s", folder, name);
-    return path[turn];
+    return path_in(folder, name);
 }
 static void teardown(void)
 {
@@ -39,12 +35,12 @@ TestSuite(spectrum, .init = setup, .fini = teardown);
 Test(spectrum, agrees_with_numpy)
 {
     static const char *const names[] = {"square", "odd", "tall"};
-    char path[512], name[64];
-    const char *root = getenv("SWD_SOURCE_DIR");
+    char name[64];
     safetensors *st;
     swd_err err = {0};
-    snprintf(path, sizeof path, "%s/tests/goldens/eval/spectrum.safetensors", root ? root : ".");
-    cr_assert_eq(safetensors_open(&st, path, "", &err), SWD_OK, "%s", err.message);
+    cr_assert_eq(
+        safetensors_open(&st, in_source("tests/goldens/eval/spectrum.safetensors"), "", &err),
+        SWD_OK, "%s", err.message);
     for (int i = 0; i < 3; i++) {
         snprintf(name, sizeof name, "%s.latents", names[i]);
         const st_tensor *z = safetensors_find(st, name);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // swd.json of models and adapters: schedules that cannot be sampled are refused when the file is read, with file, preset and reason.
 #include "base/memory.h"
+#include "../files.h"
 #include "pipeline/swd_json.h"
 #include <criterion/criterion.h>
 #include <math.h>
@@ -15,15 +16,12 @@ static char model[64], adapter[80], path[96];
 static void put(const char *dir, const char *name, const char *text)
 {
     snprintf(path, sizeof path, "%s/%s", dir, name);
-    FILE *f = fopen(path, "wb");
-    cr_assert(f && fputs(text, f) >= 0);
-    cr_assert_eq(fclose(f), 0);
+    write_text(path, text);
 }
 
 static void make_folders(void)
 {
-    strcpy(model, "/tmp/swd-test-json-XXXXXX");
-    cr_assert_not_null(mkdtemp(model));
+    make_temporary(model);
     snprintf(adapter, sizeof adapter, "%s/adapter", model);
     cr_assert_eq(mkdir(adapter, 0700), 0);
     put(model, "model_index.json", "{\"_class_name\": \"StableDiffusion3Pipeline\"}");
@@ -31,13 +29,7 @@ static void make_folders(void)
 
 static void remove_folders(void)
 {
-    const char *const dirs[] = {adapter, model};
-    for (int i = 0; i < 2; i++) {
-        put(dirs[i], "swd.json", "");
-        unlink(path);
-        if (i == 1) put(model, "model_index.json", ""), unlink(path);
-        rmdir(dirs[i]);
-    }
+    remove_temporary(model);
 }
 
 TestSuite(swd_json, .init = make_folders, .fini = remove_folders);

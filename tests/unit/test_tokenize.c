@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Every id of 3,509 strings against transformers (tools/reference/make_tokenizer_goldens.py), and what must be refused.
+#include "../files.h"
 #include "io/mapping.h"
 #include "text/clip_bpe.h"
 #include "text/t5_unigram.h"
@@ -14,12 +15,9 @@ enum { LENGTH = 77, STRINGS = 3509 };
 
 static swd_mapping map(const char *name)
 {
-    const char *root = getenv("SWD_SOURCE_DIR");
-    char path[1024];
     swd_mapping m;
     swd_err err = {0};
-    snprintf(path, sizeof path, "%s/%s", root ? root : ".", name);
-    cr_assert_eq(mapping_open(&m, path, 0, &err), SWD_OK, "%s", err.message);
+    cr_assert_eq(mapping_open(&m, in_source(name), 0, &err), SWD_OK, "%s", err.message);
     return m;
 }
 
@@ -45,12 +43,9 @@ static clip_bpe *open_clip(const char *folder, const char *config_folder)
 
 static t5_unigram *open_t5(const char *folder)
 {
-    const char *root = getenv("SWD_SOURCE_DIR");
-    char path[1024];
     t5_unigram *t;
     swd_err err = {0};
-    snprintf(path, sizeof path, "%s/%s", root ? root : ".", folder);
-    cr_assert_eq(t5_unigram_open(&t, path, &err), SWD_OK, "%s", err.message);
+    cr_assert_eq(t5_unigram_open(&t, in_source(folder), &err), SWD_OK, "%s", err.message);
     return t;
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The keys of training: the table and the struct agree, JSON and flags set the same, what is wrong is told by name.
+#include "../files.h"
 #include "io/mapping.h"
 #include "train/train_config.h"
 #include "train/train_keys.h"
@@ -71,11 +72,10 @@ Test(train_config, defaults)
 /* docs/training.md has a row of each key, with its default and what the help says. */
 Test(train_config, documented)
 {
-    const char *root = getenv("SWD_SOURCE_DIR");
-    char path[512], row[1024];
+    char row[1024];
     swd_mapping m;
-    snprintf(path, sizeof path, "%s/docs/training.md", root ? root : ".");
-    cr_assert_eq(mapping_open(&m, path, 0, &err), SWD_OK, "%s", err.message);
+    cr_assert_eq(mapping_open(&m, in_source("docs/training.md"), 0, &err), SWD_OK, "%s",
+                 err.message);
     for (int i = 0; train_config_key(i); i++) {
         const swd_train_key *k = train_config_key(i);
         snprintf(row, sizeof row, "\n| `%s` | %s | %s | %s |\n", k->name, k->type, k->default_value,

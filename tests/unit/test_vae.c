@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Both autoencoders against diffusers (tools/reference/make_vae_goldens.py), wrong weights, and the slab of a large picture.
 #include "base/memory.h"
+#include "../files.h"
 #include "io/safetensors_write.h"
 #include "model/tiny_vae.h"
 #include "model/vae.h"
@@ -17,16 +18,6 @@ typedef struct coder {
     safetensors *golden;
 } coder;
 
-static char *in_source(const char *a, const char *b)
-{
-    const char *root = getenv("SWD_SOURCE_DIR");
-    char *dir, *path;
-    cr_assert_eq(path_join(&dir, root ? root : ".", a, NULL), SWD_OK);
-    cr_assert_eq(path_join(&path, dir, b, NULL), SWD_OK);
-    free(dir);
-    return path;
-}
-
 static swd_tensor find(const coder *c, const char *name)
 {
     const st_tensor *t = safetensors_find(c->golden, name);
@@ -40,7 +31,7 @@ static swd_tensor find(const coder *c, const char *name)
 static swd_status coder_load(coder *c, const char *dir, bool tiny, swd_dtype compute, swd_err *err)
 {
     weights *w = NULL;
-    char *json = in_source(dir, "config.json"), *files = in_source(dir, ".");
+    const char *files = in_source(dir), *json = path_in(files, "config.json");
     SWD_TRY(backend_cpu_create(&c->be, 2, err), err);
     SWD_TRY(weights_open(&w, files, "diffusion_pytorch_model", err), err);
     config_vae kl;
@@ -50,8 +41,6 @@ static swd_status coder_load(coder *c, const char *dir, bool tiny, swd_dtype com
         s = tiny ? tiny_vae_create(&c->tiny, &small, w, c->be, compute, true, true, err)
                  : vae_create(&c->kl, &kl, w, c->be, compute, true, true, err);
     weights_close(&w);
-    free(json);
-    free(files);
     return s;
 }
 
@@ -100,9 +89,8 @@ static void compare(const char *dir, const char *golden, bool tiny, swd_dtype co
     coder c = {0};
     swd_err err = {0};
     cr_assert_eq(coder_load(&c, dir, tiny, compute, &err), SWD_OK, "%s", err.message);
-    char *path = in_source(golden, "golden.safetensors");
+    const char *path = path_in(in_source(golden), "golden.safetensors");
     cr_assert_eq(safetensors_open(&c.golden, path, "golden", &err), SWD_OK, "%s", err.message);
-    free(path);
     swd_tensor latents = find(&c, "latents"), image = find(&c, "image"),
                decoded = find(&c, "decoded"), encoded = find(&c, "encoded");
     swd_tensor y = decoded, z = encoded, rgb = decoded;
@@ -175,8 +163,7 @@ Test(vae, wrong_weights)
     swd_backend *be;
     weights *w;
     vae *m = NULL;
-    char *json = in_source("tests/goldens/vae/plain", "config.json"),
-         *dir = in_source("tests/goldens/vae", "plain");
+    const char *dir = in_source("tests/goldens/vae/plain"), *json = path_in(dir, "config.json");
     cr_assert_eq(backend_cpu_create(&be, 1, &err), SWD_OK);
     for (int i = 0; i < 4; i++) {
         cr_assert_eq(config_vae_read(&c, json, &err), SWD_OK, "%s", err.message);
@@ -205,8 +192,6 @@ Test(vae, wrong_weights)
         weights_close(&w);
         vae_destroy(&m);
     }
-    free(json);
-    free(dir);
     backend_destroy(&be);
 }
 
@@ -263,9 +248,8 @@ Test(vae, memory_of_sd3_at_1024)
     config_vae c;
     vae *m;
     swd_backend *be;
-    char path[] = "/tmp/swd_vae_XXXXXX",
-         *json = in_source("tests/goldens/vae/sixteenth", "config.json"),
-         *dir = in_source("tests/goldens/vae", "sixteenth");
+    char path[] = "/tmp/swd_vae_XXXXXX";
+    const char *dir = in_source("tests/goldens/vae/sixteenth"), *json = path_in(dir, "config.json");
     cr_assert_eq(config_vae_read(&c, json, &err), SWD_OK, "%s", err.message);
     cr_assert_eq(safetensors_open(&small, dir, "diffusion_pytorch_model", &err), SWD_OK, "%s",
                  err.message);
@@ -292,6 +276,4 @@ Test(vae, memory_of_sd3_at_1024)
     backend_destroy(&be);
     safetensors_close(&small);
     unlink(path);
-    free(json);
-    free(dir);
 }

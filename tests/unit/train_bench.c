@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include "../files.h"
 #include "train_bench.h"
 #include "base/memory.h"
 #include <math.h>
@@ -15,11 +16,7 @@ char *bench_join(const char *a, const char *b)
 
 static char *golden(const char *part, const char *name)
 {
-    const char *root = getenv("SWD_SOURCE_DIR");
-    char *a = bench_join(root ? root : ".", "tests/goldens"), *b = bench_join(a, part),
-         *c = bench_join(b, name);
-    free(a), free(b);
-    return c;
+    return bench_join(path_in(in_source("tests/goldens"), part), name);
 }
 
 static lora_config lora_of_goldens(void)
