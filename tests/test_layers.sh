@@ -13,10 +13,11 @@ allowed() {
         model) echo "base tensor io backend weights model" ;;
         sample) echo "base tensor backend sample" ;;
         image) echo "base image" ;;
-        pipeline) echo "base tensor io backend text weights model sample image pipeline" ;;
-        bench) echo "base tensor io backend text weights model sample image pipeline bench" ;;
-        train) echo "base tensor io backend text weights model sample image train" ;;
-        eval) echo "base tensor io backend text weights model sample image pipeline eval" ;;
+        parallel) echo "base tensor backend parallel" ;;
+        pipeline) echo "base tensor io backend text weights model sample image parallel pipeline" ;;
+        bench) echo "base tensor io backend text weights model sample image parallel pipeline bench" ;;
+        train) echo "base tensor io backend text weights model sample image parallel train" ;;
+        eval) echo "base tensor io backend text weights model sample image parallel pipeline eval" ;;
         *) echo "" ;;
     esac
 }

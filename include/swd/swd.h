@@ -53,6 +53,7 @@ enum {
 };
 
 typedef struct swd_context swd_context;
+typedef struct swd_group swd_group; /* swd/parallel.h */
 
 SWD_API const char *swd_version(void);             /* of the library that runs */
 SWD_API const char *swd_status_name(swd_status s); /* "file error"; static */
@@ -113,6 +114,8 @@ typedef struct swd_open_params {
                  Another word is SWD_ERR_ARGUMENT of the call that needs the device */
     swd_log_fn log; /* hears what was found and decided on the way; NULL: nobody */
     void *log_user;
+    swd_group *
+        group; /* processes that share the work of swd_generate (swd/parallel.h); borrowed. NULL: this one alone */
 } swd_open_params;
 
 SWD_API void swd_open_params_default(swd_open_params *params);

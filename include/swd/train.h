@@ -60,6 +60,8 @@ typedef struct swd_train_params {
         const char
             *text); /* what is worth saying on the way, a line each; NULL: nobody wants to know */
     void *user;
+    swd_group *
+        group; /* processes that train together (swd/parallel.h); borrowed. NULL: this one alone. No key, either */
 
     char model[SWD_TRAIN_PATH_MAX];
     char data[SWD_TRAIN_DATA_MAX][SWD_TRAIN_PATH_MAX];

@@ -44,6 +44,12 @@ static swd_status read_properties(cuda_device *d, swd_err *err)
                     d->index, d->name, p.major, p.minor, CAPABILITY_MIN);
 }
 
+int backend_cuda_count(void)
+{
+    int n = 0;
+    return cudaGetDeviceCount(&n) == cudaSuccess ? n : 0;
+}
+
 swd_status cuda_device_open(cuda_device *out, int index, swd_err *err)
 {
     *out = (cuda_device){.index = index};

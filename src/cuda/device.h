@@ -13,6 +13,8 @@ typedef struct cuda_device {
     char name[64];
 } cuda_device;
 
+/* How many there are; 0 also where there is no driver. Host code finds it through backend/devices.h. */
+int backend_cuda_count(void);
 /* Makes device `index` the calling thread's. SWD_ERR_DEVICE, saying what is wrong and what to do, where there is no driver, a too old
  * one, no such device, or one below compute capability 8.0. */
 swd_status cuda_device_open(cuda_device *out, int index, swd_err *err);

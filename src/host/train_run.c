@@ -3,6 +3,7 @@
 #include "train_run.h"
 #include "base/memory.h"
 #include "io/digest.h"
+#include "parallel/group.h"
 #include "pipeline/networks.h"
 #include "pipeline/plan.h"
 #include "pipeline/prompt.h"
@@ -40,7 +41,8 @@ typedef struct run {
     sheet_setup sheet;
     float *sheet_texts; /* context and pooled of all prompts, then of the empty one */
     distill_task *task;
-    int lock; /* file descriptor; -1: none */
+    int lock;    /* file descriptor; -1: none */
+    bool writes; /* the one process of the group that does */
 } run;
 
 static bool is_flow(const run *r)
@@ -54,7 +56,7 @@ static void speak(void *ctx, swd_log_level level, const char *text)
 {
     const run *r = ctx;
     (void)level;
-    if (r->p->message) r->p->message(r->p->user, text);
+    if (r->p->message && r->writes) r->p->message(r->p->user, text);
 }
 
 static void tell_bad(const run *r)
@@ -192,6 +194,7 @@ static swd_status open_on(run *r, const char *device)
     open.device = device;
     open.precision = p->precision;
     open.threads = p->threads;
+    open.group = r->p->group;
     SWD_TRY(pipeline_open(r->pl, &open, r->err), r->err);
     SWD_TRY(pipeline_read_configs(r->pl, r->err), r->err);
     return pipeline_load_backend(r->pl, r->err);
@@ -235,7 +238,10 @@ static swd_status open_data(run *r)
                            .log = &r->log,
                            .progress = encode_progress,
                            .progress_user = &r->source};
-    swd_status s = cache_open(&r->cache, &wanted, &maker, r->data, r->err);
+    /* process 0 makes it, the others find it */
+    swd_status s = r->writes ? SWD_OK : group_agree(r->p->group, SWD_OK, r->err);
+    if (s == SWD_OK) s = cache_open(&r->cache, &wanted, &maker, r->data, r->err);
+    if (r->writes) s = group_agree(r->p->group, s, r->err);
     tell_bad(r);
     free(path);
     return s;
@@ -266,7 +272,7 @@ static swd_status make_sheet(run *r)
     const encode_source *e = &r->source;
     char *prompts[SHEET_PROMPTS_MAX];
     int n = 0;
-    if (!r->p->sample_every) return SWD_OK;
+    if (!r->p->sample_every || !r->writes) return SWD_OK;
     if (r->p->sample_prompts[0])
         SWD_TRY(encode_read_prompts(prompts, &n, SHEET_PROMPTS_MAX, r->p->sample_prompts, r->err),
                 r->err);
@@ -365,6 +371,10 @@ static swd_status make_task(run *r)
     weights_close(&r->files);
     SWD_TRY(distill_task_measure(&m, r->task, r->err), r->err);
     log_print(&r->log, SWD_LOG_INFO, "%s", distill_task_describe(text, sizeof(text), r->task, &m));
+    if (group_size(r->p->group) > 1)
+        log_print(
+            &r->log, SWD_LOG_INFO, "%d processes, %d pictures of a batch each; this one is %s",
+            group_size(r->p->group), r->p->batch / group_size(r->p->group), r->pl->backend->device);
     return check_memory(r, &m);
 }
 
@@ -372,6 +382,7 @@ static swd_status make_task(run *r)
 static swd_status lock_output(int *fd, const run *r)
 {
     char *path;
+    if (!r->writes) return SWD_OK;
     SWD_TRY(path_join(&path, r->p->output, "lock", r->err), r->err);
     *fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
     swd_status s = SWD_OK;
@@ -388,7 +399,8 @@ static swd_status lock_output(int *fd, const run *r)
 static swd_status run_all(run *r, swd_train_result *out)
 {
     SWD_TRY(train_config_check(r->p, r->err), r->err);
-    SWD_TRY(session_prepare(r->p, r->err), r->err);
+    SWD_TRY(distill_task_check_share(r->p, r->err), r->err);
+    if (r->writes) SWD_TRY(session_prepare(r->p, r->err), r->err);
     SWD_TRY(lock_output(&r->lock, r), r->err);
     SWD_TRY(open_model(r), r->err);
     SWD_TRY(choose_schedule(r), r->err);
@@ -406,9 +418,9 @@ static swd_status run_all(run *r, swd_train_result *out)
 
 swd_status train_run(swd_train_result *out, const swd_train_params *keys, pipeline *p, swd_err *err)
 {
-    run r = {.p = keys, .pl = p, .err = err, .lock = -1};
+    run r = {.p = keys, .pl = p, .err = err, .lock = -1, .writes = group_rank(keys->group) == 0};
     r.log = (swd_log){.level = SWD_LOG_INFO, .write = speak, .ctx = &r};
-    swd_status s = run_all(&r, out);
+    swd_status s = group_agree(keys->group, run_all(&r, out), err);
     distill_task_destroy(&r.task);
     denoiser_destroy(&r.own);
     weights_close(&r.files);

@@ -2,6 +2,7 @@
 #include "commands.h"
 #include "live.h"
 #include "make_dataset.h"
+#include "together.h"
 #include <stdio.h>
 
 /* Loading left out. */
@@ -44,6 +45,7 @@ static json_t *result_json(const swd_result *r, const char *const *prompts)
 
 static int report(const options *o, const swd_result *r)
 {
+    if (!together_speaks()) return EXIT_DONE;
     print_note(r->note);
     if (o->generate.random_seed) fprintf(stderr, "swd: seed %llu\n", (unsigned long long)r->seed);
     if (o->json) return json_print(result_json(r, o->generate.prompts), false);
@@ -75,6 +77,7 @@ static int run(options *o, make_dataset *data)
         o->open.loras = o->loras;
         o->open.n_loras = 1;
     }
+    o->open.group = together();
     swd_status s = swd_open(&ctx, &o->open);
     live_begin(&l, ctx);
     if (data) {

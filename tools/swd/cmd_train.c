@@ -2,6 +2,7 @@
 /* swd train: every key of swd/train.h is a flag, learning_rate as --learning-rate. */
 #include "commands.h"
 #include "live.h"
+#include "together.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -154,6 +155,7 @@ static void on_message(void *user, const char *text)
 
 static int report(const call *c, const swd_train_result *r)
 {
+    if (!together_speaks()) return EXIT_DONE;
     if (c->json)
         return json_print(json_pack("{s:I, s:f, s:s, s:s}", "step", (json_int_t)r->step, "loss",
                                     r->loss - r->loss == 0 ? r->loss : 0.0, "result", r->adapter,
@@ -175,6 +177,7 @@ static int run(call *c)
     c->params.progress = on_progress;
     c->params.message = on_message;
     c->params.user = &l;
+    c->params.group = together();
     swd_status s = swd_train(&r, &c->params, c->ctx);
     live_end(&l);
     return s == SWD_OK ? report(c, &r) : fail_with(s, c->ctx);

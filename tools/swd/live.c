@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "live.h"
+#include "together.h"
 #include <signal.h>
 #include <stdio.h>
 #include <time.h>
@@ -45,7 +46,7 @@ static int on_progress(void *user, const swd_progress *p)
 
 void live_begin(live *l, swd_context *ctx)
 {
-    *l = (live){.terminal = isatty(STDERR_FILENO)};
+    *l = (live){.terminal = together_speaks() && isatty(STDERR_FILENO)};
     struct sigaction act = {.sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND};
     sigaction(SIGINT, &act, NULL);
     sigaction(SIGTERM, &act, NULL);

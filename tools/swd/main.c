@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /* swd COMMAND: the command line, on the public API alone. */
 #include "commands.h"
+#include "together.h"
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -62,6 +63,18 @@ static void fill_closed_streams(void)
         if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 1 ? O_RDONLY : O_RDWR) < 0) _exit(1);
 }
 
+static int run_command(int i, int argc, char **argv)
+{
+    options o;
+    int status = options_parse(&o, commands[i].bit, commands[i].name, argc, argv);
+    if (status == EXIT_DONE && o.help)
+        help_print(commands[i].name);
+    else if (status == EXIT_DONE)
+        status = commands[i].run(&o);
+    options_free(&o);
+    return status;
+}
+
 static int run(int argc, char **argv)
 {
     const char *name = argc > 1 ? argv[1] : "";
@@ -75,17 +88,15 @@ static int run(int argc, char **argv)
     }
     if (strcmp(name, "help") == 0 || strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0)
         return help(argc > 2 ? argv[2] : NULL);
-    if (strcmp(name, "train") == 0) return command_train(argc, argv);
+    if (strcmp(name, "train") == 0) {
+        int joined = together_begin();
+        return joined == EXIT_DONE ? together_end(command_train(argc, argv)) : joined;
+    }
     int i = find_command(name);
     if (i == N_COMMANDS) return unknown(name);
-    options o;
-    int status = options_parse(&o, commands[i].bit, name, argc, argv);
-    if (status == EXIT_DONE && o.help)
-        help_print(name);
-    else if (status == EXIT_DONE)
-        status = commands[i].run(&o);
-    options_free(&o);
-    return status;
+    if (commands[i].bit != CMD_GENERATE) return run_command(i, argc, argv);
+    int joined = together_begin();
+    return joined == EXIT_DONE ? together_end(run_command(i, argc, argv)) : joined;
 }
 
 int main(int argc, char **argv)

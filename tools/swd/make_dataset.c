@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "make_dataset.h"
 #include "commands.h"
+#include "together.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -144,13 +145,14 @@ int make_dataset_begin(make_dataset *m, const char *dir, const char *name, swd_g
     *m = (make_dataset){.dir = dir, .generate = g};
     if (!name) name = "%06d.jpg";
     if (!check_call(m, name)) return EXIT_USAGE;
-    if (mkdir(dir, 0777) != 0 && errno != EEXIST) {
+    if (together_speaks() && mkdir(dir, 0777) != 0 && errno != EEXIST) {
         print_error("--dataset %s: cannot be made: %s", dir, strerror(errno));
         return EXIT_FAILED;
     }
     snprintf(m->pattern, sizeof(m->pattern), "%s/%s", dir, name);
     g->output = m->pattern;
     g->resume = 1;
+    if (!together_speaks()) return EXIT_DONE; /* process 0 keeps the list of all */
     m->listed = calloc((size_t)pictures(m) + 1, sizeof(*m->listed));
     if (!m->listed) print_error("out of memory");
     return m->listed && check_csv(m) && write_csv(m) ? EXIT_DONE : EXIT_FAILED;
@@ -159,6 +161,7 @@ int make_dataset_begin(make_dataset *m, const char *dir, const char *name, swd_g
 void make_dataset_tick(void *user)
 {
     make_dataset *m = user;
+    if (!m->csv) return;
     int n = pictures(m);
     while (m->next < n && m->listed[m->next]) m->next++;
     for (int i = m->next; i < n && i < m->next + LOOK_AHEAD; i++)
@@ -167,6 +170,7 @@ void make_dataset_tick(void *user)
 
 bool make_dataset_end(make_dataset *m)
 {
+    if (!together_speaks()) return true;
     bool ok = m->csv && write_csv(m);
     if (m->csv && fclose(m->csv) != 0 && ok) {
         print_error("%s/metainfo.csv: cannot be written: %s", m->dir, strerror(errno));

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "options.h"
+#include "together.h"
 #include <errno.h>
 #include <math.h>
 #include <stdarg.h>
@@ -15,6 +16,8 @@ void print_error(const char *fmt, ...)
     va_start(args, fmt);
     vsnprintf(text, sizeof(text), fmt, args);
     va_end(args);
+    together_note_error(text);
+    if (!together_speaks()) return;
     fputs("swd: error: ", stderr);
     for (const char *p = text; *p;
          p++) { /* a file name may hold a line end: an error is one line */

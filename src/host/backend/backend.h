@@ -104,6 +104,20 @@ typedef struct swd_slabs {
     void (*plan)(swd_backend *, bool on);
 } swd_slabs;
 
+/* Sums over the devices of several processes, by a library of the device's; through parallel/group.h. In order of the NULL stream. */
+enum { COLLECTIVE_ID_BYTES = 128 };
+typedef struct swd_collective {
+    bool (*present)(swd_backend *); /* the library is */
+    int (*device)(swd_backend *);   /* its number on this machine */
+    /* One process makes an id, all join with it at the same time. */
+    swd_status (*make_id)(swd_backend *, void *id, swd_err *);
+    swd_status (*join)(swd_backend *, const void *id, int rank, int size, swd_err *);
+    void (*leave)(swd_backend *);
+    /* Contiguous; sum: F32. broadcast: rank 0's. */
+    swd_status (*sum)(swd_backend *, swd_tensor, swd_err *);
+    swd_status (*broadcast)(swd_backend *, swd_tensor, swd_err *);
+} swd_collective;
+
 struct swd_backend {
     const char *name; /* "cpu", "cuda" */
     char device[192]; /* for people: "AMD EPYC, 2 threads, avx512_bf16" */
@@ -137,6 +151,7 @@ struct swd_backend {
     swd_status (*linear_plain)(swd_backend *, swd_tensor out, const swd_linear *, swd_err *);
     bool (*linear_view)(swd_backend *, swd_tensor *out, const swd_linear *);
     const struct swd_backward *backward; /* slots of backend/backward.h; NULL: none */
+    const swd_collective *collective;    /* NULL: there is none */
     const swd_async *async; /* NULL: what is called is done when the call returns (the CPU) */
     void (*range_push)(swd_backend *, swd_range, const char *name); /* NULL: no profiler listens */
     void (*range_pop)(swd_backend *);

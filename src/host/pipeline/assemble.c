@@ -3,6 +3,7 @@
 #include "backend/async.h"
 #include "base/memory.h"
 #include "io/digest.h"
+#include "parallel/group.h"
 #include "pipeline/bundled.h"
 #include "pipeline/networks.h"
 #include "pipeline/random.h"
@@ -61,6 +62,7 @@ swd_status pipeline_open(pipeline *p, const swd_open_params *params, swd_err *er
         return SWD_FAIL(err, SWD_ERR_ARGUMENT, "offload %d is not known", (int)params->offload);
     p->log_line = params->log;
     p->log_user = params->log_user;
+    p->group = params->group;
     p->log = (swd_log){SWD_LOG_INFO, hand_on, p};
     if (params->tune) SWD_TRY(swd_strdup(&p->tune, params->tune, err), err);
     if (params->threads < 0 || params->threads > 1024)
@@ -137,6 +139,7 @@ void pipeline_close(pipeline *p)
     pipeline_drop_slab(p);
     destroy_lanes(p);
     if (p->backend) host_release(p->backend, p->host);
+    group_leave(p->group, p->backend);
     backend_destroy(&p->backend);
     for (int i = 0; i < p->n_adapters; i++) {
         free(p->adapters[i].path);
@@ -169,7 +172,10 @@ swd_status pipeline_check_family(const pipeline *p, swd_err *err)
 swd_status pipeline_load_backend(pipeline *p, swd_err *err)
 {
     if (p->backend) return SWD_OK;
-    SWD_TRY(device_open(&p->backend, p->device_note, p->device, p->threads, err), err);
+    int threads = p->threads ? p->threads : group_threads(p->group);
+    SWD_TRY(device_open_for(&p->backend, p->device_note, p->device, threads,
+                            group_local_rank(p->group), err),
+            err);
     swd_status s = SWD_OK;
     if (p->log_line) p->backend->log = &p->log;
     if (p->tune && p->backend->set_tune) s = p->backend->set_tune(p->backend, p->tune, err);

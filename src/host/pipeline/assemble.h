@@ -108,6 +108,8 @@ typedef struct pipeline {
     swd_log_fn log_line;
     void *log_user;
 
+    swd_group *group; /* processes that share its work; NULL: none */
+
     swd_progress_fn progress;
     void *progress_user;
     bool want_x0;

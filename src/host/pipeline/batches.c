@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "pipeline/mixed_batches.h"
 #include "pipeline/networks.h"
+#include "pipeline/share.h"
 #include "pipeline/stages.h"
 
 static swd_status stage(const char *name, swd_status (*work)(request *, swd_exec *), int place,
@@ -83,22 +84,29 @@ swd_status batches_measure(request *r, swd_err *err)
 /* Where stages overlap, a batch is collected when the next one has its work. */
 static swd_status run_all(request *r, swd_err *err)
 {
-    int size = r->plan.batch, n = (r->end - r->first + size - 1) / size, late = r->n_batches - 1;
-    for (int i = 0; i < n + late; i++) {
-        if (i < n)
-            SWD_TRY(run_batch(r, &r->batch[i % r->n_batches], r->first + i * size, err), err);
-        if (i >= late) SWD_TRY(request_collect(r, &r->batch[(i - late) % r->n_batches], err), err);
+    int begun = 0, collected = 0, first;
+    for (;;) {
+        SWD_TRY(share_next(&first, r, err), err);
+        if (first < 0) break;
+        SWD_TRY(run_batch(r, &r->batch[begun++ % r->n_batches], first, err), err);
+        if (begun - collected < r->n_batches) continue;
+        SWD_TRY(request_collect(r, &r->batch[collected++ % r->n_batches], err), err);
     }
+    while (collected < begun)
+        SWD_TRY(request_collect(r, &r->batch[collected++ % r->n_batches], err), err);
     return SWD_OK;
 }
 
 /* Where steps are mixed a batch enters at every tick, and the one at the last step leaves it. */
 static swd_status run_ticks(request *r, swd_err *err)
 {
-    int size = r->plan.batch, n = (r->end - r->first + size - 1) / size, last = r->plan.n_steps - 1;
-    for (int tick = 0; tick <= n + last; tick++) {
-        if (tick < n) {
-            begin_batch(r, mixed_batch_at(r, tick, 0), r->first + tick * size);
+    int n = 0, first = 0, last = r->plan.n_steps - 1; /* n: batches that have entered */
+    for (int tick = 0; first >= 0 || tick <= n + last; tick++) {
+        if (first >= 0) SWD_TRY(share_next(&first, r, err), err);
+        if (first < 0 && n == 0) break; /* others have made them all */
+        if (first >= 0) {
+            n++;
+            begin_batch(r, mixed_batch_at(r, tick, 0), first);
             SWD_TRY(stage("text", stage_encode_prompts, REQUEST_TEXT, r), err);
         }
         r->mixed.tick = tick;
@@ -117,6 +125,7 @@ swd_status batches_run(request *r, swd_err *err)
 {
     SWD_TRY(batches_measure(r, err), err);
     swd_status s = request_place(r, err);
+    r->next = r->first;
     if (s == SWD_OK) s = r->is_mixed ? run_ticks(r, err) : run_all(r, err);
     if (s != SWD_OK) request_drain(r);
     request_release(r);

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: MIT
 // The story: what a request is (request_open.c), which networks are there when (offload.c), its images batch by batch, text to pictures
-// (batches.c over stages.c), what the caller gets (result.c).
+// (batches.c over stages.c), what the caller gets (result.c). Where several processes make them together, share.c says which are whose.
 #include "pipeline/generate.h"
 #include "backend/trace.h"
 #include "base/clock.h"
+#include "parallel/group.h"
 #include "pipeline/batches.h"
 #include "pipeline/networks.h"
 #include "pipeline/offload.h"
 #include "pipeline/request_open.h"
 #include "pipeline/result.h"
+#include "pipeline/share.h"
 
 static swd_status load(request *r, swd_err *err)
 {
@@ -18,6 +20,7 @@ static swd_status load(request *r, swd_err *err)
     double started_s = clock_now_s(), text_ms = r->result->pub.text_ms;
     SWD_TRY(request_progress(r, SWD_STAGE_LOAD, 1, n, 0, err), err);
     SWD_TRY(offload_prompts(r, err), err);
+    SWD_TRY(share_whole(r, err), err);
     for (int i = 1; i < n; i++) {
         if (i == 2 && r->apart) continue; /* the decoder comes when its turn comes */
         SWD_TRY(request_progress(r, SWD_STAGE_LOAD, i + 1, n, 0, err), err);
@@ -41,8 +44,10 @@ static swd_status run(request *r, swd_err *err)
     swd_status s = SWD_OK;
     range_begin(r->p->backend, RANGE_REQUEST, "request");
     s = offload_choose(r, err);
+    if (s == SWD_OK) s = share_out(r, err);
     for (r->first = 0; r->first < r->n_todo && s == SWD_OK; r->first = r->end) s = run_part(r, err);
     range_end(r->p->backend);
+    if (s != SWD_OK) share_stop(r);
     if (s == SWD_ERR_CANCELLED) writer_abandon(r->writer);
     swd_status written =
         writer_finish(&r->writer, &r->result->pub.write_ms, err->status == SWD_OK ? err : NULL);
@@ -56,9 +61,11 @@ swd_status generate(swd_result **out, const swd_generate_params *params, pipelin
     request r;
     swd_status s;
     if (out) *out = NULL;
-    SWD_TRY_GOTO(s, request_open(&r, params, p, err), err, done);
+    SWD_TRY(group_agree(p->group, SWD_OK, err), err); /* what process 0 has prepared is there */
+    s = share_begin(&r, request_open(&r, params, p, err), err);
     r.keep_pixels = out && !params->drop_pixels;
-    if (r.n_todo) SWD_TRY_GOTO(s, run(&r, err), err, done);
+    if (s == SWD_OK && r.n_todo) s = run(&r, err);
+    SWD_TRY_GOTO(s, share_end(&r, s, err), err, done);
     result_finish(&r);
     if (out) {
         *out = &r.result->pub;

@@ -2,6 +2,7 @@
 #include "pipeline/request.h"
 #include "base/clock.h"
 #include "base/memory.h"
+#include "parallel/group.h"
 #include "pipeline/mixed_batches.h"
 #include "pipeline/prompt.h"
 #include "pipeline/stages.h"
@@ -12,6 +13,7 @@ swd_status request_progress(request *r, swd_stage stage, int step, int n_steps, 
                             swd_err *err)
 {
     const pipeline *p = r->p;
+    group_poke(p->group);
     if (!p->progress) return SWD_OK;
     swd_progress now = {.size = sizeof(now),
                         .stage = stage,

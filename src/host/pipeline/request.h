@@ -42,6 +42,9 @@ typedef struct request {
     request_plan plan;
     uint64_t seed;
     int *todo, n_todo; /* which images of the call, in order */
+    int n_listed; /* n_todo of all processes together, where there are several (pipeline/share.h) */
+    bool shared;  /* its batches: each is made by who asks first */
+    int next;     /* of todo: what is to be begun next, where it is not shared */
     double *
         latency_ms; /* [n_todo], from a batch's first work to its pictures; before these are there: minus the time when it began */
     int n_done;

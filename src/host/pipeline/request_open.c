@@ -46,7 +46,7 @@ static swd_status list_images(request *r, swd_err *err)
         return SWD_FAIL(err, SWD_ERR_ARGUMENT,
                         "resume needs output, and cannot be with save_latents");
     SWD_TRY(swd_malloc(&r->todo, n, sizeof(*r->todo), "the list of images", err), err);
-    SWD_TRY(swd_malloc(&r->latency_ms, n, sizeof(*r->latency_ms), "the list of images", err), err);
+    SWD_TRY(swd_calloc(&r->latency_ms, n, sizeof(*r->latency_ms), "the list of images", err), err);
     for (int i = 0; i < r->plan.n_images; i++) {
         char *path = NULL;
         if (a->resume) SWD_TRY(output_name(&path, a->output, i, r->plan.n_images, err), err);

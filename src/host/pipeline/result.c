@@ -63,6 +63,12 @@ static int by_size(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+uint64_t result_peak_memory(void)
+{
+    struct rusage usage;
+    return getrusage(RUSAGE_SELF, &usage) == 0 ? (uint64_t)usage.ru_maxrss * 1024 : 0;
+}
+
 void result_finish(request *r)
 {
     result *o = r->result;
@@ -80,7 +86,6 @@ void result_finish(request *r)
                  r->plan.n_images - r->n_todo, r->plan.n_images);
         add_note(o, text);
     }
-    struct rusage usage;
     if (r->p->backend)
         snprintf(o->device, sizeof(o->device), "%s: %s", r->p->backend->name,
                  r->p->backend->device);
@@ -90,8 +95,8 @@ void result_finish(request *r)
         o->pub.latency_p90_ms = r->latency_ms[(r->n_done - 1) * 9 / 10];
     }
     o->pub.precision = r->p->compute == SWD_BF16 ? "bf16" : "f32";
-    if (getrusage(RUSAGE_SELF, &usage) == 0)
-        o->pub.peak_memory_bytes = (uint64_t)usage.ru_maxrss * 1024;
+    uint64_t peak = result_peak_memory();
+    if (peak > o->pub.peak_memory_bytes) o->pub.peak_memory_bytes = peak;
     o->pub.total_ms = (clock_now_s() - r->started_s) * 1e3;
 }
 

@@ -18,7 +18,8 @@ struct distill_task {
     task task;
     distill_setup setup;
     const swd_train_params *p;
-    int micro, n_micro; /* samples of a micro-batch, micro-batches of a batch */
+    int micro, n_micro; /* samples of a micro-batch, micro-batches of a batch ... */
+    int first, end;     /* ... and which of them are this process' */
     int n_noises;       /* the first of those below: as many as the mode takes */
     batches order;
     tape *tape;

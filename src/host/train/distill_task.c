@@ -2,6 +2,7 @@
 #include "train/distill_task.h"
 #include "base/memory.h"
 #include "base/rng.h"
+#include "parallel/group.h"
 #include "io/digest.h"
 #include "sample/schedule.h"
 #include "train/distill_parts.h"
@@ -124,11 +125,16 @@ static swd_status fill_batch(distill_batch *b, distill_task *t, int64_t step, in
 
 /* ---- a step ---- */
 
+static swd_status sum_gradients(distill_task *t, int which, swd_err *err)
+{
+    return group_sum(t->p->group, params_gradients(t->learner[which].p), t->setup.be, err);
+}
+
 static swd_status fake_update(double *fake, double *head_loss, distill_task *t, int64_t step, int j,
                               swd_err *err)
 {
     *fake = *head_loss = 0;
-    for (int m = 0; m < t->n_micro; m++) {
+    for (int m = t->first; m < t->end; m++) {
         distill_batch b;
         distill_losses l;
         SWD_TRY(fill_batch(&b, t, step, j, m * t->micro, true, err), err);
@@ -136,6 +142,8 @@ static swd_status fake_update(double *fake, double *head_loss, distill_task *t, 
         *fake += l.mmd / t->n_micro;
         *head_loss += l.gan / t->n_micro;
     }
+    SWD_TRY(sum_gradients(t, LEARNER_FAKE, err), err);
+    SWD_TRY(sum_gradients(t, LEARNER_HEAD, err), err);
     optimizer *const both[] = {t->learner[LEARNER_FAKE].o, t->learner[LEARNER_HEAD].o};
     return optimizer_step_together(both, 2, t->n_micro, NULL, err);
 }
@@ -144,7 +152,7 @@ static swd_status student_gradients(distill_losses *sum, distill_task *t, int64_
                                     swd_err *err)
 {
     *sum = (distill_losses){0};
-    for (int m = 0; m < t->n_micro; m++) {
+    for (int m = t->first; m < t->end; m++) {
         distill_batch b;
         distill_losses l = {0};
         SWD_TRY(fill_batch(&b, t, step, j, m * t->micro, false, err), err);
@@ -159,6 +167,18 @@ static swd_status student_gradients(distill_losses *sum, distill_task *t, int64_
         sum->dmd += l.dmd / t->n_micro;
         sum->gan += l.gan / t->n_micro;
     }
+    return sum_gradients(t, LEARNER_STUDENT, err);
+}
+
+/* What is told of a step, of all processes. */
+static swd_status sum_losses(distill_losses *l, double *fake, double *discriminator,
+                             const distill_task *t, swd_err *err)
+{
+    double x[] = {l->total, l->mmd, l->dmd, l->gan, *fake, *discriminator};
+    SWD_TRY(group_sum_numbers(t->p->group, x, sizeof x / sizeof *x, err), err);
+    *l = (distill_losses){.total = x[0], .mmd = x[1], .dmd = x[2], .gan = x[3]};
+    *fake = x[4];
+    *discriminator = x[5];
     return SWD_OK;
 }
 
@@ -181,6 +201,7 @@ static swd_status do_step(void *user, int64_t step, task_report *out, swd_err *e
     out->rate = optimizer_rate(&t->learner[LEARNER_STUDENT].config, step + 1);
     SWD_TRY(student_gradients(&l, t, step, updates, err), err);
     SWD_TRY(optimizer_step(t->learner[LEARNER_STUDENT].o, t->n_micro, &size, err), err);
+    SWD_TRY(sum_losses(&l, &fake, &discriminator, t, err), err);
     out->value[LOSS] = l.total;
     out->value[GRADIENT] = size;
     if (!flow) out->value[MMD] = l.mmd;
@@ -344,13 +365,39 @@ static swd_status make_buffers(distill_task *t, swd_err *err)
     return SWD_OK;
 }
 
+swd_status distill_task_check_share(const swd_train_params *p, swd_err *err)
+{
+    int size = group_size(p->group);
+    if (p->batch % size)
+        return SWD_FAIL(err, SWD_ERR_ARGUMENT,
+                        "batch %d is of all %d processes together: give a multiple of their number",
+                        p->batch, size);
+    if (p->micro_batch && p->batch / size % p->micro_batch)
+        return SWD_FAIL(err, SWD_ERR_ARGUMENT,
+                        "micro_batch %d does not divide %d, each process's share of batch %d",
+                        p->micro_batch, p->batch / size, p->batch);
+    return SWD_OK;
+}
+
+/* Sample i of a batch is the same whichever process takes it. */
+static swd_status share_batch(distill_task *t, swd_err *err)
+{
+    const swd_train_params *p = t->p;
+    int size = group_size(p->group), rank = group_rank(p->group);
+    SWD_TRY(distill_task_check_share(p, err), err);
+    t->micro = p->micro_batch ? p->micro_batch : p->batch / size;
+    t->n_micro = p->batch / t->micro;
+    t->first = t->n_micro / size * rank;
+    t->end = t->first + t->n_micro / size;
+    return SWD_OK;
+}
+
 static swd_status make(distill_task *t, swd_err *err)
 {
     const distill_setup *s = &t->setup;
     const swd_train_params *p = t->p;
     bool full = p->mode == SWD_TRAIN_FULL;
-    t->micro = p->micro_batch ? p->micro_batch : p->batch;
-    t->n_micro = p->batch / t->micro;
+    SWD_TRY(share_batch(t, err), err);
     t->n_noises = full ? TASK_NOISES : p->mode == SWD_TRAIN_MMD ? 2 : 1;
     SWD_TRY(schedule_euler(t->table, TASK_LEVELS, 3, err), err);
     SWD_TRY(batches_create(&t->order, cache_count(s->cache), p->batch,

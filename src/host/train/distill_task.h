@@ -6,7 +6,8 @@
  *         full:   fake_updates times, each on a fresh batch:   fake model and head by distill_fake()
  *         then, on another batch:                              student by distill_generator()
  *         flow-matching:                                       student by distill_flow() at scale k
- *     a batch is taken in micro-batches, whose gradients are added. All noise is Philox's, by (seed, place of the sample, purpose). */
+ *     a batch is taken in micro-batches, whose gradients are added, those of other processes too: each takes the next of them in order, as many
+ *     as the others. All noise is Philox's, by (seed, place of the sample, purpose). */
 #ifndef SWD_TRAIN_DISTILL_TASK_H
 #define SWD_TRAIN_DISTILL_TASK_H
 #include "train/batches.h"
@@ -43,6 +44,8 @@ typedef struct distill_setup {
 
 typedef struct distill_task distill_task;
 
+/* Each process of the group takes as much of a batch as the others: that it can be divided so. */
+swd_status distill_task_check_share(const swd_train_params *p, swd_err *err);
 /* All of setup is borrowed until distill_task_destroy but for files. */
 swd_status distill_task_create(distill_task **out, const distill_setup *setup, swd_err *err);
 void distill_task_destroy(distill_task **t); /* writes NULL; accepts it */

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "image/image.h"
+#include "parallel/group.h"
 #include "train/durable.h"
 #include "train/session_log.h"
 #include "train/train_config.h"
@@ -16,6 +17,8 @@ typedef struct session {
     const swd_train_params *p;
     const task *task;
     const swd_log *log;
+    swd_group *group;
+    bool writes;                /* process 0 */
     char *checkpoints, *config; /* folder; text */
     char *newest;               /* checkpoint; NULL: none yet */
     session_log *lines;
@@ -77,6 +80,40 @@ static void tell(session *s, const char *stage)
     if (p->progress && p->progress(p->user, &report)) s->stopped = true;
 }
 
+/* ---- processes ---- */
+
+/* Everybody goes on from the bits of process 0. */
+static swd_status share_state(session *s)
+{
+    const task *t = s->task;
+    if (group_size(s->group) == 1) return SWD_OK;
+    SWD_TRY(group_broadcast(s->group, &s->step, sizeof s->step, s->err), s->err);
+    for (int i = 0; i < t->n_tensors; i++)
+        SWD_TRY(group_broadcast_tensor(s->group, t->tensors[i].t, t->be, s->err), s->err);
+    return s->writes ? SWD_OK : t->loaded(t->user, s->step, s->err);
+}
+
+static swd_status check_identity(const session *s)
+{
+    uint64_t first = s->task->identity;
+    SWD_TRY(group_broadcast(s->group, &first, sizeof first, s->err), s->err);
+    if (first == s->task->identity) return SWD_OK;
+    return SWD_FAIL(s->err, SWD_ERR_ARGUMENT,
+                    "the data or the model are not those of process 0; every process must find the "
+                    "same, and the same cache");
+}
+
+/* Whoever is asked to stop, or finds that time is up, stops all. */
+static swd_status agree_to_stop(session *s, bool *over)
+{
+    enum { GO_ON, OVER, STOPPED };
+    int64_t what = s->stopped ? STOPPED : *over ? OVER : GO_ON;
+    SWD_TRY(group_max(s->group, &what, s->err), s->err);
+    s->stopped = what == STOPPED;
+    *over = what == OVER;
+    return SWD_OK;
+}
+
 /* ---- checkpoints ---- */
 
 static swd_status put_result(void *user, const char *path, swd_err *err)
@@ -105,6 +142,8 @@ static checkpoint_args args_of(session *s)
 static swd_status save(session *s)
 {
     char *path;
+    SWD_TRY(share_state(s), s->err);
+    if (!s->writes) return SWD_OK;
     checkpoint_args a = args_of(s);
     checkpoint_state state = {.step = s->step, .config = s->config};
     checkpoint_put(&state, "identity", (int64_t)s->task->identity);
@@ -180,7 +219,7 @@ static swd_status one_step(session *s)
     s->rate = r.rate;
     s->scale = r.scale;
     s->step_s = s->step_s > 0 ? 0.95 * s->step_s + 0.05 * took : took;
-    session_log_add(s->lines, &r, took);
+    if (s->writes) session_log_add(s->lines, &r, took);
     return SWD_OK;
 }
 
@@ -203,28 +242,38 @@ static bool due(int64_t step, int64_t every)
     return every > 0 && step % every == 0;
 }
 
+/* What people look at. */
+static swd_status show(session *s, bool last)
+{
+    const swd_train_params *p = s->p;
+    if (due(s->step, p->log_every) || last) {
+        SWD_TRY(session_log_line(s->lines, s->step, s->err), s->err);
+        SWD_TRY(session_log_plot(s->lines, s->err), s->err);
+    }
+    if (s->task->samples && (due(s->step, p->sample_every) || (last && p->sample_every)))
+        return sheet(s);
+    return SWD_OK;
+}
+
 static swd_status loop(session *s)
 {
     const swd_train_params *p = s->p;
     bool over = false;
     tell(s, "train");
+    SWD_TRY(agree_to_stop(s, &over), s->err);
     while (s->step < p->steps && !s->stopped && !over) {
         SWD_TRY(one_step(s), s->err);
         bool last = s->step == p->steps;
         over = p->minutes > 0 && clock_now_s() - s->started_s > p->minutes * 60;
-        if (due(s->step, p->log_every) || last) {
-            SWD_TRY(session_log_line(s->lines, s->step, s->err), s->err);
-            SWD_TRY(session_log_plot(s->lines, s->err), s->err);
-        }
-        if (s->task->samples && (due(s->step, p->sample_every) || (last && p->sample_every)))
-            SWD_TRY(sheet(s), s->err);
+        if (s->writes) SWD_TRY(show(s, last), s->err);
         tell(s, "train");
+        SWD_TRY(agree_to_stop(s, &over), s->err);
         if ((due(s->step, p->checkpoint_every) || last) && !s->stopped && !over)
             SWD_TRY(save(s), s->err);
     }
     if ((!s->stopped && !over) || s->step == 0) return SWD_OK;
     SWD_TRY(save(s), s->err);
-    return session_log_plot(s->lines, s->err);
+    return s->writes ? session_log_plot(s->lines, s->err) : SWD_OK;
 }
 
 /* ---- the whole ---- */
@@ -244,9 +293,12 @@ static swd_status begin(session *s)
 {
     char *config = NULL, *lines = NULL, *curves = NULL;
     const char *dir = s->p->output;
+    SWD_TRY(check_identity(s), s->err);
     SWD_TRY(path_join(&s->checkpoints, dir, "checkpoints", s->err), s->err);
     SWD_TRY(train_config_write(&s->config, s->p, s->err), s->err);
-    SWD_TRY(load(s), s->err);
+    if (s->writes) SWD_TRY(load(s), s->err);
+    SWD_TRY(share_state(s), s->err);
+    if (!s->writes) return SWD_OK;
     swd_status st = path_join(&config, dir, "config.json", s->err);
     if (st == SWD_OK) st = image_write_bytes(config, s->config, strlen(s->config), s->err);
     if (st == SWD_OK) st = path_join(&lines, dir, "log.jsonl", s->err);
@@ -273,13 +325,15 @@ swd_status session_run(swd_train_result *out, const session_args *args, swd_err 
     session s = {.p = args->params,
                  .task = args->task,
                  .log = args->log,
+                 .group = args->params->group,
+                 .writes = group_rank(args->params->group) == 0,
                  .loss = NAN,
                  .started_s = clock_now_s(),
                  .err = err};
-    swd_status st = session_prepare(s.p, err);
+    swd_status st = s.writes ? session_prepare(s.p, err) : SWD_OK;
     if (st == SWD_OK) st = begin(&s);
     if (st == SWD_OK) st = loop(&s);
-    if (st == SWD_OK && s.step == s.p->steps) st = write_result(&s, r.adapter);
+    if (st == SWD_OK && s.writes && s.step == s.p->steps) st = write_result(&s, r.adapter);
     if (st == SWD_OK) st = ended(&s, err);
     r.step = s.step;
     r.loss = s.loss;

@@ -9,7 +9,7 @@
  *     result/                    at the end
  *
  * A session that goes on (resume) does what it would have done: its tensors after step N are the same bits however often it was stopped or
- * killed, and the log has each line once. */
+ * killed, and the log has each line once. Where several processes train together (params->group) process 0 writes. */
 #ifndef SWD_TRAIN_SESSION_H
 #define SWD_TRAIN_SESSION_H
 #include "base/log.h"
