@@ -82,6 +82,7 @@ typedef struct swd_train_params {
     swd_train_weights weights;
     int lora_rank;
     double lora_alpha;
+    char init_lora[SWD_TRAIN_PATH_MAX];
 
     double learning_rate, fake_learning_rate;
     swd_train_rate rate_schedule;

@@ -345,6 +345,7 @@ static swd_status make_task(run *r)
     tape_memory m;
     uint64_t identity = 0;
     SWD_TRY(digest_folder(&identity, r->transformer, r->err), r->err);
+    if (r->p->init_lora[0]) SWD_TRY(digest_folder(&identity, r->p->init_lora, r->err), r->err);
     SWD_TRY(load_networks(r), r->err);
     distill_setup setup = {.params = r->p,
                            .cache = r->cache,

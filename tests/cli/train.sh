@@ -121,6 +121,11 @@ learn full $full --steps 2 || fail "train --mode full"
 learn cutfull $full --steps 1 && learn cutfull $full --steps 2 --resume || fail "train --mode full --resume"
 same full cutfull adapter_model.safetensors
 grep -q '"dmd":.*"gan":.*"fake":.*"discriminator":' "$out/full/log.jsonl" || fail "the losses of the full mode are told"
+# another loss, from an adapter that is there
+learn on --init-lora "$out/whole/result" --learning-rate 0 --steps 1 || fail "train --init-lora"
+same whole on adapter_model.safetensors
+if learn on --init-lora "$out/full/result" --learning-rate 0 --steps 2 --resume; then fail "another start was taken"; fi
+learn on --init-lora "$out/nowhere" && fail "no adapter was taken" || [ $? = 2 ] || fail "no adapter: another exit status"
 "$swd" train --data "$out/d" --output "$out/flow" --mode flow-matching --weights whole --scales 4 --steps 1 --batch 2 >"$out/made" 2>"$out/log" ||
     fail "train --mode flow-matching"
 "$swd" generate "a dog" -m "$out/flow/result" --steps 1 -o "$out/b.png" >/dev/null 2>"$out/log" || fail "the model that was fine-tuned"

@@ -129,28 +129,33 @@ static void bench_close(bench *b)
     backend_destroy(&b->be);
 }
 
+static distill_setup setup_on(const bench *b, weights *files)
+{
+    return (distill_setup){.params = &keys,
+                           .cache = b->cache,
+                           .be = b->be,
+                           .compute = SWD_F32,
+                           .teacher = b->net,
+                           .student = b->net,
+                           .files = files,
+                           .channels = CHANNELS,
+                           .n_scales = 2,
+                           .scales = scales,
+                           .sigmas = keys.mode == SWD_TRAIN_FLOW_MATCHING ? NULL : sigmas,
+                           .block = 0,
+                           .guidance = 3,
+                           .context_rows = ROWS,
+                           .context_width = context_width,
+                           .pooled_width = pooled_width,
+                           .model = b->model,
+                           .transformer = b->model,
+                           .schedule_json = "{}"};
+}
+
 static distill_task *task_on(const bench *b, weights *files)
 {
     distill_task *t;
-    distill_setup s = {.params = &keys,
-                       .cache = b->cache,
-                       .be = b->be,
-                       .compute = SWD_F32,
-                       .teacher = b->net,
-                       .student = b->net,
-                       .files = files,
-                       .channels = CHANNELS,
-                       .n_scales = 2,
-                       .scales = scales,
-                       .sigmas = keys.mode == SWD_TRAIN_FLOW_MATCHING ? NULL : sigmas,
-                       .block = 0,
-                       .guidance = 3,
-                       .context_rows = ROWS,
-                       .context_width = context_width,
-                       .pooled_width = pooled_width,
-                       .model = b->model,
-                       .transformer = b->model,
-                       .schedule_json = "{}"};
+    distill_setup s = setup_on(b, files);
     OK(distill_task_create(&t, &s, &err));
     return t;
 }
@@ -292,6 +297,54 @@ Test(distill_task, goes_on)
     free(saved);
     free(whole);
     free(parts);
+    bench_close(&b);
+}
+
+/* Learning starts from what an adapter adds, whatever its alpha; the averages, too. Another rank is refused. */
+Test(distill_task, starts_from_an_adapter)
+{
+    bench b;
+    int64_t n;
+    task_report r;
+    safetensors *file;
+    static const char first[] = "base_model.model.transformer_blocks.0.attn.to_q.lora_A.weight",
+                      second[] = "base_model.model.transformer_blocks.0.attn.to_q.lora_B.weight";
+    bench_open(&b);
+    distill_task *t = task_on(&b, NULL);
+    free(student_after(t, 0, 2, &n, &r));
+    snprintf(keys.init_lora, sizeof keys.init_lora, "%s/result", dir);
+    cr_assert_eq(mkdir(keys.init_lora, 0700), 0);
+    OK(distill_task_of(t)->result((void *)t, keys.init_lora, &err));
+    distill_task_destroy(&t);
+
+    keys.lora_alpha = 4; /* was 2 */
+    keys.ema = 0.5;
+    t = task_on(&b, NULL);
+    char again[128];
+    snprintf(again, sizeof again, "%s/again", dir);
+    cr_assert_eq(mkdir(again, 0700), 0);
+    OK(distill_task_of(t)->result((void *)t, again, &err));
+    distill_task_destroy(&t);
+    const st_tensor *at[2][2];
+    safetensors *files[2];
+    for (int i = 0; i < 2; i++) {
+        OK(safetensors_open(&file, i ? again : keys.init_lora, "adapter_model", &err));
+        files[i] = file;
+        at[i][0] = safetensors_find(file, first);
+        at[i][1] = safetensors_find(file, second);
+    }
+    cr_expect_arr_eq(at[0][0]->data, at[1][0]->data, (size_t)at[0][0]->numel * sizeof(float));
+    const float *was = (const void *)at[0][1]->data, *is = (const void *)at[1][1]->data;
+    for (int64_t i = 0; i < at[0][1]->numel; i++) {
+        cr_assert_neq(was[i], 0);
+        cr_assert_eq(is[i], was[i] / 2);
+    }
+    for (int i = 0; i < 2; i++) safetensors_close(&files[i]);
+
+    keys.lora_rank = 3;
+    distill_setup s = setup_on(&b, NULL);
+    cr_expect_eq(distill_task_create(&t, &s, &err), SWD_ERR_FILE);
+    cr_expect_not_null(strstr(err.message, "of another rank or shape"), "%s", err.message);
     bench_close(&b);
 }
 

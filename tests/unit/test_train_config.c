@@ -197,6 +197,8 @@ Test(train_config, together)
         {"{\"data\": \"d\", \"output\": \"o\", \"scales\": [1]}", "sigmas are missing"},
         {"{\"data\": \"d\", \"output\": \"o\", \"batch\": 8, \"micro_batch\": 3}",
          "does not divide"},
+        {"{\"data\": \"d\", \"output\": \"o\", \"weights\": \"whole\", \"init_lora\": \"a\"}",
+         "weights are whole"},
         {"{\"data\": \"d\", \"output\": \"o\", \"mode\": \"flow-matching\", \"preset\": \"p\"}",
          "no preset"},
     };

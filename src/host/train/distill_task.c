@@ -296,6 +296,7 @@ static swd_status make_student(distill_task *t, swd_err *err)
     SWD_TRY(s->files ? params_full(out, s->be, h, s->files, err)
                      : params_lora(out, s->be, h, &t->lora, seed, err),
             err);
+    if (t->p->init_lora[0]) SWD_TRY(params_read_peft(*out, t->p->init_lora, err), err);
     return make_optimizer(t, LEARNER_STUDENT, t->p->learning_rate, t->p->ema, err);
 }
 

@@ -66,6 +66,6 @@ swd_status params_zero_gradients(params *p, swd_err *err);
  * what the adapter is for, or NULL. values: F32 [n] in the layout of params_values() on the host, or NULL: the masters. */
 swd_status params_write_peft(const params *p, const char *folder, const lora_config *c,
                              const char *base, const float *values, swd_err *err);
-/* The reverse, into a set of the same tensors. */
+/* The reverse, into a set of the same tensors. Where alpha / rank is another, B takes up the difference. */
 swd_status params_read_peft(params *p, const char *folder, swd_err *err);
 #endif

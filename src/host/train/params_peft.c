@@ -109,6 +109,7 @@ swd_status params_read_peft(params *p, const char *folder, swd_err *err)
                        ? SWD_OK
                        : SWD_FAIL(err, SWD_ERR_FILE, "%s has %d modules, the adapter %d", folder,
                                   lora_count(l), p->n / 2);
+    double own = p->layers[0].scale; // of all of them
     for (int i = 0; i < p->n && s == SWD_OK; i++) {
         char module[LOAD_NAME_MAX];
         const param *t = &p->at[i];
@@ -117,13 +118,16 @@ swd_status params_read_peft(params *p, const char *folder, swd_err *err)
         const lora_module *m = lora_find(l, module);
         const st_tensor *from = !m ? NULL : end[6] == 'A' ? m->a : m->b;
         if (!from || from->numel != tensor_numel(t->value) || from->shape[0] != t->shape[0]) {
-            s = SWD_FAIL(err, SWD_ERR_FILE, "%s does not fit module %s", folder, module);
+            s = SWD_FAIL(err, SWD_ERR_FILE, "%s: %s is of another rank or shape", folder, module);
             break;
         }
         float *x;
         s = swd_malloc(&x, (size_t)from->numel, sizeof *x, "an adapter", err);
         if (s != SWD_OK) break;
         s = end[6] == 'A' ? lora_read_a(x, l, m, err) : lora_read_b(x, l, m, err);
+        // what the adapter adds stays the same, whatever its alpha: in B, where B A is linear too
+        if (end[6] == 'B' && m->scale != own)
+            for (int64_t k = 0; k < from->numel; k++) x[k] *= (float)(m->scale / own);
         if (s == SWD_OK) s = params_set(p, i, x, err);
         if (s == SWD_OK) s = p->be->synchronize(p->be, NULL, err);
         free(x);

@@ -369,6 +369,9 @@ swd_status train_config_check(const swd_train_params *p, swd_err *err)
         return SWD_FAIL(err, SWD_ERR_ARGUMENT,
                         "flow-matching takes scales, and no %s: it learns all noise levels",
                         p->preset[0] ? "preset" : "sigmas");
+    if (p->init_lora[0] && p->weights == SWD_TRAIN_WHOLE)
+        return SWD_FAIL(err, SWD_ERR_ARGUMENT,
+                        "init_lora is where an adapter starts from, but weights are whole");
     if (p->micro_batch && p->batch % p->micro_batch)
         return SWD_FAIL(err, SWD_ERR_ARGUMENT, "micro_batch %d does not divide batch %d",
                         p->micro_batch, p->batch);

@@ -83,6 +83,7 @@ const train_key train_keys[] = {
          "an adapter, or all weights (small models; needs memory)"),
     INT(lora_rank, "what learns", "64", 1, 4096, FIXED, "rank of the adapter"),
     NUMBER(lora_alpha, "what learns", "0", 0, 1e6, FIXED, "its alpha; 0: the rank"),
+    STRING(init_lora, "what learns", "folder", "", FREE, "adapter of the same rank that learning starts from; empty: a new one"),
 
     NUMBER(learning_rate, "optimizer", "5e-6", 0, 10, FIXED, "of AdamW"),
     NUMBER(fake_learning_rate, "optimizer", "0", 0, 10, FIXED, "of the fake model; 0: the same"),
