@@ -139,6 +139,7 @@ static void cuda_destroy(swd_backend *b)
         cuda_staging_close(&s->staging);
         cuda_nvtx_close(b);
         if (s->stream) (void)cudaStreamDestroy(s->stream);
+        (void)cudaFree(s->squares);
         (void)cudaFree(s->bad_id);
         (void)cudaFree(s->raw);
         (void)cudaFreeHost(s->bad_id_seen);
@@ -204,6 +205,7 @@ swd_status backend_cuda_create(swd_backend **out, int device, swd_err *err)
     cuda_gemm_slots(b);
     cuda_attention_backward_slots(b);
     cuda_norm_backward_slots(b);
+    cuda_training_slots(b);
     swd_status st = open_device(b, device, err);
     if (st != SWD_OK) {
         backend_destroy(&b);

@@ -22,7 +22,8 @@ typedef struct cuda_state {
     swd_backward backward;      /* slots of training */
     cuda_account account;
     cuda_staging staging;
-    void *raw; /* device, CUDA_STAGE_BYTES: weights on their way into another type */
+    void *raw;       /* device, CUDA_STAGE_BYTES: weights on their way into another type */
+    double *squares; /* device, K_SUM_SQUARES of them, from the first use on */
     int *bad_id,
         *bad_id_seen; /* device, pinned host: 1 + the position of a token id outside its table, 0: none */
 } cuda_state;

@@ -21,6 +21,16 @@ static bool is_matrix(swd_tensor t)
            t.shape[1] > 0 && (t.stride[0] == 1 || t.stride[1] == 1);
 }
 
+// A call that sums rows of d, with its workspace.
+#define SUMS(name, d, per_sample, ...)                                                             \
+    do {                                                                                           \
+        size_t mark = exec_mark(ex);                                                               \
+        void *ws = scratch(ex, ex->backend->backward->sums_workspace(ex->backend, d, per_sample)); \
+        swd_status s = BACKWARD(name, __VA_ARGS__, ws);                                            \
+        exec_rewind(ex, mark);                                                                     \
+        return s;                                                                                  \
+    } while (0)
+
 // Absent, or shaped as t.
 static bool is_grad(swd_grad g, swd_tensor t)
 {
@@ -115,14 +125,15 @@ swd_status op_gate_backward(swd_grad dy, swd_grad dgate, swd_tensor d, swd_tenso
                 (!tensor_present(dgate.t) ||
                  (is_per_sample(dgate.t, d) && is_act(y) && tensor_same_shape(y, d))),
             "op_gate_backward: d and y are [B, n, D], the gate is [B, D]");
-    return BACKWARD(gate, dy, dgate, d, y, gate);
+    if (!tensor_present(dgate.t)) return BACKWARD(gate, dy, dgate, d, y, gate, NULL);
+    SUMS(gate, d, true, dy, dgate, d, y, gate);
 }
 
 swd_status op_column_sums(swd_grad sums, swd_tensor d, swd_exec *ex)
 {
     REQUIRE_TRAINING("op_column_sums");
     REQUIRE(is_act(d) && is_vector(sums.t, last(d)), "op_column_sums: F32 [D] from [.., D]");
-    return BACKWARD(column_sums, sums, d);
+    SUMS(column_sums, d, false, sums, d);
 }
 
 static bool is_patched(swd_tensor tokens, swd_tensor latents, int patch)
@@ -154,7 +165,7 @@ swd_status op_mean_tokens(swd_tensor y, swd_tensor x, swd_exec *ex)
     REQUIRE(is_act(x) && is_per_sample(y, x), "op_mean_tokens: [B, D] from [B, n, D]");
     APART("op_mean_tokens", y, x);
     RECORDED(.op = OP_MEAN_TOKENS, .plain = {.y = y, .x = x});
-    return BACKWARD(mean_tokens, y, x);
+    SUMS(mean_tokens, x, true, y, x);
 }
 
 swd_status op_mean_tokens_backward(swd_grad dx, swd_tensor dy, swd_exec *ex)

@@ -57,14 +57,18 @@ typedef struct swd_backward {
                        swd_err *);
     swd_status (*activation)(swd_backend *, swd_grad dx, swd_tensor x, swd_tensor dy, swd_act,
                              swd_stream *, swd_err *);
+    /* Of sums over rows of d, of all or of each sample's: of gate where dgate is wanted, column_sums, mean_tokens. */
+    size_t (*sums_workspace)(swd_backend *, swd_tensor d, bool per_sample);
     swd_status (*gate)(swd_backend *, swd_grad dy, swd_grad dgate, swd_tensor d, swd_tensor y,
-                       swd_tensor gate, swd_stream *, swd_err *);
-    swd_status (*column_sums)(swd_backend *, swd_grad sums, swd_tensor d, swd_stream *, swd_err *);
+                       swd_tensor gate, void *ws, swd_stream *, swd_err *);
+    swd_status (*column_sums)(swd_backend *, swd_grad sums, swd_tensor d, void *ws, swd_stream *,
+                              swd_err *);
     swd_status (*patchify)(swd_backend *, swd_grad dx, swd_tensor dy, int patch, swd_stream *,
                            swd_err *);
     swd_status (*unpatchify)(swd_backend *, swd_grad dy, swd_tensor dx, int patch, swd_stream *,
                              swd_err *);
-    swd_status (*mean_tokens)(swd_backend *, swd_tensor y, swd_tensor x, swd_stream *, swd_err *);
+    swd_status (*mean_tokens)(swd_backend *, swd_tensor y, swd_tensor x, void *ws, swd_stream *,
+                              swd_err *);
     swd_status (*mean_tokens_backward)(swd_backend *, swd_grad dx, swd_tensor dy, swd_stream *,
                                        swd_err *);
     swd_status (*resize)(swd_backend *, swd_grad dx, swd_grad dv, const resize_renoise_args *,

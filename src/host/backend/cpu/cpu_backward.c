@@ -93,10 +93,16 @@ static void sum_rows(swd_grad sums, int64_t to, swd_tensor d, swd_tensor y, int6
     cpu_grad_store(sums, to + c, td, n);
 }
 
-static swd_status column_sums(swd_backend *b, swd_grad sums, swd_tensor d, swd_stream *s,
+static size_t sums_workspace(swd_backend *b, swd_tensor d, bool per_sample)
+{
+    (void)b, (void)d, (void)per_sample;
+    return 0;
+}
+
+static swd_status column_sums(swd_backend *b, swd_grad sums, swd_tensor d, void *ws, swd_stream *s,
                               swd_err *err)
 {
-    (void)b, (void)s, (void)err;
+    (void)b, (void)ws, (void)s, (void)err;
     int64_t width = d.shape[d.ndim - 1], rows = cpu_rows(d);
 #pragma omp parallel for if (cpu_worth(rows * width))
     for (int64_t c = 0; c < width; c += SUM_COLUMNS)
@@ -106,9 +112,9 @@ static swd_status column_sums(swd_backend *b, swd_grad sums, swd_tensor d, swd_s
 }
 
 static swd_status gate(swd_backend *b, swd_grad dy, swd_grad dgate, swd_tensor d, swd_tensor y,
-                       swd_tensor g, swd_stream *s, swd_err *err)
+                       swd_tensor g, void *ws, swd_stream *s, swd_err *err)
 {
-    (void)b, (void)s, (void)err;
+    (void)b, (void)ws, (void)s, (void)err;
     int64_t width = d.shape[d.ndim - 1], rows = d.ndim == 3 ? d.shape[1] : 1,
             per = (width + SUM_COLUMNS - 1) / SUM_COLUMNS;
     if (tensor_present(dgate.t)) {
@@ -175,10 +181,10 @@ static swd_status unpatchify(swd_backend *b, swd_grad dy, swd_tensor dx, int pat
     return SWD_OK;
 }
 
-static swd_status mean_tokens(swd_backend *b, swd_tensor y, swd_tensor x, swd_stream *s,
+static swd_status mean_tokens(swd_backend *b, swd_tensor y, swd_tensor x, void *ws, swd_stream *s,
                               swd_err *err)
 {
-    (void)b, (void)s, (void)err;
+    (void)b, (void)ws, (void)s, (void)err;
     int64_t n = x.shape[1], d = x.shape[2], per = (d + SUM_COLUMNS - 1) / SUM_COLUMNS;
 #pragma omp parallel for if (cpu_worth(tensor_numel(x)))
     for (int64_t i = 0; i < x.shape[0] * per; i++) {
@@ -298,6 +304,7 @@ static const swd_backward slots = {.gemm_workspace = gemm_workspace,
                                    .norm_workspace = cpu_norm_backward_workspace,
                                    .norm = cpu_norm_backward,
                                    .activation = activation,
+                                   .sums_workspace = sums_workspace,
                                    .gate = gate,
                                    .column_sums = column_sums,
                                    .patchify = patchify,
