@@ -3,6 +3,7 @@
 #include "backend_cuda.h"
 #include "async.h"
 #include "nvtx.h"
+#include "vendor/nccl.h"
 #include "vendor/vendor.h"
 #include <assert.h>
 #include <stdlib.h>
@@ -135,6 +136,7 @@ static void cuda_destroy(swd_backend *b)
     cuda_state *s = b->state;
     if (s) {
         if (s->stream) (void)cudaStreamSynchronize(s->stream);
+        nccl_close(b);
         vendor_close(b);
         cuda_staging_close(&s->staging);
         cuda_nvtx_close(b);
@@ -193,6 +195,7 @@ swd_status backend_cuda_create(swd_backend **out, int device, swd_err *err)
     b->slabs = &cuda_slabs;
     b->set_tune = vendor_set_mode;
     b->async = &cuda_async;
+    b->collective = &cuda_collective;
     cuda_conv_slots(b);
     cuda_elementwise_slots(&b->ops);
     cuda_group_norm_slots(&b->ops);

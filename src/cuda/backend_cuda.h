@@ -19,6 +19,7 @@ typedef struct cuda_state {
     size_t weight_bytes;        /* of packed weights, kept by the adapters that pack them */
     void *nvtx_domain;          /* NULL: no profiler listens */
     struct cuda_vendor *vendor; /* NVIDIA's libraries, and which work is theirs (vendor/vendor.h) */
+    struct cuda_nccl *nccl;     /* NULL: not looked for yet (vendor/nccl.h) */
     swd_backward backward;      /* slots of training */
     cuda_account account;
     cuda_staging staging;

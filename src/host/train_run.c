@@ -372,10 +372,13 @@ static swd_status make_task(run *r)
     weights_close(&r->files);
     SWD_TRY(distill_task_measure(&m, r->task, r->err), r->err);
     log_print(&r->log, SWD_LOG_INFO, "%s", distill_task_describe(text, sizeof(text), r->task, &m));
+    SWD_TRY(group_join(r->p->group, r->pl->backend, r->err), r->err);
     if (group_size(r->p->group) > 1)
         log_print(
-            &r->log, SWD_LOG_INFO, "%d processes, %d pictures of a batch each; this one is %s",
-            group_size(r->p->group), r->p->batch / group_size(r->p->group), r->pl->backend->device);
+            &r->log, SWD_LOG_INFO,
+            "%d processes, %d pictures of a batch each, gradients added by %s; this one is %s",
+            group_size(r->p->group), r->p->batch / group_size(r->p->group), group_way(r->p->group),
+            r->pl->backend->device);
     return check_memory(r, &m);
 }
 

@@ -105,7 +105,7 @@ PY
 learn alone 0 --steps 2 || fail "train alone"
 learn two 2 --steps 2 --sample-every 2 || fail "train in two processes"
 [ "$(cat "$out/made")" = "$out/two/result" ] || fail "the result's folder is printed once"
-said_once '2 processes, 2 pictures of a batch each'
+said_once '2 processes, 2 pictures of a batch each, gradients added by MPI;'
 [ -s "$out/two/samples/step-00000002.png" ] || fail "there is no sheet"
 close_to alone two
 # stopped, and taken up by another number of processes

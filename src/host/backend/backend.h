@@ -107,6 +107,7 @@ typedef struct swd_slabs {
 /* Sums over the devices of several processes, by a library of the device's; through parallel/group.h. In order of the NULL stream. */
 enum { COLLECTIVE_ID_BYTES = 128 };
 typedef struct swd_collective {
+    const char *name;               /* of the library */
     bool (*present)(swd_backend *); /* the library is */
     int (*device)(swd_backend *);   /* its number on this machine */
     /* One process makes an id, all join with it at the same time. */

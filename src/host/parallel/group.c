@@ -263,6 +263,18 @@ static swd_status join(swd_group *g, swd_backend *be, swd_err *err)
     return SWD_OK;
 }
 
+swd_status group_join(swd_group *g, swd_backend *be, swd_err *err)
+{
+    return !g || !be->memory || g->asked == be ? SWD_OK : join(g, be, err);
+}
+
+const char *group_way(const swd_group *g)
+{
+    return g && g->joined  ? g->asked->collective->name
+           : g && g->asked ? "MPI, through the host's memory"
+                           : "MPI";
+}
+
 typedef struct passage {
     swd_group *g;
     swd_backend *be; // NULL: the host's memory
@@ -302,7 +314,7 @@ static swd_status pass(swd_group *g, swd_tensor t, swd_backend *be, bool sum, sw
 {
     bool device = be && be->memory; // it has some of its own
     swd_status s = SWD_OK;
-    if (device && g->asked != be) SWD_TRY(join(g, be, err), err);
+    if (device) SWD_TRY(group_join(g, be, err), err);
     if (device && !g->joined && !g->host) s = swd_malloc(&g->host, HOST_BYTES, 1, "sums", err);
     SWD_TRY(handshake(g, sum ? FOR_SUM : FOR_BROADCAST, NULL, s, err), err);
     swd_tensor flat = tensor1(t.data, t.dtype, tensor_numel(t));

@@ -25,6 +25,9 @@ swd_status group_agree(swd_group *g, swd_status mine, swd_err *err);
 /* *x becomes the greatest. */
 swd_status group_max(swd_group *g, int64_t *x, swd_err *err);
 swd_status group_sum_numbers(swd_group *g, double *x, int n, swd_err *err);
+/* Finds out how sums on be's device are made; else the first of them does. */
+swd_status group_join(swd_group *g, swd_backend *be, swd_err *err);
+const char *group_way(const swd_group *g); /* in words; after that */
 /* F32, contiguous, in be's memory (NULL: the host's), in order of its NULL stream: every process gets the same bits. On a
  * device by NCCL, where every process has one of its own and all find the library; else through the host. */
 swd_status group_sum(swd_group *g, swd_tensor t, swd_backend *be, swd_err *err);
