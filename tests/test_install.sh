@@ -25,9 +25,10 @@ pc=$(find . -name swd.pc)
 [ -n "$pc" ] || fail "no swd.pc"
 lib=$(dirname "$(dirname "$pc")")
 model=$work/moved/$data/weights/emoji
-for f in "$bin" include/swd/swd.h include/swd/status.h include/swd/plot.h include/swd/bench.h include/swd/eval.h "$lib/libswd.so" "$lib/libswd.so.0" "$model/README.md" "$model/model_index.json" "$model-clip/model.safetensors" "$model-student/swd.json" "$model-student-4/swd.json"; do
+for f in "$bin" include/swd/swd.h include/swd/status.h include/swd/plot.h include/swd/bench.h include/swd/eval.h include/swd/parallel.h "$lib/libswd.so" "$lib/libswd.so.0" "$model/README.md" "$model/model_index.json" "$model-clip/model.safetensors" "$model-student/swd.json" "$model-student-4/swd.json"; do
     [ -e "$f" ] || fail "no $f"
 done
+[ ! -e "$build/src/mpi/swd_mpi.so" ] || [ -e "$lib/swd/swd_mpi.so" ] || fail "no swd_mpi.so"
 (cd "$root/weights/emoji" && find . -type f) | sort >"$work/want.txt"
 (cd "$model" && find . -type f) | sort >"$work/got.txt"
 cmp "$work/want.txt" "$work/got.txt" || fail "the bundle is not whole: $(diff "$work/want.txt" "$work/got.txt")"

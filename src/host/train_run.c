@@ -372,6 +372,7 @@ static swd_status make_task(run *r)
     weights_close(&r->files);
     SWD_TRY(distill_task_measure(&m, r->task, r->err), r->err);
     log_print(&r->log, SWD_LOG_INFO, "%s", distill_task_describe(text, sizeof(text), r->task, &m));
+    if (group_note(r->p->group)[0]) log_print(&r->log, SWD_LOG_INFO, "%s", group_note(r->p->group));
     SWD_TRY(group_join(r->p->group, r->pl->backend, r->err), r->err);
     if (group_size(r->p->group) > 1)
         log_print(

@@ -14,6 +14,8 @@ static const char usage[] =
     "  swd train --config train.json\n"
     "  swd train --config train.json --steps 6000 --resume                    goes on, for longer\n"
     "  swd generate \"a red apple\" --lora run/result                           what came out\n"
+    "  mpirun -n 4 --bind-to none swd train --config train.json               four processes share "
+    "each batch\n"
     "\n"
     "usage: swd train [--config FILE] [--KEY VALUE ...]\n"
     "FILE is a JSON object of the keys below, {\"data\": [\"data\"], \"steps\": 3000, ...}; flags "

@@ -79,6 +79,7 @@ static const char generate_help[] =
     "      --mix                one picture at every step of the schedule, all in one pass: for "
     "long lists\n"
     "      --resume             leave out pictures whose file is there already\n"
+    "      mpirun -n N swd generate ...   N processes share the list (docs/training.md)\n"
     "      --dataset DIR        data for swd train: pictures in DIR with metainfo.csv; the same "
     "call "
     "goes on where it was left\n"

@@ -6,6 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
+enum { SECONDS_BETWEEN = 10 }; /* lines */
 static volatile sig_atomic_t interrupted;
 
 static void on_interrupt(int signal_number)
@@ -21,13 +22,27 @@ static double now_s(void)
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-/* One line that is written over; asked often, so that Ctrl-C is heard between any two steps. */
+static bool wants_line(const live *l)
+{
+    return l->terminal || (l->lines && now_s() - l->told_s >= SECONDS_BETWEEN);
+}
+
+/* One line that is written over; where mpirun passes it on, a new one now and then. */
+static void show(live *l, const char *line)
+{
+    fprintf(stderr, l->terminal ? "\r\033[K%s" : "swd: %s\n", line);
+    fflush(stderr);
+    l->shown = l->terminal;
+    l->told_s = now_s();
+}
+
+/* Asked often, so that Ctrl-C is heard between any two steps. */
 static int on_progress(void *user, const swd_progress *p)
 {
     live *l = user;
     if (l->tick) l->tick(l->user);
-    if (l->terminal && !p->x0) {
-        char scale[64] = "", left[48] = "";
+    if (!p->x0 && wants_line(l)) {
+        char scale[64] = "", left[48] = "", image[48] = "", line[256];
         bool steady = p->stage == SWD_STAGE_DENOISE || p->stage == SWD_STAGE_MEASURE;
         if (steady && p->step == 1) l->started_s = now_s();
         if (p->stage == SWD_STAGE_DENOISE)
@@ -36,17 +51,21 @@ static int on_progress(void *user, const swd_progress *p)
         if (steady && p->step > 1)
             snprintf(left, sizeof(left), "  %.0f s left",
                      (now_s() - l->started_s) / (p->step - 1) * (p->n_steps - p->step + 1));
-        fprintf(stderr, "\r\033[K%s %d/%d%s%s", swd_stage_name(p->stage), p->step, p->n_steps,
-                scale, left);
-        fflush(stderr);
-        l->shown = true;
+        if (l->lines)
+            snprintf(image, sizeof(image), "  picture %d of %d", p->image + 1, p->n_images);
+        snprintf(line, sizeof(line), "%s %d/%d%s%s%s", swd_stage_name(p->stage), p->step,
+                 p->n_steps, scale, image, left);
+        show(l, line);
     }
     return interrupted;
 }
 
 void live_begin(live *l, swd_context *ctx)
 {
-    *l = (live){.terminal = together_speaks() && isatty(STDERR_FILENO)};
+    bool speaks = together_speaks(), terminal = isatty(STDERR_FILENO) == 1;
+    *l = (live){.terminal = speaks && terminal,
+                .lines = speaks && !terminal && swd_group_size(together()) > 1,
+                .told_s = now_s()};
     struct sigaction act = {.sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND};
     sigaction(SIGINT, &act, NULL);
     sigaction(SIGTERM, &act, NULL);
@@ -61,10 +80,6 @@ void live_end(live *l)
 
 int live_show(live *l, const char *line)
 {
-    if (l->terminal) {
-        fprintf(stderr, "\r\033[K%s", line);
-        fflush(stderr);
-        l->shown = true;
-    }
+    if (wants_line(l)) show(l, line);
     return interrupted;
 }

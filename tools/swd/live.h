@@ -7,7 +7,8 @@
 
 typedef struct live {
     bool terminal, shown;
-    double started_s;
+    bool lines; /* for all processes of mpirun, which no terminal hears */
+    double started_s, told_s;
     void (*tick)(void *user); /* called along with progress; set after live_begin; NULL: nothing */
     void *user;
 } live;

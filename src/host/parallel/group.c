@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { HOST_BYTES = 1 << 24 }; // of a device's tensor on their way through the host
 static const int64_t LIST_END = (int64_t)1 << 40; // beyond every list
@@ -29,6 +30,7 @@ struct swd_group {
     const mpi_table *mpi;
     mpi_place at;
     int threads;
+    char note[160];
     bool broken;       // MPI itself has failed
     bool over;         // so has a process, and all know
     swd_status status; // of it ...
@@ -121,6 +123,13 @@ static swd_status share_processors(swd_group *g, swd_err *err)
         sharing += CPU_COUNT(&both) > 0;
     }
     free(all);
+    int share = (int)sysconf(_SC_NPROCESSORS_ONLN) / g->at.local_size, own = CPU_COUNT(&mine);
+    if (sharing == 1 && g->at.local_size > 1 && own < share)
+        snprintf(
+            g->note, sizeof g->note,
+            "mpirun has bound each process to %d processor%s, its share would be %d: --bind-to "
+            "none gives it",
+            own, own == 1 ? "" : "s", share);
     g->threads = sharing > 1 ? CPU_COUNT(&mine) / sharing : 0;
     if (sharing > 1 && !g->threads) g->threads = 1;
     return s;
@@ -175,6 +184,11 @@ int group_local_rank(const swd_group *g)
 int group_threads(const swd_group *g)
 {
     return g ? g->threads : 0;
+}
+
+const char *group_note(const swd_group *g)
+{
+    return g ? g->note : "";
 }
 
 /* ---- small things ---- */

@@ -20,6 +20,9 @@ int group_local_rank(const swd_group *g); /* on this machine, from 0 */
 /* Threads for this process, so that those of this machine share the processors that they may use; 0: all of them. */
 int group_threads(const swd_group *g);
 
+/* Where mpirun has left each process fewer processors than its share, that, in words; else "". */
+const char *group_note(const swd_group *g);
+
 /* How it goes here; fails if it went wrong anywhere. err has a message if mine is a failure. */
 swd_status group_agree(swd_group *g, swd_status mine, swd_err *err);
 /* *x becomes the greatest. */

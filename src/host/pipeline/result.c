@@ -2,6 +2,7 @@
 #include "pipeline/result.h"
 #include "base/clock.h"
 #include "base/memory.h"
+#include "parallel/group.h"
 #include "pipeline/generate.h"
 #include <stdio.h>
 #include <string.h>
@@ -73,6 +74,7 @@ void result_finish(request *r)
 {
     result *o = r->result;
     note_device(o, r->p);
+    add_note(o, group_note(r->p->group));
     add_note(o, r->not_mixed);
     add_note(o, r->p->offload_note);
     if (r->p->embeds) {
