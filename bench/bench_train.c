@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
 // One iteration of distillation (MMD alone): student forward and back, features of its x0 and of the target, optimizer. Or what such an
-// iteration takes of memory for a published shape, without its weights.
+// iteration takes of a device's memory for a published shape, without its weights.
 //
-//     bench_train [options] [MODEL]       MODEL: a diffusers folder (weights/emoji)
-//     bench_train --plan sd3.5-medium     a table
+//     bench_train [options] [MODEL]                     MODEL: a diffusers folder (weights/emoji)
+//     bench_train --device cuda --plan sd3.5-medium     a table
+#include "backend/devices.h"
+#include "backend/slab.h"
 #include "base/clock.h"
 #include "base/memory.h"
 #include "base/rng.h"
@@ -16,7 +18,7 @@
 #include <string.h>
 
 typedef struct options {
-    const char *model, *plan;
+    const char *model, *plan, *device;
     swd_dtype precision;
     bool full, checkpoint, paced;
     int64_t batch, side, low, text;
@@ -29,9 +31,12 @@ static const char usage[] =
     "--checkpoint\n"
     "  --batch N (64)  --side N (16, of latents)  --low N (12, the scale below)  --text N (32 "
     "tokens)\n"
-    "  --block N (4, of the features)  --steps N (5)  --threads N\n"
+    "  --block N (4, of the features)  --steps N (5)\n"
+    "  --device cpu|cuda[:K]  --threads N (of the cpu)\n"
     "  --paced               a step for each line of standard input\n"
-    "  --plan SHAPE          the memory of a step at 128x128 latents, by batch and checkpointing\n";
+    "  --plan SHAPE          the memory of a step at 128x128 latents, by batch and checkpointing; "
+    "of a "
+    "device, not of the cpu\n";
 
 static bool parse_numbers(options *o, const char *flag, const char *value)
 {
@@ -51,6 +56,7 @@ static bool parse_numbers(options *o, const char *flag, const char *value)
 static bool parse(options *o, int argc, char **argv)
 {
     *o = (options){.model = "weights/emoji",
+                   .device = "cpu",
                    .precision = SWD_BF16,
                    .batch = 64,
                    .side = 16,
@@ -71,6 +77,8 @@ static bool parse(options *o, int argc, char **argv)
         i++;
         if (strcmp(flag, "--plan") == 0)
             o->plan = value;
+        else if (strcmp(flag, "--device") == 0)
+            o->device = value;
         else if (strcmp(flag, "--precision") == 0)
             o->precision = strcmp(value, "f32") == 0 ? SWD_F32 : SWD_BF16;
         else if (!parse_numbers(o, flag, value))
@@ -131,8 +139,9 @@ static bool make_batch(trial *t, const denoiser_facts *f, const options *o, bool
     return true;
 }
 
-static void close_trial(trial *t)
+static void close_trial(trial *t, bool planned)
 {
+    if (planned && t->be && slab_has(t->be)) plan_end(t->be);
     optimizer_destroy(&t->o);
     params_destroy(&t->p);
     tape_destroy(&t->d.t);
@@ -162,6 +171,13 @@ static bool set_up(trial *t, const options *o)
     return true;
 }
 
+static bool open_backend(trial *t, const options *o)
+{
+    char note[DEVICE_NOTE_MAX];
+    TRY(device_open(&t->be, note, o->device, o->threads, &t->err));
+    return true;
+}
+
 /* ---- time ---- */
 
 static bool open_model(trial *t, const options *o, denoiser_facts *facts)
@@ -170,7 +186,7 @@ static bool open_model(trial *t, const options *o, denoiser_facts *facts)
     config_denoiser config;
     snprintf(path, sizeof path, "%s/transformer", o->model);
     snprintf(json, sizeof json, "%s/config.json", path);
-    TRY(backend_cpu_create(&t->be, o->threads, &t->err));
+    if (!open_backend(t, o)) return false;
     TRY(denoiser_config_read(&config, DENOISER_SD3, json, &t->err));
     TRY(weights_open(&t->w, path, "diffusion_pytorch_model", &t->err));
     TRY(denoiser_create(&t->net, &config, t->w, t->be, o->precision, &t->err));
@@ -209,68 +225,49 @@ static bool measure_time(trial *t, const options *o)
     return run_steps(t, o);
 }
 
-/* ---- memory, by a backend that keeps the shapes of weights and nothing else ---- */
+/* ---- memory, with addresses in place of memory (backend/slab.h) ---- */
 
-static swd_status plan_linear(swd_backend *b, swd_linear **out, swd_tensor weight, swd_tensor bias,
-                              swd_dtype compute, swd_err *err)
+static swd_status no_copy(swd_backend *b, swd_tensor y, swd_tensor x, swd_stream *s, swd_err *err)
 {
-    struct swd_linear_facts *f;
-    (void)b;
-    SWD_TRY(swd_calloc(&f, 1, sizeof *f, "a layer", err), err);
-    *f = (struct swd_linear_facts){weight.shape[0], weight.shape[1], tensor_present(bias), compute};
-    *out = (swd_linear *)(void *)f;
+    (void)b, (void)y, (void)x, (void)s, (void)err;
     return SWD_OK;
 }
 
-static void plan_linear_destroy(swd_backend *b, swd_linear **w)
+static swd_status no_fill(swd_backend *b, swd_tensor y, float value, swd_stream *s, swd_err *err)
 {
-    (void)b;
-    free(*w);
-    *w = NULL;
-}
-
-static size_t plan_workspace(swd_backend *b, const linear_args *a)
-{
-    (void)b, (void)a;
-    return 0;
-}
-
-static void *plan_alloc(swd_backend *b, size_t bytes)
-{
-    (void)b, (void)bytes;
-    return aligned_alloc(64, 64);
-}
-
-static swd_status plan_upload(swd_backend *b, swd_tensor dst, const void *src, swd_stream *s,
-                              swd_err *err)
-{
-    (void)b, (void)dst, (void)src, (void)s, (void)err;
+    (void)b, (void)y, (void)value, (void)s, (void)err;
     return SWD_OK;
 }
 
-static bool open_plan(trial *t, const options *o, const model_shape *m)
+// network, learnt: bytes of the weights; of adapter, its gradients and the optimizer.
+static bool open_plan(trial *t, const options *o, const model_shape *m, size_t *network,
+                      size_t *learnt)
 {
     tensor_list list = {0};
-    TRY(backend_cpu_create(&t->be, 1, &t->err));
+    optimizer_config c = {.rate = 1};
+    if (!open_backend(t, o)) return false;
+    if (!slab_has(t->be)) {
+        fprintf(stderr, "bench_train: error: the %s has no plans; use --device cuda\n",
+                t->be->name);
+        return false;
+    }
     TRY(tensors_transformer(&list, &m->transformer, &t->err));
     TRY(weights_open_synthetic(&t->w, &list, m->name, &t->err));
     weights_set_dry(t->w, true);
-    t->be->linear_create = plan_linear;
-    t->be->linear_destroy = plan_linear_destroy;
-    t->be->ops.linear_workspace = plan_workspace;
-    void *(*alloc)(swd_backend *, size_t) = t->be->alloc;
-    swd_status (*upload)(swd_backend *, swd_tensor, const void *, swd_stream *, swd_err *) =
-        t->be->upload;
-    t->be->alloc = plan_alloc;
-    t->be->upload = plan_upload;
+    plan_begin(t->be);
+    t->be->ops.copy = no_copy; // nothing is computed but shapes
+    t->be->ops.fill = no_fill;
     TRY(denoiser_create(&t->net, &m->transformer, t->w, t->be, SWD_BF16, &t->err));
-    t->be->alloc = alloc;
-    t->be->upload = upload;
-    return set_up(t, o);
+    *network = backend_held(t->be);
+    if (!set_up(t, o)) return false;
+    TRY(optimizer_create(&t->o, t->p, &c, &t->err));
+    *learnt = backend_held(t->be) - *network;
+    return true;
 }
 
 static bool plan(trial *t, options *o)
 {
+    size_t network, learnt;
     const model_shape *m = shape_find(o->plan);
     if (!m || m->transformer.kind != DENOISER_SD3) {
         fprintf(stderr, "bench_train: error: no shape of SD3 is called %s\n", o->plan);
@@ -279,10 +276,8 @@ static bool plan(trial *t, options *o)
     o->precision = SWD_BF16;
     o->full = false;
     o->side = 128, o->low = 96, o->text = 333, o->block = m->transformer.sd3.num_layers / 2 - 1;
-    if (!open_plan(t, o, m)) return false;
+    if (!open_plan(t, o, m, &network, &learnt)) return false;
     denoiser_facts facts = denoiser_facts_of(&m->transformer);
-    double weights_gb = (double)weights_parameters(t->w) * 2 / 1e9,
-           adapter_gb = (double)params_numbers(t->p) * (4 * 4 + 2) / 1e9;
     printf("| batch | blocks | weights | adapter, optimizer | activations | gradients | sum, GB "
            "|\n|---|---|---|---|---|---|---|\n");
     for (int64_t b = 1; b <= 8; b = b == 1 ? 4 : b * 2)
@@ -292,10 +287,11 @@ static bool plan(trial *t, options *o)
             make_batch(t, &facts, o, false);
             tape_checkpoint(t->d.t, again);
             TRY(distill_measure(&need, &t->d, &t->batch, &t->err));
-            double slab = (double)need.slab / 1e9, grads = (double)need.gradients / 1e9;
+            size_t all = network + learnt + need.slab + need.gradients + need.weights;
             printf("| %d | %s | %.1f | %.1f | %.1f | %.1f | %.1f |\n", (int)b,
-                   again ? "computed again" : "kept", weights_gb, adapter_gb, slab, grads,
-                   weights_gb + adapter_gb + slab + grads);
+                   again ? "computed again" : "kept", (double)(network + need.weights) / 1e9,
+                   (double)learnt / 1e9, (double)need.slab / 1e9, (double)need.gradients / 1e9,
+                   (double)all / 1e9);
         }
     return true;
 }
@@ -309,6 +305,6 @@ int main(int argc, char **argv)
         return 2;
     }
     bool good = o.plan ? plan(&t, &o) : measure_time(&t, &o);
-    close_trial(&t);
+    close_trial(&t, o.plan != NULL);
     return good ? 0 : 1;
 }

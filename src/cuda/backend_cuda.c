@@ -209,6 +209,7 @@ swd_status backend_cuda_create(swd_backend **out, int device, swd_err *err)
     cuda_attention_backward_slots(b);
     cuda_norm_backward_slots(b);
     cuda_training_slots(b);
+    b->backward = &state->backward;
     swd_status st = open_device(b, device, err);
     if (st != SWD_OK) {
         backend_destroy(&b);

@@ -185,33 +185,19 @@ static swd_status make_schedule_json(run *r)
 
 /* ---- model, data ---- */
 
-static swd_status open_on(run *r, const char *device)
+static swd_status open_model(run *r)
 {
     const swd_train_params *p = r->p;
     swd_open_params open;
     swd_open_params_default(&open);
     open.model = p->model[0] ? p->model : NULL;
-    open.device = device;
+    open.device = p->device;
     open.precision = p->precision;
     open.threads = p->threads;
     open.group = r->p->group;
     SWD_TRY(pipeline_open(r->pl, &open, r->err), r->err);
     SWD_TRY(pipeline_read_configs(r->pl, r->err), r->err);
-    return pipeline_load_backend(r->pl, r->err);
-}
-
-static swd_status open_model(run *r)
-{
-    SWD_TRY(open_on(r, r->p->device), r->err);
-    if (!r->pl->backend->backward && strcmp(r->p->device, "auto") == 0) {
-        log_print(&r->log, SWD_LOG_INFO, "%s cannot train yet: the CPU does",
-                  r->pl->backend->device);
-        pipeline_close(r->pl);
-        SWD_TRY(open_on(r, "cpu"), r->err);
-    }
-    if (!r->pl->backend->backward)
-        return SWD_FAIL(r->err, SWD_ERR_UNSUPPORTED, "%s cannot train yet; use --device cpu",
-                        r->pl->backend->device);
+    SWD_TRY(pipeline_load_backend(r->pl, r->err), r->err);
     SWD_TRY(pipeline_load_tokenizers(r->pl, r->err), r->err);
     if (r->pl->device_note[0]) log_print(&r->log, SWD_LOG_INFO, "%s", r->pl->device_note);
     if (r->pl->transformer_config.kind != DENOISER_SD3)
@@ -329,12 +315,19 @@ static size_t available_bytes(void)
     return (size_t)kilobytes * 1024;
 }
 
-/* A host promises memory that it does not have and ends who asks for it: better to ask before. A device says no by itself. */
+/* A host promises memory that it does not have and ends who asks for it; a device says no, but not before the first step at the largest
+ * scale. Better to ask before. */
 static swd_status check_memory(const run *r, const tape_memory *m)
 {
+    swd_backend *be = r->pl->backend;
     size_t wanted = m->slab + m->gradients + m->weights, there = available_bytes();
+    swd_memory device;
     if (is_flow(r)) return SWD_OK; /* takes less than what was measured, a distillation's step */
-    if (r->pl->backend->memory || !there || wanted <= there) return SWD_OK;
+    if (be->memory) {
+        SWD_TRY(be->memory(be, &device, r->err), r->err);
+        there = device.free;
+    }
+    if (!there || wanted <= there) return SWD_OK;
     return SWD_FAIL(r->err, SWD_ERR_MEMORY, "a step takes %.1f GB, %.1f GB are free",
                     (double)wanted * 1e-9, (double)there * 1e-9);
 }

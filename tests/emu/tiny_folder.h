@@ -11,8 +11,9 @@ static char tiny_folder[64];
 static inline void tiny_folder_remove(void)
 {
     char command[128];
+    *strrchr(tiny_folder, '/') = '\0'; // what the model lies in goes, too
     snprintf(command, sizeof command, "rm -rf %s", tiny_folder);
-    if (tiny_folder[0] && system(command) != 0) printf("# %s stays\n", tiny_folder);
+    if (system(command) != 0) printf("# %s stays\n", tiny_folder);
 }
 
 /* Made at the first call, removed at exit. */
@@ -23,11 +24,11 @@ static inline const char *tiny_model(void)
     const char *maker = getenv("SWD_RANDOM_MODEL");
     snprintf(tiny_folder, sizeof tiny_folder, "/tmp/swd-emu-XXXXXX");
     CHECK(maker && mkdtemp(tiny_folder), "SWD_RANDOM_MODEL is not set, or no temporary folder");
-    atexit(tiny_folder_remove);
-    snprintf(command, sizeof command, "'%s' tiny %s/model --t5 --tokenizers '%s' 2>/dev/null",
-             maker, tiny_folder, in_source("weights/emoji"));
-    CHECK(system(command) == 0, "%s", command);
     strcat(tiny_folder, "/model");
+    atexit(tiny_folder_remove);
+    snprintf(command, sizeof command, "'%s' tiny %s --t5 --tokenizers '%s' 2>/dev/null", maker,
+             tiny_folder, in_source("weights/emoji"));
+    CHECK(system(command) == 0, "%s", command);
     return tiny_folder;
 }
 
