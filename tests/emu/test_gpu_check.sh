@@ -45,6 +45,9 @@ page = open(d + "/gpu_check.md").read()
 assert "| device | emulated device |" in page and "| ops | %d | 0 |" % doc["checks"]["ops"]["checked"] in page
 PY
 
+status 0 --only training --filter 'gradient of layernorm' --filter iteration --out "$out/trained"
+grep -q '^training: [2-9][0-9] checked, 0 failed' "$out/log" || fail "training is not checked"
+
 status 0 --only bench --out "$out/bench"
 "$gpu_check" --expect >"$out/log" || fail "--expect"
 cmp -s "$out/log" "$SWD_SOURCE_DIR/docs/kernels.md" || fail "docs/kernels.md is not what gpu_check --expect prints"

@@ -7,6 +7,7 @@
 #include "options.h"
 #include "report.h"
 #include "sanitize.h"
+#include "training.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +25,7 @@ static void run_parts(report *r, const options *o, const device *d, swd_backend 
     if (o->wrappers) check_wrappers(r, o, b, d->major * 10 + d->minor >= 89);
     if (o->ops) check_ops(r, o, b);
     if (o->ops && !(o->vendor && strcmp(o->vendor, "none") == 0)) check_vendor(r, o, b);
+    if (o->training) check_training(r, o, b);
     if (o->bench) bench_shapes(r, o, d, b);
 }
 

@@ -9,15 +9,17 @@ static const char help[] =
     "gpu_check: are the CUDA kernels right, and fast, on this machine's GPU?\n"
     "\n"
     "  gpu_check --out report          all of it; the report lies in that folder\n"
-    "  gpu_check --only wrappers,ops   is it right?\n"
+    "  gpu_check --only wrappers,ops,training   is it right?\n"
     "  gpu_check --only bench --filter attention\n"
-    "  gpu_check --sanitize            small op cases under compute-sanitizer's four tools\n"
+    "  gpu_check --sanitize            small op cases and training under compute-sanitizer's four tools\n"
     "  gpu_check --expect              what the roofline allows on three cards; needs no GPU\n"
     "\n"
     "Parts\n"
-    "  --only PARTS     some of wrappers,ops,bench (default: all three)\n"
+    "  --only PARTS     some of wrappers,ops,training,bench (default: all of them)\n"
     "                     wrappers   device building blocks beside what the emulator recorded\n"
     "                     ops        every op case beside its double-precision oracle\n"
+    "                     training   gradients of op cases beside differences of the oracle; iterations of\n"
+    "                                distillation on a small random network beside the CPU's\n"
     "                     bench      kernels on shapes of published models: cold L2, events, medians, share of\n"
     "                                the roofline, beside cuBLASLt and cuDNN where these are found\n"
     "  --sanitize       memcheck, racecheck, synccheck, initcheck instead of the parts above\n"
@@ -58,13 +60,13 @@ static bool whole(int *out, const char *text, int lo, int hi)
 
 static bool parse_parts(options *o, const char *text)
 {
-    bool *const parts[] = {&o->wrappers, &o->ops, &o->bench};
-    static const char *const names[] = {"wrappers", "ops", "bench"};
-    o->wrappers = o->ops = o->bench = false;
+    bool *const parts[] = {&o->wrappers, &o->ops, &o->training, &o->bench};
+    static const char *const names[] = {"wrappers", "ops", "training", "bench"};
+    o->wrappers = o->ops = o->training = o->bench = false;
     while (true) {
         size_t n = strcspn(text, ",");
         bool known = false;
-        for (int i = 0; i < 3; i++)
+        for (int i = 0; i < 4; i++)
             if (strlen(names[i]) == n && strncmp(text, names[i], n) == 0) *parts[i] = known = true;
         if (!known) return false;
         if (!text[n]) return true;
@@ -120,6 +122,7 @@ parsed options_parse(options *o, int argc, char **argv, bool emulated)
 {
     *o = (options){.wrappers = true,
                    .ops = true,
+                   .training = true,
                    .bench = true,
                    .tiny = emulated,
                    .size = emulated ? SMALL : MEDIUM,

@@ -8,9 +8,9 @@
 enum { OPTIONS_FILTERS_MAX = 16 };
 
 typedef struct options {
-    bool wrappers, ops, bench, sanitize; /* parts to do */
-    bool expect;                         /* print the table of docs/kernels.md and end */
-    bool tiny;                           /* benches on toy shapes: does it work? */
+    bool wrappers, ops, training, bench, sanitize; /* parts to do */
+    bool expect;                                   /* print the table of docs/kernels.md and end */
+    bool tiny;                                     /* benches on toy shapes: does it work? */
     const char *filter[OPTIONS_FILTERS_MAX];
     int n_filters;
     case_size size; /* of op cases */

@@ -75,7 +75,7 @@ static void describe(char *message, size_t n, int status, const char *log)
     else if (status < 0 || status == 127)
         snprintf(message, n, "it could not be run, or was killed: see %s", log);
     else
-        snprintf(message, n, "the op cases under it end with status %d: see %s", status, log);
+        snprintf(message, n, "the cases under it end with status %d: see %s", status, log);
 }
 
 static void run_tool(report *r, const options *o, const char *tool, const char *self,
@@ -87,7 +87,7 @@ static void run_tool(report *r, const options *o, const char *tool, const char *
     snprintf(device, sizeof device, "%d", o->device);
     snprintf(code, sizeof code, "%d", (int)FOUND_ERRORS);
     const char *const arguments[] = {tool,     "--tool", name,       "--error-exitcode",
-                                     code,     self,     "--only",   "ops",
+                                     code,     self,     "--only",   "ops,training",
                                      "--size", "small",  "--device", device};
     for (size_t i = 0; i < sizeof arguments / sizeof *arguments; i++) add(&c, arguments[i]);
     for (int i = 0; i < o->n_filters; i++) {
