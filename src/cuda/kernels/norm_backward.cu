@@ -352,10 +352,9 @@ slabs norm_slabs(const int64_t shape[4], bool per_sample)
     return slabs_of(groups, rows_in(shape) / groups, 384, 4 * teams_of(shape[3]));
 }
 
-bool wanted(const k_norm_backward_args *a, int sum)
+const k_grad &sum_of(const k_norm_backward_args *a, int sum)
 {
-    const int i = sum / 2;
-    return a->dy[i].data && (sum % 2 ? a->dfactor : a->dshift)[i].view.data;
+    return sum % 2 ? a->dfactor[sum / 2] : a->dshift[sum / 2];
 }
 
 // Bytes of the stats, which lie before the partial sums.
@@ -391,8 +390,9 @@ extern "C" cudaError_t k_norm_backward(const k_norm_backward_args *a, void *work
     p.s = norm_slabs(a->shape, a->per_sample), p.per_factor = (uint32_t)(rows / groups);
     p.one = a->per_sample ? 1.0f : 0.0f, p.eps = a->eps, p.rms = a->rms;
     for (int s = 0; s < SUMS_MAX; s++) {
-        p.slot[s] = wanted(a, s) ? p.n_sums : -1;
-        if (wanted(a, s)) sums.sums[p.n_sums++] = (s % 2 ? a->dfactor : a->dshift)[s / 2];
+        const bool wanted = a->dy[s / 2].data && sum_of(a, s).view.data;
+        p.slot[s] = wanted ? p.n_sums : -1;
+        if (wanted) sums.sums[p.n_sums++] = sum_of(a, s);
     }
     if (p.n_sums) {
         p.part = reinterpret_cast<float *>(static_cast<char *>(workspace) + stats_bytes(a->shape));

@@ -2,8 +2,9 @@
 /* The ops of training: what backward passes, losses and optimizers call. They are checked like those of ops.h, and rest on a table of
  * slots of their own, which a backend may lack: then they fail with SWD_ERR_UNSUPPORTED.
  *
- * A gradient has the strides of what it is the gradient of; a swd_grad is either written or added to. Sums over rows are kept in
- * double and do not depend on the number of threads. None of these calls goes to a hook but op_mean_tokens. */
+ * A gradient has the strides of what it is the gradient of; a swd_grad is either written or added to. Sums over rows have an order that
+ * shapes decide, not the number of threads: the CPU makes them in double, CUDA in float32 by slabs of rows, then in double.
+ * None of these calls goes to a hook but op_mean_tokens. */
 #ifndef SWD_BACKEND_BACKWARD_H
 #define SWD_BACKEND_BACKWARD_H
 #include "backend/ops.h"
