@@ -15,9 +15,10 @@ typedef enum layout {
 
 typedef enum values {
     NORMAL,
-    LARGE,
-    EQUAL
-} values; // LARGE: the softmax is a choice; EQUAL: of keys
+    LARGE,    // scores of some hundreds: the softmax is a choice
+    EQUAL,    // all keys alike
+    NEGATIVE, // scores below -200: exp(-lse) is infinite
+} values;
 
 enum { Q, K, V, O, D_O, PARTS }; // gradients: Q, K, V
 
@@ -248,6 +249,8 @@ static void fill(call *t, int s, int part)
     for (int64_t i = 0; i < n; i++) {
         double r = random_normal();
         if (c->values == LARGE && (part == Q || part == K)) r *= 8;
+        if (c->values == NEGATIVE && part == Q) r = 5 + r;
+        if (c->values == NEGATIVE && part == K) r = -7 + r;
         if (c->values == EQUAL && part == K) r = (double)(i % c->d % 7) - 3;
         t->t.x[s][part][i] = r;
     }
@@ -475,6 +478,8 @@ static void test_ends_of_the_range(void)
             {t, t, t, 1, 1, 64, {33, 0}, {70, 19}, APART, 128, .values = LARGE},
             {t, t, t, 1, 1, 128, {33, 0}, {40, 19}, APART, 0, .values = LARGE},
             {t, t, t, 1, 1, 64, {33, 0}, {70, 19}, APART, 64, .values = EQUAL},
+            {t, t, t, 1, 1, 64, {33, 0}, {70, 19}, .block_rows = 128, .values = NEGATIVE},
+            {t, t, t, 1, 1, 128, {33, 0}, {40, 19}, .values = NEGATIVE},
             {t, t, t, 1, 1, 64, {33, 3}, {70, 19}, APART, 64, .scale = -1},
             {t, t, t, 1, 1, 64, {33, 3}, {70, 19}, APART, 128, .scale = -30},
             {t, t, t, 1, 1, 64, {33, 3}, {70, 19}, APART, 64, .scale = 1e-30f},

@@ -104,7 +104,7 @@ __global__ void __launch_bounds__(THREADS, 1) plain_backward(const __grid_consta
 #pragma unroll
             for (int r = 0; r < ROWS; r++) {
                 float2 q = KEYS ? sums[first + lane] : sums[r];
-                float e = lane < left ? exp2_fast(fmaf(s[r], scale, -q.x)) : 0.0f;
+                float e = exp2_fast(fmaf(s[r], scale, -q.x));
                 p[r * WARP + lane] = make_float2(e, e * (g[r] - q.y));
             }
             __syncwarp();
@@ -123,7 +123,6 @@ __global__ void __launch_bounds__(THREADS, 1) plain_backward(const __grid_consta
                         if (KEYS) dy[r][c] = fmaf(e.x, vz_j, dy[r][c]);
                     }
                 }
-            __syncwarp(); // p is written again
         }
     }
     store(dx, a.scale, a.dx[at.stream], n, a.head_dim, b, head, row0);
