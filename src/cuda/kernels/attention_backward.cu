@@ -7,9 +7,9 @@
 //
 // Two passes compute s and dp twice: 7 products where one pass needs 5. That pass would add to dq from every block of keys, by
 // atomics, whose order changes the sums from run to run, or into a float32 copy of dq for each block of keys, written and read again.
-// Per head, blocks of 128 keys and N tokens that is N^2 d / 16 bytes beside 4 N^2 d FLOP for the two products: an RTX 4090 moves those
-// bytes in twice the time of those products at its peak, an H100 in more than four times, and the copies want a gigabyte at 4,429 tokens of
-// 24 heads. Recomputing needs 8 bytes a query.
+// Per head, blocks of 128 keys and N tokens that is N^2 d / 16 bytes beside 4 N^2 d FLOP for the two products. By the peaks of docs/kernels.md
+// the bytes take 2.5 times as long as the FLOP on an RTX 4090, 4.6 times on an H100, and the copies want a gigabyte at 4,429 tokens
+// of 24 heads. Recomputing wants 8 bytes a query.
 //
 // A warp owns 16 or 32 rows x and y, whose fragments and sums stay in registers, and takes SUB walked rows at a time: s^T = x w^T
 // leaves the accumulators as the A fragments of the second product, so that neither p nor ds sees shared memory.
@@ -79,8 +79,8 @@ template <typename T_, int D_, int MT_, int SUB_, bool KEYS_> struct config {
     static constexpr int BW = D <= 64 ? 64 : 32, STAGES = 2; // BW: walked rows of a stage
     static constexpr int TILE = BW * D, STAGE = 2 * TILE;    // elements: of w or z, of both
     static constexpr size_t STAGES_BYTES = STAGES * STAGE * sizeof(T);
-    // Of KS fragments of y, those kept in shared memory: two gradients of 128 x 128 leave no room for all.
-    static constexpr int SAVED = KEYS && MT * D == 128 ? 3 : 0;
+    // Of KS fragments of y, those kept in shared memory: two gradients of 32 x 64 or 16 x 128 a warp leave little room.
+    static constexpr int SAVED = !KEYS || MT * D < 128 ? 0 : MT == 2 ? 3 : 1;
     static constexpr size_t SAVED_BYTES = SAVED * MT * THREADS * sizeof(uint4);
     static constexpr size_t SMEM =
         STAGES_BYTES + SAVED_BYTES + (KEYS ? STAGES * BW * sizeof(float2) : 0);
@@ -209,6 +209,58 @@ DEV void store(float (&sum)[C::MT][C::D / 8][4], float factor, const k_grad &to,
     __syncwarp(); // the stage may be written again
 }
 
+// What a warp keeps of its rows. `saved`: this thread's fragments in shared memory.
+template <class C> struct owned_rows {
+    uint32_t x[C::MT][C::KS][4], y[C::MT][C::KS - C::SAVED][4];
+    uint4 *saved;
+    float2 sums[C::MT][2]; // of queries
+
+    DEV owned_rows(const pass &a, int stream, int b, int head, int row0, uint4 *place)
+        : saved(place), sums{}
+    {
+        using T = typename C::T;
+        const int n = a.n_own[stream];
+        const rows<const T> from_x = rows_of<const T>(a.x[stream], nullptr, n, b, head),
+                            from_y = rows_of<const T>(a.y[stream], nullptr, n, b, head);
+        load_fragments<T>(x, from_x, row0, 0, a.head_dim);
+        load_fragments<T>(y, from_y, row0, 0, a.head_dim);
+        if constexpr (C::SAVED > 0) {
+            uint32_t last[C::MT][C::SAVED][4];
+            load_fragments<T>(last, from_y, row0, C::KS - C::SAVED, a.head_dim);
+#pragma unroll
+            for (int i = 0; i < C::MT * C::SAVED; i++)
+                save_fragment(saved + i * C::THREADS, last[i / C::SAVED][i % C::SAVED]);
+        }
+        if (C::KEYS) return;
+        const int row = row0 + static_cast<int>(threadIdx.x) % WARP / 4;
+        const float2 *p = sums_at(a, stream, b, head) + row;
+#pragma unroll
+        for (int i = 0; i < C::MT; i++)
+#pragma unroll
+            for (int h = 0; h < 2; h++)
+                if (row + i * 16 + h * 8 < n) sums[i][h] = p[i * 16 + h * 8];
+    }
+};
+
+// A tile of the walk, w before z, and behind all stages the sums of its queries.
+template <class C>
+DEV void load_stage(typename C::T *to, float2 *sums, const pass &a, const tile_walk<C::BW> &walk,
+                    int tile, int b, int head)
+{
+    using T = typename C::T;
+    if (tile < walk.tiles) {
+        const int i = walk.stream(tile), first = walk.first(tile), n = a.n_walk[i];
+        load_tile<T, C::D, C::BW, C::THREADS>(to, rows_of<const T>(a.w[i], nullptr, n, b, head),
+                                              first, a.head_dim / 8);
+        load_tile<T, C::D, C::BW, C::THREADS>(
+            to + C::TILE, rows_of<const T>(a.z[i], nullptr, n, b, head), first, a.head_dim / 8);
+        int two = static_cast<int>(threadIdx.x) * 2;
+        if (C::KEYS && two < C::BW)
+            cp_async16(sums + two, sums_at(a, i, b, head) + first + two, true);
+    }
+    cp_async_commit(); // an empty group past the end keeps the count
+}
+
 template <class C>
 __global__ void __launch_bounds__(C::THREADS, 2) flash_backward(const __grid_constant__ pass a)
 {
@@ -216,69 +268,32 @@ __global__ void __launch_bounds__(C::THREADS, 2) flash_backward(const __grid_con
     DYN_SMEM(smem);
     T *stages = reinterpret_cast<T *>(smem);
     float2 *stage_sums = reinterpret_cast<float2 *>(smem + C::STAGES_BYTES + C::SAVED_BYTES);
-    const int warp = static_cast<int>(threadIdx.x) / WARP,
-              lane = static_cast<int>(threadIdx.x) % WARP;
+    const int warp = static_cast<int>(threadIdx.x) / WARP;
     const int head = static_cast<int>(blockIdx.y), b = static_cast<int>(blockIdx.z);
     const block at = block_of<C::BM>(a.n_own[0]);
-    const int chunks = a.head_dim / 8, n = a.n_own[at.stream], row0 = at.first + warp * C::MT * 16;
+    const int row0 = at.first + warp * C::MT * 16;
     const tile_walk<C::BW> walk(a.n_walk[0], a.n_walk[1]);
 
-    auto load_stage = [&](int tile, int stage) {
-        if (tile < walk.tiles) {
-            int i = walk.stream(tile), first = walk.first(tile);
-            T *to = stages + stage * C::STAGE;
-            load_tile<T, C::D, C::BW, C::THREADS>(
-                to, rows_of<const T>(a.w[i], nullptr, a.n_walk[i], b, head), first, chunks);
-            load_tile<T, C::D, C::BW, C::THREADS>(
-                to + C::TILE, rows_of<const T>(a.z[i], nullptr, a.n_walk[i], b, head), first,
-                chunks);
-            int two = static_cast<int>(threadIdx.x) * 2;
-            if (C::KEYS && two < C::BW)
-                cp_async16(stage_sums + stage * C::BW + two, sums_at(a, i, b, head) + first + two,
-                           true);
-        }
-        cp_async_commit(); // an empty group past the end keeps the count
-    };
-
 #pragma unroll
-    for (int i = 0; i < C::STAGES - 1; i++) load_stage(i, i);
-    const rows<const T> own_x = rows_of<const T>(a.x[at.stream], nullptr, n, b, head),
-                        own_y = rows_of<const T>(a.y[at.stream], nullptr, n, b, head);
-    uint4 *saved = reinterpret_cast<uint4 *>(smem + C::STAGES_BYTES) + threadIdx.x;
-    uint32_t x[C::MT][C::KS][4], y[C::MT][C::KS - C::SAVED][4];
-    load_fragments<T>(x, own_x, row0, 0, a.head_dim);
-    load_fragments<T>(y, own_y, row0, 0, a.head_dim);
-    if constexpr (C::SAVED > 0) {
-        uint32_t last[C::MT][C::SAVED][4];
-        load_fragments<T>(last, own_y, row0, C::KS - C::SAVED, a.head_dim);
-#pragma unroll
-        for (int i = 0; i < C::MT * C::SAVED; i++)
-            save_fragment(saved + i * C::THREADS, last[i / C::SAVED][i % C::SAVED]);
-    }
-    float2 row_sums[C::MT][2] = {};
-    if (!C::KEYS) {
-        const float2 *p = sums_at(a, at.stream, b, head) + row0 + lane / 4;
-#pragma unroll
-        for (int i = 0; i < C::MT; i++)
-#pragma unroll
-            for (int h = 0; h < 2; h++)
-                if (row0 + i * 16 + h * 8 + lane / 4 < n) row_sums[i][h] = p[i * 16 + h * 8];
-    }
-
+    for (int i = 0; i < C::STAGES - 1; i++)
+        load_stage<C>(stages + i * C::STAGE, stage_sums + i * C::BW, a, walk, i, b, head);
+    const owned_rows<C> own(a, at.stream, b, head, row0,
+                            reinterpret_cast<uint4 *>(smem + C::STAGES_BYTES) + threadIdx.x);
     float dx[C::MT][C::D / 8][4] = {}, dy[C::MT][C::KEYS ? C::D / 8 : 1][4] = {};
     const float c = a.scale * LOG2_E;
     for (int tile = 0, stage = 0; tile < walk.tiles; tile++) {
         cp_async_wait<C::STAGES - 2>();
         __syncthreads(); // the tile is there for all warps, and all have left the stage that is loaded next
-        load_stage(tile + C::STAGES - 1, stage == 0 ? C::STAGES - 1 : stage - 1);
-        const int left = walk.left(tile);
+        const int next = stage == 0 ? C::STAGES - 1 : stage - 1, left = walk.left(tile);
+        load_stage<C>(stages + next * C::STAGE, stage_sums + next * C::BW, a, walk,
+                      tile + C::STAGES - 1, b, head);
 #pragma unroll 1
         for (int j = 0; j < min(left, C::BW); j += C::SUB) {
             const T *w = stages + stage * C::STAGE + j * C::D, *z = w + C::TILE;
             float s[C::MT][C::SUB / 8][4], g[C::MT][C::SUB / 8][4];
-            dots<C>(s, x, saved, w);
-            dots<C>(g, y, saved, z);
-            weigh<C>(s, g, stage_sums + stage * C::BW + j, row_sums, c, left - j);
+            dots<C>(s, own.x, own.saved, w);
+            dots<C>(g, own.y, own.saved, z);
+            weigh<C>(s, g, stage_sums + stage * C::BW + j, own.sums, c, left - j);
             if constexpr (C::KEYS) add_products<T, C::D, C::MT, C::SUB>(dy, s, z);
             add_products<T, C::D, C::MT, C::SUB>(dx, g, w);
         }
@@ -286,9 +301,11 @@ __global__ void __launch_bounds__(C::THREADS, 2) flash_backward(const __grid_con
     }
     cp_async_wait<0>();
     __syncthreads(); // the stages are free: gradients pass through them
-    T *own = stages + warp * C::MT * 16 * C::D;
-    store<C>(dx, a.scale, a.dx[at.stream], n, a.head_dim, b, head, row0, own);
-    if constexpr (C::KEYS) store<C>(dy, 1.0f, a.dy[at.stream], n, a.head_dim, b, head, row0, own);
+    T *through = stages + warp * C::MT * 16 * C::D;
+    const int n = a.n_own[at.stream];
+    store<C>(dx, a.scale, a.dx[at.stream], n, a.head_dim, b, head, row0, through);
+    if constexpr (C::KEYS)
+        store<C>(dy, 1.0f, a.dy[at.stream], n, a.head_dim, b, head, row0, through);
 }
 
 template <class C> cudaError_t run(const pass &a, cudaStream_t stream)
