@@ -18,7 +18,8 @@
 extern "C" {
 #endif
 
-/* Joins the processes that mpirun has started. Where it has not, the group is one process, and nothing of MPI is looked for. MPI is
+/* Joins the processes that mpirun has started. Where it has not, or only one, or where the environment has SWD_PARALLEL=off (what such a process
+ * starts inherits mpirun's variables), the group is one process, *out NULL, and nothing of MPI is looked for. MPI is
  * behind a module, loaded here: SWD_ERR_UNSUPPORTED if this build has none. Once in a process; of the thread that calls swd_generate or
  * swd_train. On failure *out is NULL and why [n] says what is wrong. */
 SWD_API swd_status swd_group_open(swd_group **out, char *why, size_t n);

@@ -48,6 +48,11 @@ mkdir "$out/mix1" "$out/mix4"
 together 4 "$swd" $how -o "$out/mix4/%d.png" || fail "generate --mix in four processes"
 diff -r "$out/mix1" "$out/mix4" || fail "the pictures of mixed steps differ"
 [ "$(wc -l <"$out/made")" = 3 ] || fail "three pictures are named"
+# networks that take turns: each has its part of the list from the start; one of the two has no batch
+head -n 2 "$out/prompts" >"$out/few"
+mkdir "$out/turns"
+together 2 "$swd" generate --prompts "$out/few" --seed 3 --batch 2 --scales 4,6 --sigmas 1,.8 --offload -o "$out/turns/%d.png" || fail "--offload"
+for f in 0 1; do cmp "$out/one/$f.png" "$out/turns/$f.png" || fail "--offload draws otherwise"; done
 # a data set, taken up
 how="generate --prompts $out/prompts --dataset $out/d --steps 1 --sampler euler --guidance 1 --batch 1 -o %d.png"
 # shellcheck disable=SC2086

@@ -96,16 +96,22 @@ static float of_all(int64_t i)
     return s;
 }
 
+// be NULL: the host's memory.
 static int check_tensor(swd_backend *be, int64_t n)
 {
     float *x;
     OK(swd_malloc(&x, (size_t)n, sizeof *x, "numbers", &err));
-    for (int64_t i = 0; i < n; i++) x[i] = mine(i, rank);
-    OK(group_sum(group, tensor2(x, SWD_F32, n / 1000, 1000), be, &err));
-    for (int64_t i = 0; i < n; i++) CHECK(x[i] == of_all(i));
-    for (int64_t i = 0; i < n; i++) x[i] = mine(i, rank);
-    OK(group_broadcast_tensor(group, tensor1(x, SWD_F32, n), be, &err));
-    for (int64_t i = 0; i < n; i++) CHECK(x[i] == mine(i, 0));
+    swd_tensor t = tensor2(x, SWD_F32, n / 1000, 1000);
+    if (be) t.data = be->alloc(be, tensor_bytes(t));
+    for (int summed = 1; summed >= 0; summed--) {
+        for (int64_t i = 0; i < n; i++) x[i] = mine(i, rank);
+        if (be) OK(be->upload(be, t, x, NULL, &err));
+        OK(summed ? group_sum(group, t, be, &err) : group_broadcast_tensor(group, t, be, &err));
+        if (be) OK(be->download(be, x, t, NULL, &err));
+        if (be) OK(be->synchronize(be, NULL, &err));
+        for (int64_t i = 0; i < n; i++) CHECK(x[i] == (summed ? of_all(i) : mine(i, 0)));
+    }
+    if (be) be->release(be, t.data);
     free(x);
     return 0;
 }
@@ -136,6 +142,19 @@ static int check_joining(swd_backend *be)
         group_leave(group, be);
         CHECK(left == all);
     }
+    return 0;
+}
+
+// Where this is linked with the emulated GPU.
+static int check_gpu(void)
+{
+    swd_backend *be;
+    char note[DEVICE_NOTE_MAX];
+    if (!backend_cuda_create) return 0;
+    OK(device_open_for(&be, note, "cuda", 1, group_local_rank(group), &err));
+    if (check_tensor(be, LARGE)) return 1;
+    group_leave(group, be);
+    backend_destroy(&be);
     return 0;
 }
 
@@ -170,7 +189,7 @@ static int run_sums(void)
     if (group && check_joining(be)) return 1;
     be->memory = NULL;
     backend_destroy(&be);
-    return 0;
+    return check_gpu();
 }
 
 /* ---- a list ---- */

@@ -384,6 +384,14 @@ void group_stop(swd_group *g)
     if (g && !g->broken) (void)g->mpi->counter_add(&was, LIST_END);
 }
 
+swd_status group_stopped(bool *out, swd_group *g, swd_err *err)
+{
+    int64_t at = 0;
+    if (g) MPI(counter_add(&at, 0), "the list");
+    *out = at >= LIST_END;
+    return SWD_OK;
+}
+
 void group_poke(swd_group *g)
 {
     if (g && !g->broken) (void)g->mpi->poke();

@@ -48,6 +48,7 @@ swd_status group_gather(void **all, size_t *total, swd_group *g, const void *min
 swd_status group_share(swd_group *g, swd_err *err);
 swd_status group_next(int64_t *out, swd_group *g, swd_err *err);
 void group_stop(swd_group *g);
+swd_status group_stopped(bool *out, swd_group *g, swd_err *err); /* not collective, either */
 /* To be called often by a process that computes: others wait for it to reach the list. Costs next to nothing. */
 void group_poke(swd_group *g);
 #endif

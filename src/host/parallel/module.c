@@ -7,11 +7,13 @@
 
 bool module_wanted(void)
 {
-    // Of Open MPI, of MPICH and those made of it, of PMIx's own launchers.
-    static const char *const names[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (getenv(names[i])) return true;
-    return false;
+    // Of Open MPI, of MPICH and those made of it, of PMIx's own launchers, which give no size. What a process of a group starts inherits them.
+    static const char *const sizes[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE"};
+    const char *asked = getenv("SWD_PARALLEL");
+    if (asked && strcmp(asked, "off") == 0) return false;
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        if (getenv(sizes[i])) return strcmp(getenv(sizes[i]), "1") != 0;
+    return getenv("PMIX_RANK") != NULL;
 }
 
 // Beside the library that this code is part of.

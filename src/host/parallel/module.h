@@ -7,7 +7,7 @@
 
 struct mpi_table;
 
-/* mpirun has started this process. */
+/* mpirun has started this process, and others with it; SWD_PARALLEL=off denies it. */
 bool module_wanted(void);
 /* file NULL: where it is installed. It stays loaded. */
 swd_status module_load(const struct mpi_table **out, const char *file, swd_err *err);

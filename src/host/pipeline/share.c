@@ -55,7 +55,8 @@ swd_status share_out(request *r, swd_err *err)
     if (alone(r)) return SWD_OK;
     SWD_TRY(group_max(g, &turns, err), err);
     r->shared = !turns;
-    if (r->shared) return group_share(g, err);
+    SWD_TRY(group_share(g, err), err);
+    if (r->shared) return SWD_OK;
     for (int i = 0; i < r->n_todo; i++)
         if (i / r->plan.batch % size == rank) r->todo[n++] = r->todo[i];
     r->n_todo = n;
@@ -74,18 +75,20 @@ swd_status share_next(int *first, request *r, swd_err *err)
 {
     int64_t at = r->next;
     int size = r->plan.batch;
+    bool stopped = false;
     r->next += size;
+    if (!r->shared) SWD_TRY(group_stopped(&stopped, r->p->group, err), err);
     if (r->shared) {
         SWD_TRY(group_next(&at, r->p->group, err), err);
         at = at < r->n_todo ? at * size : r->n_todo; // no product of numbers beyond the list
     }
-    *first = at < r->end ? (int)at : -1;
+    *first = at < r->end && !stopped ? (int)at : -1;
     return SWD_OK;
 }
 
 void share_stop(request *r)
 {
-    if (r->shared) group_stop(r->p->group);
+    group_stop(r->p->group);
 }
 
 /* ---- the result ---- */
