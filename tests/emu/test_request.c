@@ -250,10 +250,11 @@ static void link_flux(const char *folder)
                                            {"tokenizer", "../../weights/emoji/tokenizer"},
                                            {"tokenizer_2", "../../weights/emoji/tokenizer_3"}};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-        char from[1200], to[1200], target[128];
+        char to[1200], target[128], *from;
         snprintf(target, sizeof target, "tests/goldens/%s", parts[i][1]);
         snprintf(to, sizeof to, "%s/%s", folder, parts[i][0]);
-        CHECK(realpath(in_source(target), from) && symlink(from, to) == 0, "%s", to);
+        CHECK((from = realpath(in_source(target), NULL)) && symlink(from, to) == 0, "%s", to);
+        free(from);
     }
 }
 
