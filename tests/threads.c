@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
-// What threads share: the queue, and nothing between two contexts. No Criterion here: it does not start under ThreadSanitizer.
+// What threads share: the queue, the loops of training, and nothing between two contexts. No Criterion here: it does not start under
+// ThreadSanitizer.
 #include "base/thread.h"
+#include "files.h"
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <swd/swd.h>
-#include <unistd.h>
+#include <swd/train.h>
+#include <sys/stat.h>
 
 #define CHECK(x)                                                                                   \
     do {                                                                                           \
@@ -70,13 +72,13 @@ static void generate(void *arg)
 static void test_contexts(void)
 {
     swd_err err = {0};
-    char dir[] = "/tmp/swd-threads-XXXXXX", path[2][64];
+    char dir[64], *path[2];
     static char bytes[2][1 << 16];
     size_t n[2];
     swd_thread *t[2];
-    CHECK(mkdtemp(dir));
+    make_temporary(dir);
     for (int i = 0; i < 2; i++) {
-        snprintf(path[i], sizeof(path[i]), "%s/%d.png", dir, i);
+        path[i] = path_in(dir, i ? "1.png" : "0.png");
         CHECK(thread_start(&t[i], generate, path[i], &err) == SWD_OK);
     }
     for (int i = 0; i < 2; i++) {
@@ -85,15 +87,45 @@ static void test_contexts(void)
         CHECK(f);
         n[i] = fread(bytes[i], 1, sizeof(bytes[i]), f);
         fclose(f);
-        remove(path[i]);
     }
-    rmdir(dir);
+    remove_temporary(dir);
     CHECK(n[0] > 100 && n[0] == n[1] && memcmp(bytes[0], bytes[1], n[0]) == 0);
+}
+
+// Two steps of everything that learns, a cache before and a sheet after them.
+static void test_training(void)
+{
+    static const char *const keys[][2] = {
+        {"mode", "full"},   {"scales", "2,4"},     {"sigmas", "1,0.8"},
+        {"steps", "2"},     {"batch", "2"},        {"micro_batch", "1"},
+        {"lora_rank", "2"}, {"sample_every", "2"}, {"threads", "3"}};
+    char dir[64];
+    swd_context *swd = NULL;
+    swd_train_params p;
+    swd_train_result r = {.size = sizeof r};
+    make_temporary(dir);
+    char *data = path_in(dir, "data");
+    CHECK(mkdir(data, 0700) == 0);
+    generate(path_in(data, "0.png"));
+    write_text(path_in(data, "0.txt"), "a red apple");
+    swd_train_params_default(&p);
+    CHECK(swd_train_open(&swd) == SWD_OK);
+    swd_status s = SWD_OK;
+    for (size_t i = 0; i < sizeof keys / sizeof *keys && s == SWD_OK; i++)
+        s = swd_train_set(&p, keys[i][0], keys[i][1], swd);
+    if (s == SWD_OK) s = swd_train_set(&p, "data", data, swd);
+    if (s == SWD_OK) s = swd_train_set(&p, "output", path_in(dir, "run"), swd);
+    if (s == SWD_OK) s = swd_train(&r, &p, swd);
+    if (s != SWD_OK) fprintf(stderr, "%s\n", swd_message(swd));
+    CHECK(s == SWD_OK && r.step == 2);
+    swd_close(&swd);
+    remove_temporary(dir);
 }
 
 int main(void)
 {
     test_queue();
     test_contexts();
+    test_training();
     return 0;
 }

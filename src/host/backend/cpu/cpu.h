@@ -34,10 +34,14 @@ enum {
     CPU_ROW_MAX = 1 << 16
 }; /* longest row of a row-wise op, in elements: bounds the stack scratch */
 
-/* Whether n elements of a row-wise op are worth waking the other threads: that costs some 10 us. */
+/* Whether n elements of a row-wise op are worth waking the other threads: that costs some 10 us. (Where ThreadSanitizer looks for races
+ * in them all are: tests are small.) */
+#ifndef CPU_WORTH_MIN
+#define CPU_WORTH_MIN (1 << 14)
+#endif
 static inline bool cpu_worth(int64_t n)
 {
-    return n >= 1 << 14;
+    return n >= CPU_WORTH_MIN;
 }
 
 void cpu_norm_slots(swd_ops *ops);
