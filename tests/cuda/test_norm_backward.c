@@ -162,7 +162,8 @@ static void test_every_row_length(void)
     for (int i = 0; i < N_DIMS; i++)
         for (int v = 0; v < 4; v++) {
             const bool short_row = dims[i] <= 128;
-            norm_case k = {.shape = {2, short_row ? 3 : 1, short_row ? 7 : 3, dims[i]},
+            if (dims[i] > 1024 && (v == 0 || v == 3) != i % 2) continue; // two of the four
+            norm_case k = {.shape = {2, short_row ? 3 : 1, short_row ? 7 : 1, dims[i]},
                            .x = (k_dtype)((i + v) % 2),
                            .dy = (k_dtype)((i / 2 + v) % 2),
                            .dx = (k_dtype)((i + v / 2) % 2),

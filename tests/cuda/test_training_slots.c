@@ -258,10 +258,8 @@ int main(int argc, char **argv)
 {
     CHECK(backend_cpu_create(&backends[0], 1, &error) == SWD_OK, "%s", error.message);
     int devices = 0;
-    if (cudaGetDeviceCount(&devices) == cudaSuccess && devices > 0) {
+    if (cudaGetDeviceCount(&devices) == cudaSuccess && devices > 0)
         CHECK(backend_cuda_create(&backends[1], 0, &error) == SWD_OK, "%s", error.message);
-        backends[1]->backward = &cuda_of(backends[1])->backward;
-    }
     static const launch_test tests[] = {
         {"against_the_cpu", test_against_the_cpu},
         {"sum_squares", test_sum_squares},
