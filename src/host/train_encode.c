@@ -123,14 +123,20 @@ static swd_status decode_pass(uint8_t *rgb, const float *latents, pipeline *p, i
     return p->backend->synchronize(p->backend, NULL, err);
 }
 
+swd_status encode_prepare_decode(const encode_source *e, int height, int width, swd_err *err)
+{
+    size_t peak;
+    SWD_TRY(pipeline_load_decoder(e->p, err), err);
+    SWD_TRY(decode_pass(NULL, NULL, e->p, height, width, true, &peak, err), err);
+    return pipeline_reserve(e->p, peak, err);
+}
+
 swd_status encode_decode(void *user, uint8_t *rgb, const float *latents, int height, int width,
                          swd_err *err)
 {
     const encode_source *e = user;
     size_t peak;
-    SWD_TRY(pipeline_load_decoder(e->p, err), err);
-    SWD_TRY(decode_pass(NULL, NULL, e->p, height, width, true, &peak, err), err);
-    SWD_TRY(pipeline_reserve(e->p, peak, err), err);
+    SWD_TRY(encode_prepare_decode(e, height, width, err), err);
     return decode_pass(rgb, latents, e->p, height, width, false, &peak, err);
 }
 

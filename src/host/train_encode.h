@@ -24,6 +24,8 @@ cache_maker encode_maker(encode_source *e);
 bool encode_progress(void *user, const char *what, int64_t done, int64_t total);
 swd_status encode_text(void *user, float *context, float *pooled, const char *caption,
                        swd_err *err);
+/* Loads what encode_decode() needs for pictures of this size, which would else come with the first one. */
+swd_status encode_prepare_decode(const encode_source *e, int height, int width, swd_err *err);
 swd_status encode_decode(void *user, uint8_t *rgb, const float *latents, int height, int width,
                          swd_err *err);
 /* Gives the memory of text encoders, encoder and activations back. */

@@ -289,6 +289,15 @@ static swd_status make_sheet(run *r)
     return SWD_OK;
 }
 
+/* What draws them comes before the first step: for lack of memory no run may end at its first sheet. */
+static swd_status prepare_sheets(run *r)
+{
+    const sheet_setup *s = &r->sheet;
+    if (!s->n) return SWD_OK;
+    const sample_step *last = &s->steps[s->n_steps - 1];
+    return encode_prepare_decode(&r->source, last->height, last->width, r->err);
+}
+
 /* ---- networks ---- */
 
 static swd_status load_networks(run *r)
@@ -340,6 +349,7 @@ static swd_status make_task(run *r)
     SWD_TRY(digest_folder(&identity, r->transformer, r->err), r->err);
     if (r->p->init_lora[0]) SWD_TRY(digest_folder(&identity, r->p->init_lora, r->err), r->err);
     SWD_TRY(load_networks(r), r->err);
+    SWD_TRY(prepare_sheets(r), r->err);
     distill_setup setup = {.params = r->p,
                            .cache = r->cache,
                            .be = r->pl->backend,

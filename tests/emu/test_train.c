@@ -439,22 +439,36 @@ static float *learnt(const char *name, const char *suffix, int64_t *n)
     return all;
 }
 
+// From "samples" to the next "train".
+static int nothing_for_a_sheet(void *user, const swd_train_progress *p)
+{
+    int *before = user;
+    if (strcmp(p->stage, "samples") == 0) *before = emu_allocations();
+    if (strcmp(p->stage, "train") == 0 && *before)
+        CHECK(emu_allocations() == *before, "a sheet has allocated");
+    return 0;
+}
+
 static int stop_after_one(void *user, const swd_train_progress *p)
 {
     (void)user;
     return strcmp(p->stage, "train") == 0 && p->step == 1;
 }
 
-// In one go, with a sheet, and stopped and resumed: the same bits. On the CPU, from the same cache: B, which starts at zero, goes the same
+// In one go, with a sheet for which all memory is there, and stopped and resumed: the same bits. On the CPU, from the same cache: B, which starts at zero, goes the same
 // way. The second gradient is taken where the first one led, so twice what one may be off.
 static void pictures_to_adapter(void)
 {
     static const char suffix[] = ".lora_B.weight";
     char message[1024];
+    int allocations = 0;
     swd_train_params whole = job("whole", "cuda"), parts = job("parts", "cuda"),
                      beside = job("cpu", "cpu");
     whole.sample_every = whole.steps;
+    whole.progress = nothing_for_a_sheet;
+    whole.user = &allocations;
     trains(&whole);
+    CHECK(allocations, "there was no sheet");
     parts.progress = stop_after_one;
     CHECK(train(&parts, message, sizeof message) == SWD_ERR_CANCELLED, "%s", message);
     parts.progress = NULL;

@@ -116,7 +116,7 @@ const train_key train_keys[] = {
     STRING(cache, "machine", "file", "", FREE, "latents and embeddings; empty: cache.swd in the output folder"),
     WORD(cache_dtype, "machine", "f16 or f32", "f16", dtypes, FIXED, "how they are kept"),
     SWITCH(gradient_checkpointing, "machine", "true", FREE, "computes each block twice, to save memory"),
-    STRING(device, "machine", "auto, cpu or cuda:K", "auto", FREE, "what computes"),
+    STRING(device, "machine", "auto, cpu or cuda:K", "auto", FREE, "what computes; auto: a GPU where there is one"),
     WORD(precision, "machine", "auto, f32 or bf16", "auto", precisions, FIXED, "arithmetic of the networks"),
     INT(threads, "machine", "0", 0, 1024, FREE, "of the CPU; 0: all"),
 
