@@ -222,12 +222,10 @@ static swd_status open_data(run *r)
                            .n_scales = r->n_scales,
                            .dtype = r->p->cache_dtype == SWD_TRAIN_F16 ? SWD_F16 : SWD_F32,
                            .log = &r->log,
+                           .group = r->p->group,
                            .progress = encode_progress,
                            .progress_user = &r->source};
-    /* process 0 makes it, the others find it */
-    swd_status s = r->writes ? SWD_OK : group_agree(r->p->group, SWD_OK, r->err);
-    if (s == SWD_OK) s = cache_open(&r->cache, &wanted, &maker, r->data, r->err);
-    if (r->writes) s = group_agree(r->p->group, s, r->err);
+    swd_status s = cache_open(&r->cache, &wanted, &maker, r->data, r->err);
     tell_bad(r);
     free(path);
     return s;

@@ -107,8 +107,13 @@ for x, y in zip(loss(sys.argv[1]), loss(sys.argv[2])):
 assert len(loss(sys.argv[1])) == len(loss(sys.argv[2]))
 PY
 }
+echo no picture >"$out/d/bad.png"
+echo '7,bad.png,"a red apple"' >>"$out/d/metainfo.csv"
 learn alone 0 --steps 2 || fail "train alone"
-learn two 2 --steps 2 --sample-every 2 || fail "train in two processes"
+learn two 2 --steps 2 --sample-every 2 --cache "$out/cache2" || fail "train in two processes"
+cmp "$out/cache" "$out/cache2" || fail "the caches differ"
+said_once 'left out: .*bad.png'
+cmp "$out/cache.left-out.tsv" "$out/cache2.left-out.tsv" || fail "what is left out differs"
 [ "$(cat "$out/made")" = "$out/two/result" ] || fail "the result's folder is printed once"
 said_once '2 processes, 2 pictures of a batch each, gradients added by MPI;'
 [ -s "$out/two/samples/step-00000002.png" ] || fail "there is no sheet"

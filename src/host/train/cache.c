@@ -3,6 +3,7 @@
 #include "base/memory.h"
 #include "base/rng.h"
 #include "io/digest.h"
+#include "parallel/group.h"
 #include "text/vocab.h"
 #include "train/cache_file.h"
 #include <math.h>
@@ -161,8 +162,15 @@ swd_status cache_open(cache **out, const cache_params *params, const cache_maker
             mapping_close(&c->file);
         }
     }
-    if (s == SWD_OK && why) {
+    bool make = why != NULL; // as process 0 finds it
+    if (s == SWD_OK) s = group_broadcast(params->group, &make, sizeof make, err);
+    if (s == SWD_OK && why && !make)
+        s = SWD_FAIL(err, SWD_ERR_FILE,
+                     "the cache %s %s; process 0 has one: all need the same file", c->path, why);
+    if (s == SWD_OK && make) {
+        mapping_close(&c->file);
         s = cache_build(c, params, maker, d, err);
+        if (s == SWD_OK) s = group_agree(params->group, SWD_OK, err); // the file is there
         if (s == SWD_OK) s = mapping_open(&c->file, c->path, 0, err);
         if (s == SWD_OK && (why = fault(c)))
             s = SWD_FAIL(err, SWD_ERR_FILE, "the cache %s was just made and %s; is the disk sound?",

@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "tensor/tensor.h"
 #include "train/dataset.h"
+#include <swd/swd.h>
 
 enum { CACHE_SCALES_MAX = 32, CACHE_PATH_BYTES_MAX = 4096 };
 
@@ -39,6 +40,8 @@ typedef struct cache_params {
     int n_scales;
     swd_dtype dtype; /* of what is kept: SWD_F32 or SWD_F16 */
     const swd_log *log;
+    swd_group
+        *group; /* processes that make it together, process 0 the file; NULL: this one alone */
     /* After each text or picture that was made; false stops with SWD_ERR_CANCELLED. May be NULL. */
     bool (*progress)(void *user, const char *what, int64_t done, int64_t total);
     void *progress_user;

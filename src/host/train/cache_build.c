@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Making the file of a cache, record by record, so that it can be left and taken up again anywhere.
 #include "base/memory.h"
+#include "parallel/group.h"
 #include "io/digest.h"
 #include "train/area.h"
 #include "train/cache_file.h"
@@ -13,14 +14,21 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+// What a process has made of a text or a picture: a record, or why the picture cannot be used.
+typedef struct packet {
+    _Alignas(CACHE_ALIGN) size_t bytes; // that follow
+    bool rejected;
+} packet;
+
 typedef struct builder {
     cache *c;
     const cache_params *params;
     const cache_maker *maker;
     dataset *d;
-    char *part; // the file's name until it is whole
-    FILE *f;
-    unsigned char *record;                // of the larger kind
+    char *part;                           // the file's name until it is whole
+    FILE *f;                              // process 0's
+    packet *out;                          // what this process has made
+    unsigned char *record;                // in it, of the larger kind
     float *numbers;                       // what goes into it
     int64_t n_texts, next_item, n_images; // made so far
     swd_err *err;
@@ -35,13 +43,18 @@ static swd_status cannot_write(const builder *b, swd_err *err)
                     (double)cache_image_offset(b->c, (int64_t)b->c->header.n_items) * 1e-9);
 }
 
-static swd_status write_record(builder *b, uint32_t kind, uint64_t index, size_t bytes)
+static void seal_record(builder *b, uint32_t kind, uint64_t index, size_t bytes)
 {
     cache_record head = {.kind = kind, .index = index};
     memcpy(b->record, &head, sizeof head);
     head.sum = cache_record_sum(b->record, bytes);
     memcpy(b->record, &head, sizeof head);
-    return fwrite(b->record, bytes, 1, b->f) == 1 ? SWD_OK : cannot_write(b, b->err);
+    *b->out = (packet){.bytes = bytes};
+}
+
+static swd_status write_record(const builder *b, const void *record, size_t bytes)
+{
+    return fwrite(record, bytes, 1, b->f) == 1 ? SWD_OK : cannot_write(b, b->err);
 }
 
 // b->numbers [n] into the record; the rest of it is zero. what: whose they are.
@@ -82,7 +95,8 @@ static swd_status make_text(builder *b, int64_t t)
     snprintf(what, sizeof what, "caption \"%.60s\"", c->text[t]);
     SWD_TRY(b->maker->text(b->maker->user, b->numbers, pooled, c->text[t], b->err), b->err);
     SWD_TRY(narrow(b, c->text_numbers, c->text_bytes, what), b->err);
-    return write_record(b, CACHE_TEXT, (uint64_t)t, c->text_bytes);
+    seal_record(b, CACHE_TEXT, (uint64_t)t, c->text_bytes);
+    return SWD_OK;
 }
 
 static swd_status encode(builder *b, int64_t at, const float *pixels, int side)
@@ -129,7 +143,16 @@ static swd_status encode_image(builder *b, const image_rgb8 *image)
     return s;
 }
 
-// Item i; one that cannot be used is listed, and no error.
+static void reject(builder *b, const char *why)
+{
+    size_t n = strlen(why) + 1;
+    if (n > b->c->image_bytes) n = b->c->image_bytes;
+    memcpy(b->record, why, n);
+    b->record[n - 1] = '\0';
+    *b->out = (packet){.bytes = n, .rejected = true};
+}
+
+// Item i; one that cannot be used is no error.
 static swd_status make_image(builder *b, int64_t i)
 {
     const cache_header *h = &b->c->header;
@@ -144,14 +167,58 @@ static swd_status make_image(builder *b, int64_t i)
                      image.height, least, least);
     if (s != SWD_OK) {
         image_free(&image);
-        return dataset_reject(b->d, name, why.message, b->err);
+        reject(b, why.message);
+        return SWD_OK;
     }
     s = encode_image(b, &image);
     image_free(&image);
     if (s == SWD_OK) s = narrow(b, b->c->image_numbers, b->c->image_bytes, name);
-    if (s == SWD_OK) s = write_record(b, CACHE_IMAGE, (uint64_t)i, b->c->image_bytes);
-    if (s == SWD_OK) b->n_images++;
+    if (s == SWD_OK) seal_record(b, CACHE_IMAGE, (uint64_t)i, b->c->image_bytes);
     return s;
+}
+
+/* ---- all processes together ---- */
+
+// Text or item i into the file, or into the list of those left out.
+static swd_status keep(builder *b, const packet *p, uint32_t kind, int64_t i)
+{
+    const char *what = (const char *)(p + 1);
+    if (p->rejected) return dataset_reject(b->d, dataset_name(b->d, i), what, b->err);
+    b->n_images += kind == CACHE_IMAGE;
+    return write_record(b, what, p->bytes);
+}
+
+// Each process makes one, from `first` of n on; process 0 writes them in order.
+static swd_status make_some(builder *b, uint32_t kind, int64_t first, int64_t n)
+{
+    swd_group *g = b->params->group;
+    int64_t mine = first + group_rank(g);
+    void *all;
+    size_t total, made = 0;
+    if (mine < n) {
+        SWD_TRY(kind == CACHE_TEXT ? make_text(b, mine) : make_image(b, mine), b->err);
+        made = sizeof *b->out + (b->out->bytes + CACHE_ALIGN - 1) / CACHE_ALIGN * CACHE_ALIGN;
+    }
+    if (group_size(g) == 1) return keep(b, b->out, kind, mine);
+    SWD_TRY(group_gather(&all, &total, g, b->out, (int)made, b->err), b->err);
+    swd_status s = SWD_OK;
+    for (char *at = all, *end = at + total; all && at < end && s == SWD_OK; first++) {
+        const packet *p = (const packet *)(void *)at;
+        s = keep(b, p, kind, first);
+        at += sizeof *p + (p->bytes + CACHE_ALIGN - 1) / CACHE_ALIGN * CACHE_ALIGN;
+    }
+    free(all);
+    return s;
+}
+
+static swd_status make_all(builder *b, uint32_t kind, const char *what, int64_t first, int64_t n)
+{
+    int64_t step = group_size(b->params->group);
+    for (int64_t i = first; i < n; i += step) {
+        SWD_TRY(make_some(b, kind, i, n), b->err);
+        SWD_TRY(tell(b, what, i + step < n ? i + step : n, n), b->err);
+    }
+    return SWD_OK;
 }
 
 /* ---- the whole file ---- */
@@ -214,18 +281,16 @@ static swd_status open_part(builder *b)
 
 static swd_status make_records(builder *b)
 {
-    int64_t n_texts = (int64_t)b->c->header.n_texts, n_items = (int64_t)b->c->header.n_items;
-    for (; b->n_texts < n_texts; b->n_texts++) {
-        SWD_TRY(make_text(b, b->n_texts), b->err);
-        SWD_TRY(tell(b, "captions", b->n_texts + 1, n_texts), b->err);
-    }
-    for (; b->next_item < n_items; b->next_item++) {
-        SWD_TRY(make_image(b, b->next_item), b->err);
-        SWD_TRY(tell(b, "pictures", b->next_item + 1, n_items), b->err);
-    }
+    const cache_header *h = &b->c->header;
+    int64_t from[2] = {b->n_texts, b->next_item}; // process 0's, which has the file
+    SWD_TRY(group_broadcast(b->params->group, from, sizeof from, b->err), b->err);
+    SWD_TRY(make_all(b, CACHE_TEXT, "captions", from[0], (int64_t)h->n_texts), b->err);
+    SWD_TRY(make_all(b, CACHE_IMAGE, "pictures", from[1], (int64_t)h->n_items), b->err);
+    if (!b->f) return SWD_OK;
     if (b->n_images) {
         memset(b->record, 0, CACHE_ALIGN);
-        return write_record(b, CACHE_END, (uint64_t)b->n_images, CACHE_ALIGN);
+        seal_record(b, CACHE_END, (uint64_t)b->n_images, CACHE_ALIGN);
+        return write_record(b, b->record, CACHE_ALIGN);
     }
     dataset_bad first = dataset_bad_at(b->d, dataset_bad_count(b->d) - 1);
     return SWD_FAIL(b->err, SWD_ERR_FILE, "no picture can be used; the last: %s: %s", first.file,
@@ -259,9 +324,11 @@ static swd_status build(builder *b)
     const cache *c = b->c;
     size_t bytes = c->text_bytes > c->image_bytes ? c->text_bytes : c->image_bytes;
     int64_t numbers = c->text_numbers > c->image_numbers ? c->text_numbers : c->image_numbers;
-    SWD_TRY(swd_malloc(&b->record, bytes, 1, "a cache record", b->err), b->err);
+    SWD_TRY(swd_malloc(&b->out, sizeof *b->out + bytes, 1, "a cache record", b->err), b->err);
+    b->record = (unsigned char *)(b->out + 1);
     SWD_TRY(swd_malloc(&b->numbers, (size_t)numbers, sizeof *b->numbers, "a cache record", b->err),
             b->err);
+    if (group_rank(b->params->group) > 0) return make_records(b);
     SWD_TRY(open_part(b), b->err);
     log_print(b->params->log, SWD_LOG_INFO, "the cache %s takes %.2f GB", c->path,
               (double)cache_image_offset(c, (int64_t)c->header.n_items) * 1e-9);
@@ -278,7 +345,7 @@ swd_status cache_build(cache *c, const cache_params *params, const cache_maker *
     SWD_TRY(swd_asprintf(&b.part, err, "%s.part", c->path), err);
     swd_status s = build(&b);
     if (b.f) fclose(b.f);
-    free(b.record);
+    free(b.out);
     free(b.numbers);
     free(b.part);
     return s;
