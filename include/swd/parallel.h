@@ -6,10 +6,11 @@
  *     swd_status s = swd_group_open(&group, why, sizeof why);    // alone where mpirun did not start it
  *     open_params.group = group;                                 // for swd_generate, or train_params.group for swd_train
  *     ...
- *     s = swd_group_close(&group, s, s == SWD_OK ? NULL : swd_message(swd));
+ *     swd_close(&swd);
+ *     s = swd_group_close(&group, s, NULL);
  *
  * All processes of a group make the same calls with the same params. swd_generate shares a list of prompts: each process makes the next
- * batch that nobody has, and the pictures are those of one process. swd_train shares each batch. A process that fails makes the
+ * batch that nobody has, and the pictures are those of one process; each has the pixels of its own, process 0's result names all. swd_train shares each batch. A process that fails makes the
  * calls of all fail, with its message; one that ends without closing the group is for mpirun to clear up, which ends the others. */
 #ifndef SWD_PARALLEL_H
 #define SWD_PARALLEL_H
@@ -23,7 +24,7 @@ extern "C" {
  * behind a module, loaded here: SWD_ERR_UNSUPPORTED if this build has none. Once in a process; of the thread that calls swd_generate or
  * swd_train. On failure *out is NULL and why [n] says what is wrong. */
 SWD_API swd_status swd_group_open(swd_group **out, char *why, size_t n);
-/* status: how it went here, in words for the others if it was a failure (NULL: none); all processes wait for each other and get the first
+/* status: how it went here, in words (NULL: none) for the others where they have not heard it from swd_generate or swd_train; all processes wait for each other and get the first
  * failure of any. Contexts that use the group are closed before. Writes NULL; accepts it, and gives status then. */
 SWD_API swd_status swd_group_close(swd_group **group, swd_status status, const char *words);
 /* This process, from 0, and how many there are. NULL: 0 of 1. Process 0 is the one that speaks: it has the results of all. */

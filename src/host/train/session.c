@@ -190,11 +190,11 @@ static swd_status load(session *s)
 /* What to lower, by what is not low yet. */
 swd_status session_tell_memory(const swd_train_params *p, swd_err *err)
 {
-    int at_once = p->micro_batch ? p->micro_batch : p->batch;
+    int share = p->batch / group_size(p->group), at_once = p->micro_batch ? p->micro_batch : share;
     char why[SWD_ERR_MESSAGE_MAX], what[128];
     if (at_once > 1)
-        snprintf(what, sizeof what, "lower micro_batch (now %d at once; any divisor of batch %d)",
-                 at_once, p->batch);
+        snprintf(what, sizeof what, "lower micro_batch (now %d at once; any divisor of %s %d)",
+                 at_once, share == p->batch ? "batch" : "its share of a batch,", share);
     else if (!p->gradient_checkpointing)
         snprintf(what, sizeof what, "set gradient_checkpointing to true");
     else if (p->mode == SWD_TRAIN_FULL)
