@@ -76,7 +76,9 @@ int ncclAllReduce(const void *from, void *to, size_t n, int type, int op, void *
     if (!x || cudaStreamSynchronize(stream) != cudaSuccess ||
         cudaMemcpy(x, from, n * sizeof *x, cudaMemcpyDeviceToHost) != cudaSuccess)
         return free(x), 3;
+    const char *mode = getenv("FAKE_NCCL"); // "wrong": so it is
     for (size_t i = 0; i < n; i++) x[i] *= (float)c->n;
+    if (mode && strcmp(mode, "wrong") == 0) x[n / 2]++;
     int bad = cudaMemcpy(to, x, n * sizeof *x, cudaMemcpyHostToDevice) != cudaSuccess;
     free(x);
     return bad ? 3 : 0;

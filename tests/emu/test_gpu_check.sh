@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# gpu_check on the emulated device: parts, filters, the report, exit statuses. $1: gpu_check_emu, $2: fake_vendor
+# gpu_check on the emulated device: parts, filters, the report, exit statuses. $1: gpu_check_emu, $2: fake_vendor, $3: fake_nccl
 set -u
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
@@ -16,7 +16,7 @@ status() { # wanted, arguments...
     got=$?
     [ $got = "$want" ] || fail "gpu_check $*: exit status $got, not $want"
 }
-gpu_check=$1 fake_vendor=$2
+gpu_check=$1 fake_vendor=$2 fake_nccl=$3
 
 status 0 --help
 grep -q -- --filter "$out/log" || fail "--help doesn't teach"
@@ -47,6 +47,15 @@ PY
 
 status 0 --only training --filter 'gradient of layernorm' --filter iteration --out "$out/trained"
 grep -q '^training: [2-9][0-9] checked, 0 failed' "$out/log" || fail "training is not checked"
+
+mkdir "$out/nccl"
+cp "$fake_nccl" "$out/nccl/libnccl.so.2"
+status 0 --only training --filter NCCL --vendor "$out/nccl"
+grep -q '^sums: 1 checked, 0 failed' "$out/log" || fail "NCCL is not checked"
+export FAKE_NCCL=wrong
+status 1 --only training --filter NCCL --vendor "$out/nccl"
+grep -q 'FAILED one process by NCCL: a sum of one process' "$out/log" || fail "a wrong sum is not told"
+unset FAKE_NCCL
 
 status 0 --only bench --out "$out/bench"
 "$gpu_check" --expect >"$out/log" || fail "--expect"

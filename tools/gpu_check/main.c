@@ -7,6 +7,7 @@
 #include "options.h"
 #include "report.h"
 #include "sanitize.h"
+#include "sums.h"
 #include "training.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,6 +27,7 @@ static void run_parts(report *r, const options *o, const device *d, swd_backend 
     if (o->ops) check_ops(r, o, b);
     if (o->ops && !(o->vendor && strcmp(o->vendor, "none") == 0)) check_vendor(r, o, b);
     if (o->training) check_training(r, o, b);
+    if (o->training) check_sums(r, o, b);
     if (o->bench) bench_shapes(r, o, d, b);
 }
 
