@@ -237,7 +237,7 @@ static void losses_sd3(void)
     losses_of("sd3", SWD_F32, false, F32);
 }
 
-static void losses_bf16(void)
+static void losses_sd35m_bf16(void)
 {
     losses_of("sd35m", SWD_BF16, false, BF16);
 }
@@ -354,7 +354,7 @@ static void all_weights(void)
 
 static const tap_test tests[] = {
     {"losses_sd35m", losses_sd35m}, {"losses_sd3", losses_sd3},
-    {"losses_bf16", losses_bf16},   {"three_iterations", three_iterations},
+    {"losses_sd35m_bf16", losses_sd35m_bf16},   {"three_iterations", three_iterations},
     {"all_weights", all_weights},
 };
 
