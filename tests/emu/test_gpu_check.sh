@@ -18,6 +18,9 @@ status() { # wanted, arguments...
 }
 gpu_check=$1 fake_vendor=$2 fake_nccl=$3
 
+# tools/gpu_check/pack takes it to machines without any of the library's own needs
+ldd "$gpu_check" | grep -E 'dnnl|gomp|jpeg|spng|fftw|utf8proc' && fail "it is linked with more than it needs"
+
 status 0 --help
 grep -q -- --filter "$out/log" || fail "--help doesn't teach"
 status 2 --what
@@ -45,7 +48,7 @@ page = open(d + "/gpu_check.md").read()
 assert "| device | emulated device |" in page and "| ops | %d | 0 |" % doc["checks"]["ops"]["checked"] in page
 PY
 
-status 0 --only training --filter 'gradient of layernorm' --filter iteration --out "$out/trained"
+status 0 --only training --filter 'gradient of layernorm' --out "$out/trained"
 grep -q '^training: [2-9][0-9] checked, 0 failed' "$out/log" || fail "training is not checked"
 
 mkdir "$out/nccl"

@@ -23,6 +23,7 @@ d = sys.argv[1]
 assert sorted(os.listdir(d)) == ["request_check.json", "request_check.md"], os.listdir(d)
 doc = json.load(open(d + "/request_check.json"))
 assert doc["program"] == "request_check" and doc["checks"]["requests"]["failed"] == 0
+assert doc["checks"]["training"]["checked"] == 9 and doc["checks"]["training"]["failed"] == 0
 assert doc["checks"]["requests"]["checked"] == 6 + 5 + 2, doc["checks"]
 alone, together = doc["results"]
 assert together["ratio"]["to"] == alone["name"] and alone["median_ms"] > 0

@@ -353,8 +353,10 @@ static void all_weights(void)
 }
 
 static const tap_test tests[] = {
-    {"losses_sd35m", losses_sd35m}, {"losses_sd3", losses_sd3},
-    {"losses_sd35m_bf16", losses_sd35m_bf16},   {"three_iterations", three_iterations},
+    {"losses_sd35m", losses_sd35m},
+    {"losses_sd3", losses_sd3},
+    {"losses_sd35m_bf16", losses_sd35m_bf16},
+    {"three_iterations", three_iterations},
     {"all_weights", all_weights},
 };
 

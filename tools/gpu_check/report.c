@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "report.h"
 #include "base/memory.h"
-#include "bench/machine.h"
+#include "bench/source.h"
 #include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -28,7 +28,7 @@ swd_status report_open(report **out, const char *program, bool quick, swd_err *e
     r->checks = json_object();
     r->results = json_array();
     r->doc = json_pack("{s:i, s:s, s:s, s:b, s:o, s:o, s:o}", "schema", SCHEMA, "program", program,
-                       "revision", machine_revision(), "quick", quick, "machine", r->machine,
+                       "revision", source_revision(), "quick", quick, "machine", r->machine,
                        "checks", r->checks, "results", r->results);
     if (!r->doc) {
         free(r);
@@ -274,7 +274,7 @@ static void put_results(FILE *f, json_t *results)
 
 static void put_page(FILE *f, const report *r)
 {
-    fprintf(f, "# %s, revision %s\n\n", r->program, machine_revision());
+    fprintf(f, "# %s, revision %s\n\n", r->program, source_revision());
     put_machine(f, r->machine);
     put_checks(f, r->checks);
     put_results(f, r->results);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// request_check: whole requests on the GPU of this machine; see --help and docs/gpu-check.md.
+// request_check: whole requests and iterations of training on the GPU of this machine; see --help and docs/gpu-check.md.
+#include "learning.h"
 #include "requests.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +11,7 @@ enum { FAILED = 1, USAGE = 2, SKIPPED = 77 };
 
 // clang-format off
 static const char help[] =
-    "request_check: does this machine's GPU make the CPU's pictures, and how many a second?\n"
+    "request_check: does this machine's GPU make the CPU's pictures, learn as it does, and how fast?\n"
     "\n"
     "  request_check --out report             the bundled model\n"
     "  request_check -m MODEL --many 100      another one\n"
@@ -84,7 +85,9 @@ static int run(const call *c)
 {
     swd_err err = {0};
     report *r;
-    swd_status s = report_open(&r, "request_check", c->o.many < 1000, &err);
+    bool quick = c->o.many < 1000;
+    swd_status s = report_open(&r, "request_check", quick, &err);
+    if (s == SWD_OK) learning_check(r, c->o.device, quick);
     if (s == SWD_OK) requests_check(r, &c->o);
     if (s == SWD_OK && c->out) s = report_write(r, c->out, &err);
     if (s != SWD_OK) fprintf(stderr, "request_check: error: %s\n", err.message);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "bench/document.h"
-#include "bench/machine.h"
+#include "bench/source.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -68,7 +68,7 @@ swd_status document_text(char **out, const bench *b, const char *program, swd_er
     for (int i = 0; i < bench_count(b); i++)
         json_array_append_new(results, entry_json(bench_at(b, i)));
     json_t *doc = json_pack("{s:i, s:s, s:s, s:b, s:{s:i, s:i, s:f, s:f}, s:O, s:o}", "schema",
-                            BENCH_SCHEMA, "program", program, "revision", machine_revision(),
+                            BENCH_SCHEMA, "program", program, "revision", source_revision(),
                             "quick", bench_quick(b), "stopping", "warmup_rounds", l.warmup,
                             "runs_min", l.runs_min, "time_box_s", l.budget_s, "patience_s",
                             l.patience_s, "machine", bench_machine(b), "results", results);

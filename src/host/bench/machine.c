@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "bench/machine.h"
 #include "backend/cpu/simd.h"
-#include "revision.h"
+#include "revision.h" // BENCH_BUILD
 #include <oneapi/dnnl/dnnl.h>
 #include <sched.h>
 #include <stdio.h>
@@ -80,11 +80,6 @@ void machine_peak_reset(void)
     if (!f) return;
     fputs("5", f);
     fclose(f);
-}
-
-const char *machine_revision(void)
-{
-    return BENCH_REVISION;
 }
 
 // What the system says of the processor's clock, in MHz; 0: nothing. The first is of this moment, at rest.

@@ -7,7 +7,6 @@
 
 /* An object; the caller owns it. NULL: out of memory. */
 json_t *machine_describe(int threads);
-const char *machine_revision(void);    /* `git describe` of the source; static */
 int machine_threads(void);             /* that this process may use */
 size_t machine_last_cache_bytes(void); /* 64 MB where the system does not say */
 double machine_load(void); /* running processes over the last minute; negative: not known */

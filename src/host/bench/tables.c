@@ -2,7 +2,7 @@
 #include "bench/tables.h"
 #include "base/memory.h"
 #include "bench/baseline.h"
-#include "bench/machine.h"
+#include "bench/source.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -243,7 +243,7 @@ static void print_machine(FILE *f, const bench *b)
     fprintf(f, "%s, %d of %d threads, %s (oneDNN %s: %s), %s, %s; load %.2f; revision %s\n",
             fact(b, "cpu"), (int)fact_number(b, "threads"), (int)fact_number(b, "cpus"),
             fact(b, "isa_own"), fact(b, "onednn"), fact(b, "isa_onednn"), fact(b, "compiler"),
-            fact(b, "build"), fact_number(b, "load_at_start"), machine_revision());
+            fact(b, "build"), fact_number(b, "load_at_start"), source_revision());
     static const char *const clocks[][2] = {{"cpu_mhz", "CPU clock %.0f MHz"},
                                             {"gpu_sm_mhz", "GPU clock %.0f MHz"},
                                             {"gpu_sm_mhz_max", "at most %.0f MHz"},
