@@ -1,7 +1,8 @@
-"""halve.py FROM TO: an adapter of swd train in float16, without the folder names of the machine it was trained on."""
-import json, os, shutil, struct, sys
+"""halve.py FROM TO [NAME SCALES SIGMAS]: an adapter of swd train in float16, without the folder names of the machine it was trained on; with a second
+schedule."""
+import json, os, struct, sys
 
-def main(source, target):
+def main(source, target, second=None, scales="", sigmas=""):
     os.makedirs(target, exist_ok=True)
     b = open(source + "/adapter_model.safetensors", "rb").read()
     n = struct.unpack("<Q", b[:8])[0]
@@ -20,6 +21,8 @@ def main(source, target):
     config = json.load(open(source + "/adapter_config.json"))
     config["base_model_name_or_path"] = "weights/emoji"
     json.dump(config, open(target + "/adapter_config.json", "w"), indent=2)
-    shutil.copy(source + "/swd.json", target + "/swd.json")
+    schedules = json.load(open(source + "/swd.json"))
+    if second: schedules["presets"][second] = {"scales": [int(s) for s in scales.split(",")], "sigmas": [float(s) for s in sigmas.split(",")]}
+    json.dump(schedules, open(target + "/swd.json", "w"), indent=2)
 
-if __name__ == "__main__": main(sys.argv[1], sys.argv[2])
+if __name__ == "__main__": main(*sys.argv[1:])
