@@ -260,15 +260,17 @@ struct choice {
     int splits, part;
 };
 
-// Two blocks for each multiprocessor where the large tiles don't fill them; a part is 256 of k at least, where reading its operands
-// (64 KiB of bf16 for a small tile) still outweighs writing and reading its sums (32 KiB).
+// Large tiles where they fill the multiprocessors, but not where half of each would be zeros: LoRA's 64 columns. With small ones two
+// blocks for each multiprocessor; a part is 256 of k at least, where reading its operands (64 KiB of bf16 for a small tile) still
+// outweighs writing and reading its sums (32 KiB).
 choice choose(const k_gemm_strided_args &a)
 {
     constexpr int PART_MIN = 256, SPLITS_MAX = 64;
     const int wanted = multiprocessors();
     choice c = {a.tile, a.splits, 0};
     if (c.tile == K_TILE_AUTO)
-        c.tile = div_up(a.m, 128) * div_up(a.n, 128) >= wanted ? K_TILE_128 : K_TILE_64;
+        c.tile = a.m > 64 && a.n > 64 && div_up(a.m, 128) * div_up(a.n, 128) >= wanted ? K_TILE_128
+                                                                                       : K_TILE_64;
     if (c.splits == 0 && c.tile == K_TILE_64) {
         const int64_t tiles = div_up(a.m, 64) * div_up(a.n, 64), most = a.k / PART_MIN,
                       enough = div_up(2 * wanted, tiles);
