@@ -62,6 +62,11 @@ static inline double random_normal(void) /* near enough: mean 0, variance 1 */
     return s / 2;
 }
 
+static inline double *zeros(int64_t n)
+{
+    return calloc((size_t)n + 1, sizeof(double));
+}
+
 static inline size_t size_of(k_dtype t)
 {
     return t == K_F32 ? 4 : 2;

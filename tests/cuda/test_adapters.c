@@ -315,7 +315,6 @@ int main(int argc, char **argv)
     int devices = 0;
     if (cudaGetDeviceCount(&devices) == cudaSuccess && devices > 0)
         CHECK(backend_cuda_create(&backends[1], 0, &error) == SWD_OK, "%s", error.message);
-    if (devices > 0) backends[1]->backward = &cuda_of(backends[1])->backward;
     static const launch_test tests[] = {
         {"five_dimensions", test_five_dimensions},
         {"token_ids", test_token_ids},

@@ -48,11 +48,6 @@ static int64_t dense(const oracle *t, int n, int b, int i, int h)
     return (((int64_t)b * n + i) * t->h + h) * t->d;
 }
 
-static double *zeros(int64_t n)
-{
-    return calloc((size_t)n + 1, sizeof(double));
-}
-
 static void oracle_open(oracle *t, int b, int h, int d, const int q[2], const int k[2],
                         double scale)
 {

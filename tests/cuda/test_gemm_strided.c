@@ -164,6 +164,15 @@ static void test_long(void)
         }
 }
 
+// More rows than a band of 8 tiles, of either size, by several columns of tiles.
+static void test_bands(void)
+{
+    const product_case c = {.m = 1032, .n = 136, .k = 8};
+    for (int in = K_F32; in <= K_BF16; in++)
+        for (int tile = K_TILE_64; tile <= K_TILE_128; tile++)
+            check_case(&c, &(way){(k_dtype)in, K_F32, false, true, (k_gemm_tile)tile});
+}
+
 // A product cut into parts has the same bits whenever it is made; the workspace is the same for any pointers.
 static void test_same_bits(void)
 {
@@ -211,7 +220,8 @@ int main(int argc, char **argv)
     static const launch_test tests[] = {
         {"float32", test_float32},     {"bf16_to_float32", test_bf16_to_float32},
         {"bf16", test_bf16},           {"long", test_long},
-        {"same_bits", test_same_bits}, {"too_large", test_too_large},
+        {"bands", test_bands},         {"same_bits", test_same_bits},
+        {"too_large", test_too_large},
     };
     return run_tests(tests, sizeof tests / sizeof *tests, argc, argv);
 }

@@ -20,11 +20,6 @@ typedef struct reference {
     double *sum[4], *sum_error[4]; // [groups, dim]: dshift and dfactor of both
 } reference;
 
-static double *zeros(int64_t n)
-{
-    return calloc((size_t)n, sizeof(double));
-}
-
 typedef struct row_of_x {
     double mean, r, off, relative; // off: error of the mean; relative: of r
 } row_of_x;

@@ -2,11 +2,6 @@
 // Launchers of training.cu and optimizer.cu: gates and sums over rows, activations, patches, the transposed resize, AdamW, norms.
 #include "gradient_support.h"
 
-static double *zeros(int64_t n)
-{
-    return calloc((size_t)n, sizeof(double));
-}
-
 // ---- rows and their sums ----
 
 typedef struct rows_case {

@@ -7,7 +7,6 @@
 #include "backend/devices.h"
 #include "backend/ops.h"
 #include "backend/slab.h"
-#include "backend_cuda.h"
 #include "base/memory.h"
 #include "emu/control.h"
 #include "fake_vendor.h"
@@ -61,7 +60,6 @@ static swd_backend *open_backend(const char *mode)
     OK(device_open(&b, note, "cuda", 1, &error), error);
     OK(b->set_tune(b, mode, &error), error);
     b->log = &ear;
-    b->backward = &cuda_of(b)->backward;
     said[0] = '\0';
     return b;
 }
