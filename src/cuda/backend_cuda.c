@@ -162,6 +162,7 @@ static swd_status open_device(swd_backend *b, int device, swd_err *err)
              err);
     SWD_CUDA(cudaMemsetAsync(s->bad_id, 0, sizeof *s->bad_id, s->stream), err);
     SWD_CUDA(cudaMalloc(&s->raw, CUDA_STAGE_BYTES), err);
+    SWD_CUDA(cudaMalloc((void **)&s->squares, K_SUM_SQUARES * sizeof *s->squares), err);
     SWD_TRY(cuda_staging_open(&s->staging, err), err);
     SWD_TRY(vendor_open(b, err), err);
     cuda_nvtx_open(b);

@@ -24,7 +24,7 @@ typedef struct cuda_state {
     cuda_account account;
     cuda_staging staging;
     void *raw;       /* device, CUDA_STAGE_BYTES: weights on their way into another type */
-    double *squares; /* device, K_SUM_SQUARES of them, from the first use on */
+    double *squares; /* device, K_SUM_SQUARES of them */
     int *bad_id,
         *bad_id_seen; /* device, pinned host: 1 + the position of a token id outside its table, 0: none */
 } cuda_state;
@@ -53,6 +53,10 @@ swd_status cuda_status(cudaError_t e, const char *what, swd_err *err);
 /* t as the launchers take it; at most 4 dimensions, the innermost contiguous. The absent tensor gives data = NULL. */
 k_view cuda_view(swd_tensor t);
 k_dtype cuda_dtype(swd_dtype dtype); /* of F32, BF16, F16 */
+static inline int64_t cuda_size_of(k_dtype dtype)
+{
+    return dtype == K_F32 ? 4 : 2;
+}
 static inline k_grad cuda_grad(swd_grad g)
 {
     return (k_grad){cuda_view(g.t), g.add};

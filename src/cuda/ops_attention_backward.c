@@ -1,12 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The slots of attention's backward pass: tensors to k_attention_backward.
 #include "backend_cuda.h"
-#include "kernels/training.h"
-
-static k_grad grad(swd_grad g)
-{
-    return (k_grad){cuda_view(g.t), g.add};
-}
 
 static k_attention_backward_args args_of(const attention_backward_args *a)
 {
@@ -20,15 +14,15 @@ static k_attention_backward_args args_of(const attention_backward_args *a)
         k.forward.k[i] = cuda_view(f->k[i]);
         k.forward.v[i] = cuda_view(f->v[i]);
         k.forward.n_k[i] = (int)f->k[i].shape[1];
-        k.dk[i] = grad(a->dk[i]);
-        k.dv[i] = grad(a->dv[i]);
+        k.dk[i] = cuda_grad(a->dk[i]);
+        k.dv[i] = cuda_grad(a->dv[i]);
         if (!tensor_present(f->q[i])) continue;
         k.forward.q[i] = cuda_view(f->q[i]);
         k.forward.o[i] = cuda_view(f->o[i]);
         k.forward.lse[i] = f->lse[i].data;
         k.forward.n_q[i] = (int)f->q[i].shape[1];
         k.d_o[i] = cuda_view(a->d_o[i]);
-        k.dq[i] = grad(a->dq[i]);
+        k.dq[i] = cuda_grad(a->dq[i]);
     }
     return k;
 }

@@ -150,13 +150,10 @@ static swd_status adamw(swd_backend *b, const adamw_args *a, swd_stream *s, swd_
 static swd_status sum_squares(swd_backend *b, double *out, swd_tensor x, swd_stream *s,
                               swd_err *err)
 {
-    cuda_state *state = cuda_of(b);
+    double *squares = cuda_of(b)->squares;
     cudaStream_t stream = cuda_stream(b, s);
-    if (!state->squares)
-        SWD_CUDA(cudaMalloc((void **)&state->squares, K_SUM_SQUARES * sizeof *state->squares), err);
-    SWD_CUDA(k_sum_squares(state->squares, x.data, tensor_numel(x), stream), err);
-    cudaError_t asked =
-        cudaMemcpyAsync(out, state->squares, sizeof *out, cudaMemcpyDeviceToHost, stream);
+    SWD_CUDA(k_sum_squares(squares, x.data, tensor_numel(x), stream), err);
+    cudaError_t asked = cudaMemcpyAsync(out, squares, sizeof *out, cudaMemcpyDeviceToHost, stream);
     SWD_CUDA(cudaStreamSynchronize(stream), err);
     return cuda_status(asked, "cudaMemcpyAsync", err);
 }
