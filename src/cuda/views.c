@@ -68,6 +68,6 @@ k_view cuda_views_at(const cuda_views *v, int i, int64_t launch)
         offset += launch % v->outer[d] * v->step[i][d];
         launch /= v->outer[d];
     }
-    if (at.data) at.data = (char *)at.data + offset * (at.dtype == K_F32 ? 4 : 2);
+    if (at.data) at.data = (char *)at.data + offset * cuda_size_of(at.dtype);
     return at;
 }

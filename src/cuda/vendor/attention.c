@@ -6,11 +6,6 @@
 
 enum { TOKENS_MIN = 16, HEAD_DIM_MAX = 512, SEVERAL = 4, SEVERAL_TOKENS_MAX = 512 };
 
-static bool aligned(const void *p)
-{
-    return ((uintptr_t)p & 15) == 0;
-}
-
 static bool whole(k_view v)
 {
     return v.stride[0] % 8 == 0 && v.stride[1] % 8 == 0 && v.stride[2] % 8 == 0;
@@ -28,13 +23,13 @@ static bool library_can(const k_attention_args *a)
 
 size_t vendor_attention_planned(const k_attention_args *a, swd_backend *b)
 {
-    return library_can(a) && vendor_cudnn(b) ? GRAPH_WORKSPACE_MAX + GRAPH_ALIGN : 0;
+    return library_can(a) && vendor_cudnn(b) ? GRAPH_WORKSPACE_MAX + VENDOR_ALIGN : 0;
 }
 
 bool vendor_attention_takes(const k_attention_args *a)
 {
-    return aligned(a->q[0].data) && aligned(a->k[0].data) && aligned(a->v[0].data) &&
-           aligned(a->o[0].data);
+    return vendor_aligned(a->q[0].data) && vendor_aligned(a->k[0].data) &&
+           vendor_aligned(a->v[0].data) && vendor_aligned(a->o[0].data);
 }
 
 /* ---- the work ---- */
@@ -66,7 +61,7 @@ static void point(void *pointers[DNN_POINTERS], const k_attention_args *a, int64
 {
     const k_view v[4] = {a->q[0], a->k[0], a->v[0], a->o[0]};
     for (int i = 0; i < 4; i++)
-        pointers[i] = (char *)v[i].data + sample * v[i].stride[0] * (v[i].dtype == K_F32 ? 4 : 2);
+        pointers[i] = (char *)v[i].data + sample * v[i].stride[0] * cuda_size_of(v[i].dtype);
     pointers[4] = NULL;
 }
 

@@ -3,11 +3,6 @@
 #include <stdio.h>
 #include <string.h>
 
-static bool aligned(const void *p)
-{
-    return ((uintptr_t)p & 15) == 0;
-}
-
 bool vendor_conv_wants(const k_conv_shape *s, swd_backend *b)
 {
     return s->compute != K_F32 && s->in % 8 == 0 && s->out % 8 == 0 && !s->upsample2x &&
@@ -25,12 +20,13 @@ static bool library_can(const vendor_conv *c)
 
 size_t vendor_conv_planned(const vendor_conv *c, swd_backend *b)
 {
-    return library_can(c) && vendor_cudnn(b) ? GRAPH_WORKSPACE_MAX + GRAPH_ALIGN : 0;
+    return library_can(c) && vendor_cudnn(b) ? GRAPH_WORKSPACE_MAX + VENDOR_ALIGN : 0;
 }
 
 bool vendor_conv_takes(const vendor_conv *c)
 {
-    return aligned(c->args.x) && aligned(c->args.y) && aligned(c->args.residual);
+    return vendor_aligned(c->args.x) && vendor_aligned(c->args.y) &&
+           vendor_aligned(c->args.residual);
 }
 
 /* ---- the work ---- */

@@ -6,7 +6,7 @@
 #include "kernels/kernels.h"
 #include "vendor/vendor_abi.h"
 
-enum { LT_PROPOSALS_MAX = 8 };
+enum { LT_PROPOSALS_MAX = 8, LT_WORKSPACE_MAX = 32 << 20 };
 
 typedef struct cublaslt cublaslt; /* the library and a handle of it */
 

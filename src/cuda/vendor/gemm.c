@@ -5,8 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { SIDE_MIN = 16, ALIGN = 256 };
-static const size_t workspace_max = (size_t)32 << 20;
+enum { SIDE_MIN = 16 };
 
 // All that the choice depends on; zeroed first, compared byte by byte.
 typedef struct gemm_key {
@@ -23,16 +22,6 @@ struct vendor_gemm {
 };
 
 /* ---- what the library may do ---- */
-
-static int64_t size_of(int dtype)
-{
-    return dtype == K_F32 ? 4 : 2;
-}
-
-static bool aligned(const void *p)
-{
-    return ((uintptr_t)p & 15) == 0;
-}
 
 // bias: no pointer says so, while sizes are added up memory has no place yet.
 static gemm_key key_of(const k_gemm_strided_args *a, bool bias)
@@ -55,7 +44,7 @@ static gemm_key key_of(const k_gemm_strided_args *a, bool bias)
 // Lines of `length` elements, which do not overlap, in whole 16-byte pieces.
 static bool lines(int64_t length, int64_t stride, int dtype)
 {
-    return length % 8 == 0 && stride >= length && stride * size_of(dtype) % 16 == 0;
+    return length % 8 == 0 && stride >= length && stride * cuda_size_of((k_dtype)dtype) % 16 == 0;
 }
 
 static bool library_can(const gemm_key *k)
@@ -67,7 +56,7 @@ static bool library_can(const gemm_key *k)
 
 bool vendor_gemm_takes(const k_gemm_strided_args *a)
 {
-    return aligned(a->a) && aligned(a->b) && aligned(a->c.data);
+    return vendor_aligned(a->a) && vendor_aligned(a->b) && vendor_aligned(a->c.data);
 }
 
 /* ---- the work ---- */
@@ -77,11 +66,6 @@ static size_t wide_bytes_of(const gemm_key *k)
     return k->bias && k->out != K_F32 ? (size_t)(k->m * k->n) * sizeof(float) : 0;
 }
 
-static size_t padded(size_t bytes)
-{
-    return (bytes + ALIGN - 1) / ALIGN * ALIGN;
-}
-
 static swd_status run(const vendor_gemm *o, const lt_algorithm *algorithm,
                       const k_gemm_strided_args *a, void *workspace, cudaStream_t stream,
                       swd_err *err)
@@ -89,7 +73,7 @@ static swd_status run(const vendor_gemm *o, const lt_algorithm *algorithm,
     char *scratch = workspace;
     void *to = o->wide_bytes ? scratch : a->c.data;
     SWD_TRY(lt_product_run(o->product, algorithm, to, to, a->a, a->b,
-                           scratch + padded(o->wide_bytes), stream, err),
+                           scratch + vendor_padded(o->wide_bytes), stream, err),
             err);
     if (!a->bias) return SWD_OK;
     const int64_t shape[4] = {1, 1, a->m, a->n};
@@ -102,21 +86,21 @@ static swd_status run(const vendor_gemm *o, const lt_algorithm *algorithm,
 
 size_t vendor_gemm_workspace(const vendor_gemm *o)
 {
-    size_t bytes = padded(o->wide_bytes) + o->algorithm.workspace_bytes;
-    return bytes ? bytes + ALIGN : 0; // the slab is aligned to less
+    size_t bytes = vendor_padded(o->wide_bytes) + o->algorithm.workspace_bytes;
+    return bytes ? bytes + VENDOR_ALIGN : 0; // the slab is aligned to less
 }
 
 size_t vendor_gemm_planned(const k_gemm_strided_args *a, bool bias, swd_backend *b)
 {
     const gemm_key key = key_of(a, bias);
     if (!cuda_planning(b) || !vendor_cublaslt(b) || !library_can(&key)) return 0;
-    return wide_bytes_of(&key) + workspace_max + 2 * (size_t)ALIGN;
+    return wide_bytes_of(&key) + LT_WORKSPACE_MAX + 2 * (size_t)VENDOR_ALIGN;
 }
 
 swd_status vendor_gemm_run(const vendor_gemm *o, const k_gemm_strided_args *a, void *workspace,
                            cudaStream_t stream, swd_err *err)
 {
-    void *from = (void *)(((uintptr_t)workspace + ALIGN - 1) / ALIGN * ALIGN);
+    void *from = vendor_scratch(workspace);
     swd_err why = {0};
     swd_status s = run(o, &o->algorithm, a, from, stream, &why);
     if (s == SWD_OK) return SWD_OK;
@@ -165,7 +149,7 @@ static swd_status prepare(void *arg, swd_err *err)
     SWD_TRY(measure_operand(&t->memory[2], in, (k->b_across ? k->k : k->n) * k->ldb, t->b, err),
             err);
     if (k->bias) SWD_TRY(measure_operand(&t->memory[3], K_F32, k->n, t->b, err), err);
-    t->memory[4] = t->b->alloc(t->b, t->workspace_bytes + ALIGN);
+    t->memory[4] = t->b->alloc(t->b, t->workspace_bytes + VENDOR_ALIGN);
     if (!t->memory[4]) return measure_no_memory(err);
     t->a.c.data = t->memory[0];
     t->a.a = t->memory[1];
@@ -203,14 +187,14 @@ static swd_status choose(vendor_gemm *o, const k_gemm_strided_args *a, swd_backe
 {
     trial t = {.o = o, .a = *a, .b = b};
     vendor_contest c = {.prepare = prepare, .run = compete, .finish = clear, .arg = &t};
-    int winner, n = lt_product_propose(t.proposed, o->product, workspace_max);
+    int winner, n = lt_product_propose(t.proposed, o->product, LT_WORKSPACE_MAX);
     c.n = n + 1;
     name_key(c.key, &o->key);
     snprintf(c.choice[0], TUNE_TEXT_MAX, "ours");
     t.workspace_bytes = k_gemm_strided_workspace(a);
     for (int i = 0; i < n; i++) {
         lt_algorithm_name(c.choice[i + 1], TUNE_TEXT_MAX, &t.proposed[i]);
-        size_t need = padded(o->wide_bytes) + t.proposed[i].workspace_bytes;
+        size_t need = vendor_padded(o->wide_bytes) + t.proposed[i].workspace_bytes;
         if (need > t.workspace_bytes) t.workspace_bytes = need;
     }
     SWD_TRY(vendor_choose(&winner, &c, b, err), err);

@@ -137,14 +137,14 @@ void graph_choices_free(graph_choice **list)
 size_t graph_choice_workspace(const graph_choice *o)
 {
     size_t bytes = dnn_work_workspace(o->work, o->way);
-    return bytes ? bytes + GRAPH_ALIGN : 0; // the slab is aligned to less
+    return bytes ? bytes + VENDOR_ALIGN : 0; // the slab is aligned to less
 }
 
 swd_status graph_choice_run(const graph_choice *o, void *const pointers[DNN_POINTERS],
                             void *workspace, cudaStream_t stream, swd_err *err)
 {
     swd_err why = {0};
-    void *at = (void *)(((uintptr_t)workspace + GRAPH_ALIGN - 1) / GRAPH_ALIGN * GRAPH_ALIGN);
+    void *at = vendor_scratch(workspace);
     swd_status s = dnn_work_run(o->work, o->way, pointers, at, stream, &why);
     if (s == SWD_OK) return SWD_OK;
     return SWD_FAIL(err, s == SWD_ERR_UNSUPPORTED ? SWD_ERR_DEVICE : s, "%s", why.message);

@@ -5,7 +5,7 @@
 #include "vendor/cudnn.h"
 #include "vendor/vendor.h"
 
-enum { GRAPH_KEY_WORDS = 20, GRAPH_ALIGN = 256, GRAPH_WORKSPACE_MAX = 64 << 20 };
+enum { GRAPH_KEY_WORDS = 20, GRAPH_WORKSPACE_MAX = 64 << 20 };
 
 typedef struct graph_key {
     int64_t word[GRAPH_KEY_WORDS]; /* zeros behind the last */

@@ -5,8 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { ROWS_MIN = 16, SEVERAL = 4, SEVERAL_ROWS_MAX = 512, ALIGN = 256 };
-static const size_t workspace_max = (size_t)32 << 20;
+enum { ROWS_MIN = 16, SEVERAL = 4, SEVERAL_ROWS_MAX = 512 };
 
 // What follows the product.
 typedef enum finish { NOTHING, ACTIVATION, GATE } finish;
@@ -29,19 +28,9 @@ struct vendor_linear {
 
 /* ---- what the library may do ---- */
 
-static bool aligned(const void *p)
-{
-    return ((uintptr_t)p & 15) == 0;
-}
-
-static int64_t size_of(k_dtype dtype)
-{
-    return dtype == K_F32 ? 4 : 2;
-}
-
 static bool whole(int64_t stride, k_dtype dtype)
 {
-    return stride * size_of(dtype) % 16 == 0;
+    return stride * cuda_size_of(dtype) % 16 == 0;
 }
 
 static linear_key key_of(const k_gemm_args *a, const void *narrow_bias)
@@ -84,15 +73,15 @@ static bool library_can(const k_gemm_args *a, const linear_key *k)
 bool vendor_linear_takes(const k_gemm_args *a)
 {
     const bool in_place = a->residual.data == a->y.data;
-    return aligned(a->x.data) && aligned(a->y.data) && aligned(a->residual.data) &&
-           (in_place || !a->gate.data);
+    return vendor_aligned(a->x.data) && vendor_aligned(a->y.data) &&
+           vendor_aligned(a->residual.data) && (in_place || !a->gate.data);
 }
 
 /* ---- the work ---- */
 
 static k_view at(k_view v, int64_t sample)
 {
-    if (v.data) v.data = (char *)v.data + sample * v.stride[0] * size_of(v.dtype);
+    if (v.data) v.data = (char *)v.data + sample * v.stride[0] * cuda_size_of(v.dtype);
     return v;
 }
 
@@ -113,7 +102,7 @@ static swd_status run_samples(const vendor_linear *o, const lt_algorithm *algori
                               cudaStream_t stream, swd_err *err)
 {
     char *scratch = workspace;
-    const size_t wide_bytes = (o->wide_bytes + ALIGN - 1) / ALIGN * ALIGN;
+    const size_t wide_bytes = vendor_padded(o->wide_bytes);
     const k_view wide = {scratch, K_F32, {a->rows * a->n, a->n, 0}};
     for (int64_t i = 0; i < samples; i++) {
         const k_view x = at(a->x, i), y = at(a->y, i), c = at(a->residual, i);
@@ -127,21 +116,21 @@ static swd_status run_samples(const vendor_linear *o, const lt_algorithm *algori
 
 size_t vendor_linear_workspace(const vendor_linear *o)
 {
-    size_t bytes = (o->wide_bytes + ALIGN - 1) / ALIGN * ALIGN + o->algorithm.workspace_bytes;
-    return bytes ? bytes + ALIGN : 0; // the slab is aligned to less
+    size_t bytes = vendor_padded(o->wide_bytes) + o->algorithm.workspace_bytes;
+    return bytes ? bytes + VENDOR_ALIGN : 0; // the slab is aligned to less
 }
 
 size_t vendor_linear_planned(const k_gemm_args *a, swd_backend *b)
 {
     const linear_key key = key_of(a, NULL);
     if (!vendor_cublaslt(b) || !library_can(a, &key)) return 0;
-    return (size_t)(a->rows * a->n) * sizeof(float) + workspace_max + 2 * (size_t)ALIGN;
+    return (size_t)(a->rows * a->n) * sizeof(float) + LT_WORKSPACE_MAX + 2 * (size_t)VENDOR_ALIGN;
 }
 
 swd_status vendor_linear_run(const vendor_linear *o, const k_gemm_args *a, void *workspace,
                              cudaStream_t stream, swd_err *err)
 {
-    void *from = (void *)(((uintptr_t)workspace + ALIGN - 1) / ALIGN * ALIGN);
+    void *from = vendor_scratch(workspace);
     swd_err why = {0};
     swd_status s = run_samples(o, &o->algorithm, a, a->batch, from, stream, &why);
     if (s == SWD_OK) return SWD_OK;
@@ -196,7 +185,7 @@ static swd_status prepare(void *arg, swd_err *err)
         SWD_TRY(measure_operand(&t->memory[2], a->gate.dtype, n * a->n, t->b, err), err);
         a->gate = (k_view){t->memory[2], a->gate.dtype, {a->n, 0, 0}};
     }
-    t->memory[3] = t->b->alloc(t->b, t->workspace_bytes + ALIGN);
+    t->memory[3] = t->b->alloc(t->b, t->workspace_bytes + VENDOR_ALIGN);
     return t->memory[3] ? SWD_OK : measure_no_memory(err);
 }
 
@@ -252,7 +241,7 @@ static swd_status choose(vendor_linear *o, const k_gemm_args *a, swd_backend *b,
 {
     trial t = {.o = o, .a = *a, .b = b};
     vendor_contest c = {.prepare = prepare, .run = compete, .finish = clear, .arg = &t};
-    int winner, n = lt_product_propose(t.proposed, o->product, workspace_max);
+    int winner, n = lt_product_propose(t.proposed, o->product, LT_WORKSPACE_MAX);
     t.samples = a->rows <= SEVERAL_ROWS_MAX ? SEVERAL : 1;
     c.n = n + 1;
     name_key(c.key, o, a);
@@ -261,8 +250,7 @@ static swd_status choose(vendor_linear *o, const k_gemm_args *a, swd_backend *b,
     several.batch = t.samples;
     t.workspace_bytes = k_gemm_workspace(&several);
     for (int i = 0; i < n; i++) {
-        size_t wide = (o->wide_bytes + ALIGN - 1) / ALIGN * ALIGN,
-               need = wide + t.proposed[i].workspace_bytes;
+        size_t need = vendor_padded(o->wide_bytes) + t.proposed[i].workspace_bytes;
         if (need > t.workspace_bytes) t.workspace_bytes = need;
     }
     SWD_TRY(vendor_choose(&winner, &c, b, err), err);

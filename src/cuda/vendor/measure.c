@@ -122,7 +122,7 @@ static swd_status noise(float *to, int64_t n, swd_backend *b, swd_err *err)
 swd_status measure_operand(void **out, k_dtype dtype, int64_t n, swd_backend *b, swd_err *err)
 {
     enum { PERIOD = 1 << 18 };
-    const size_t size = dtype == K_F32 ? 4 : 2;
+    const size_t size = (size_t)cuda_size_of(dtype);
     int64_t period = n < PERIOD ? n : PERIOD;
     *out = b->alloc(b, (size_t)n * size);
     float *source = *out ? b->alloc(b, (size_t)period * sizeof *source) : NULL;

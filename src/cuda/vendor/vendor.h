@@ -46,6 +46,23 @@ swd_status vendor_set_mode(swd_backend *b, const char *mode, swd_err *err);
 /* Whether kernels that a library compiles at every start are wanted: they cost more than they give, unless somebody asks for them. */
 bool vendor_compiles(swd_backend *b);
 
+/* Whether 16-byte accesses may begin here. */
+static inline bool vendor_aligned(const void *p)
+{
+    return ((uintptr_t)p & 15) == 0;
+}
+
+/* A library's scratch begins on so many bytes, more than the slab's: what is asked of that is as much longer. */
+enum { VENDOR_ALIGN = 256 };
+static inline size_t vendor_padded(size_t bytes)
+{
+    return (bytes + VENDOR_ALIGN - 1) / VENDOR_ALIGN * VENDOR_ALIGN;
+}
+static inline void *vendor_scratch(void *workspace)
+{
+    return (void *)vendor_padded((uintptr_t)workspace);
+}
+
 /* NULL: not there, or not wanted. */
 cublaslt *vendor_cublaslt(swd_backend *b);
 cudnn *vendor_cudnn(swd_backend *b);
