@@ -4,9 +4,9 @@
 //     g = sum over i of dy_i (one + factor_i)      dx (+)= r (g - mean(g) - xhat mean(g xhat)), an RMS norm without mean(g)
 //     dfactor_i (+)= sum over rows of dy_i xhat    dshift_i (+)= sum over rows of dy_i
 //
-// Memory-bound: a row of x and dy is read once, into registers, in accesses of 16 bytes, as norm.cu does it. Where no sums are wanted a
-// row has 8 to 32 lanes of a warp, 128 or 256 threads. Where they are, a block goes down a slab of rows, with the sums of its
-// columns in registers too, and leaves them to add_slabs(). Rows off the 16-byte grid and long ones loop over memory, a warp a
+// Memory-bound: a row of x and dy is read once, into registers, in accesses of 16 bytes, as norm.cu does it, by 8 to 32 lanes of a warp,
+// 128 or 256 threads. Where sums are wanted a block goes down a slab of rows, with the sums of its columns in registers too, and
+// leaves them to add_slabs(). Rows off the 16-byte grid and long ones loop over memory, a warp a
 // row, and their sums take a second look at x and dy.
 //
 // hot: norm_backward_rows
