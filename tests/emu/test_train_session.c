@@ -165,6 +165,36 @@ static void pictures_to_adapter(void)
     free(want);
 }
 
+/* ---- kernels that are tried ---- */
+
+static int since_the_first(void *user, const swd_train_progress *p)
+{
+    int *n = user;
+    if (strcmp(p->stage, "train") == 0 && p->step == 0) n[0] = emu_allocations();
+    if (strcmp(p->stage, "train") == 0) n[1] = emu_allocations();
+    return 0;
+}
+
+// A library's kernels are tried, which takes memory, for all scales before the first step: that allocates what it does without one.
+static void tried_before_the_first_step(void)
+{
+    static const char *const ways[] = {"ours", "vendor"};
+    int n[2][2];
+    if (!getenv("SWD_VENDOR_LIBS")) return; // there is none
+    for (int i = 0; i < 2; i++) {
+        CHECK(setenv("SWD_TUNE", ways[i], 1) == 0, "no environment");
+        swd_train_params p = job(ways[i], "cuda");
+        p.batch = 16; // fewer rows are nothing for a library
+        p.steps = 1;  // at the smaller scale
+        p.progress = since_the_first;
+        p.user = n[i];
+        trains(&p);
+    }
+    CHECK(n[1][0] > n[0][0], "nothing was tried");
+    CHECK(n[1][1] - n[1][0] == n[0][1] - n[0][0], "a step allocates %d times, not %d",
+          n[1][1] - n[1][0], n[0][1] - n[0][0]);
+}
+
 /* ---- out of memory ---- */
 
 static int fail_at_the_first_step(void *user, const swd_train_progress *p)
@@ -202,6 +232,7 @@ static void tells_what_to_lower(void)
 
 static const tap_test tests[] = {
     {"pictures_to_adapter", pictures_to_adapter},
+    {"tried_before_the_first_step", tried_before_the_first_step},
     {"tells_what_to_lower", tells_what_to_lower},
 };
 

@@ -307,8 +307,6 @@ swd_status distill_measure(tape_memory *out, const distill *d, const distill_bat
     SWD_TRY(check(d, err), err);
     SWD_TRY(tape_measure(out, d->t, generator_step, &g, d->act, err), err);
     if (d->fake.learnt) SWD_TRY(tape_measure(&fake, d->t, fake_step, &g, d->act, err), err);
-    if (fake.slab > out->slab) out->slab = fake.slab;
-    if (fake.gradients > out->gradients) out->gradients = fake.gradients;
-    if (fake.weights > out->weights) out->weights = fake.weights;
+    tape_memory_most(out, &fake);
     return SWD_OK;
 }

@@ -464,15 +464,21 @@ const task *distill_task_of(const distill_task *t)
 
 swd_status distill_task_measure(tape_memory *out, distill_task *t, swd_err *err)
 {
-    int side = t->setup.scales[t->setup.n_scales - 1];
-    distill_batch b = {.low = latents_of(t, t->low, side),
-                       .target = latents_of(t, t->target, side),
-                       .text = texts_of(t, t->context, t->pooled)};
-    noise_input *noise[] = {&b.start, &b.mmd, &b.dmd, &b.gan};
-    for (int i = 0; i < TASK_NOISES; i++)
-        *noise[i] = (noise_input){t->sigma[i], latents_of(t, t->eps[i], side)};
-    if (t->empty) b.empty = texts_of(t, t->empty, t->empty_pooled);
-    return distill_measure(out, &t->d, &b, err);
+    *out = (tape_memory){0};
+    for (int k = 0; k < t->setup.n_scales; k++) {
+        tape_memory m;
+        int side = t->setup.scales[k];
+        distill_batch b = {.low = latents_of(t, t->low, t->setup.scales[k ? k - 1 : 0]),
+                           .target = latents_of(t, t->target, side),
+                           .text = texts_of(t, t->context, t->pooled)};
+        noise_input *noise[] = {&b.start, &b.mmd, &b.dmd, &b.gan};
+        for (int i = 0; i < TASK_NOISES; i++)
+            *noise[i] = (noise_input){t->sigma[i], latents_of(t, t->eps[i], side)};
+        if (t->empty) b.empty = texts_of(t, t->empty, t->empty_pooled);
+        SWD_TRY(distill_measure(&m, &t->d, &b, err), err);
+        tape_memory_most(out, &m);
+    }
+    return SWD_OK;
 }
 
 char *distill_task_describe(char *buf, size_t n, const distill_task *t, const tape_memory *m)

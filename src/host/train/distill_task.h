@@ -50,7 +50,8 @@ swd_status distill_task_check_share(const swd_train_params *p, swd_err *err);
 swd_status distill_task_create(distill_task **out, const distill_setup *setup, swd_err *err);
 void distill_task_destroy(distill_task **t); /* writes NULL; accepts it */
 const task *distill_task_of(const distill_task *t);
-/* What a step will take beside the networks, the parameters and their moments: nothing of it is there before the first. */
+/* What a step will take at most, of all scales, beside the networks, the parameters and their moments: nothing of it is there before the
+ * first. A backend that finds its kernels by trying them does so here, while there is room for that. */
 swd_status distill_task_measure(tape_memory *out, distill_task *t, swd_err *err);
 /* For people: what learns, in how much memory. Returns buf. */
 char *distill_task_describe(char *buf, size_t n, const distill_task *t, const tape_memory *m);

@@ -317,6 +317,13 @@ swd_status tape_measure(tape_memory *out, tape *t, tape_step step, void *ctx, sw
     return s;
 }
 
+void tape_memory_most(tape_memory *out, const tape_memory *m)
+{
+    if (m->slab > out->slab) out->slab = m->slab;
+    if (m->gradients > out->gradients) out->gradients = m->gradients;
+    if (m->weights > out->weights) out->weights = m->weights;
+}
+
 static swd_status room(unsigned char **p, size_t *have, size_t want, tape *t, const char *what,
                        swd_err *err)
 {

@@ -35,6 +35,8 @@ typedef struct tape_memory {
     size_t gradients; /* of activations, at most */
     size_t weights;   /* copies of frozen weights, where the backend does not lend its own */
 } tape_memory;
+/* Each part of *out becomes m's where that is larger. */
+void tape_memory_most(tape_memory *out, const tape_memory *m);
 /* What a step would take: nothing is computed, no tensor's data is touched. */
 swd_status tape_measure(tape_memory *out, tape *t, tape_step step, void *ctx, swd_dtype act,
                         swd_err *err);
