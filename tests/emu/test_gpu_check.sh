@@ -48,7 +48,7 @@ page = open(d + "/gpu_check.md").read()
 assert "| device | emulated device |" in page and "| ops | %d | 0 |" % doc["checks"]["ops"]["checked"] in page
 PY
 
-status 0 --only training --filter 'gradient of layernorm' --out "$out/trained"
+status 0 --only training --filter 'gradient of layernorm' --vendor none --out "$out/trained"
 grep -q '^training: [2-9][0-9] checked, 0 failed' "$out/log" || fail "training is not checked"
 
 mkdir "$out/nccl"
@@ -117,6 +117,8 @@ PY
 # The op cases once more, by the libraries.
 status 0 --only ops --filter conv.odd --filter attention. --vendor "$out/libs" --out "$out/checked"
 grep -q 'vendor: [1-9][0-9]* checked, 0 failed' "$out/log" || fail "the libraries' own part did not run"
+status 0 --only training --filter 'gradient of linear.odd' --vendor "$out/libs"
+grep -q '^training by vendor: [1-9][0-9]* checked, 0 failed' "$out/log" || fail "no gradient is checked by the library"
 status 0 --only ops --filter fill. --vendor none
 grep -q vendor: "$out/log" && fail "libraries were used that nobody wanted"
 export FAKE_VENDOR=wrong
