@@ -53,6 +53,7 @@ grep -q '^training: [2-9][0-9] checked, 0 failed' "$out/log" || fail "training i
 
 mkdir "$out/nccl"
 cp "$fake_nccl" "$out/nccl/libnccl.so.2"
+cp "$fake_vendor" "$out/nccl/libcublasLt.so.13" # or an installed one would be found
 status 0 --only training --filter NCCL --vendor "$out/nccl"
 grep -q '^sums: 1 checked, 0 failed' "$out/log" || fail "NCCL is not checked"
 export FAKE_NCCL=wrong
