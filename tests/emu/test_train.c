@@ -6,18 +6,13 @@
 // (3e-4 of how far they moved): two such results are apart by the root of two. Beside bf16 (5e-2) the CPU's float32 is exact.
 #include "backend/devices.h"
 #include "emu/control.h"
-#include "io/safetensors.h"
+#include "../distill_goldens.h"
 #include "train_common.h"
-#include "train/distill.h"
-#include "train/optimizer.h"
 
-enum { RANK = 2, ALPHA = 3, BLOCK = 1 }; // of the goldens
 static const double BF16 = 5e-2, LOOP = 4.3e-4;
 static swd_err error;
 
 /* ---- a backend with its models ---- */
-
-enum { STUDENT, FAKE, HEAD, SETS };
 
 typedef struct side {
     swd_backend *be;
@@ -104,35 +99,6 @@ static float *numbers(const side *s, swd_tensor t)
 
 /* ---- losses ---- */
 
-static swd_tensor host(const safetensors *io, const char *prefix, const char *name)
-{
-    char full[64];
-    snprintf(full, sizeof full, "%s%s", prefix, name);
-    const st_tensor *t = safetensors_find(io, full);
-    CHECK(t, "no golden %s", full);
-    return tensor_make((void *)(uintptr_t)t->data, SWD_F32, t->shape, t->ndim);
-}
-
-static noise_input noise(const safetensors *draws, const char *prefix, const char *kind)
-{
-    char sigma[32], eps[32];
-    snprintf(sigma, sizeof sigma, "sigma_%s", kind);
-    snprintf(eps, sizeof eps, "eps_%s", kind);
-    return (noise_input){host(draws, prefix, sigma).data, host(draws, prefix, eps)};
-}
-
-static distill_batch batch_of(const safetensors *io, const safetensors *draws, const char *prefix)
-{
-    return (distill_batch){.low = host(io, "", "low"),
-                           .target = host(io, "", "target"),
-                           .text = {host(io, "", "context"), host(io, "", "pooled")},
-                           .empty = {host(io, "", "context0"), host(io, "", "pooled0")},
-                           .start = noise(draws, prefix, "start"),
-                           .mmd = noise(draws, prefix, "mmd"),
-                           .dmd = noise(draws, prefix, "dmd"),
-                           .gan = noise(draws, prefix, "gan")};
-}
-
 typedef struct loss {
     const char *name;
     enum { GENERATOR, FLOW, FAKE_UPDATE } kind;
@@ -215,7 +181,7 @@ static void losses_of(const char *net, swd_dtype compute, bool all, double toler
 {
     side cpu = side_open(net, "cpu", SWD_F32), gpu = side_open(net, "cuda", compute);
     safetensors *io = golden(net, "io");
-    distill_batch b = batch_of(io, io, "");
+    distill_batch b = golden_batch(io, io, "");
     for (size_t i = 0; i < sizeof losses / sizeof *losses; i++)
         if ((all && !only_small()) || losses[i].everywhere)
             compare(&cpu, &gpu, &losses[i], &b, tolerance);
@@ -244,49 +210,22 @@ static void losses_sd35m_bf16(void)
 
 /* ---- iterations ---- */
 
-enum { ITERATIONS = 3 };
-
-// Two updates of fake model and head, one of the student, three times; parameters afterwards, on the host.
+// Parameters after each, on the host.
 static void iterate(float *after[ITERATIONS][SETS], side *s, const safetensors *io,
                     const safetensors *loop)
 {
-    static const distill_config full = {.kernel = MMD_HUBER,
-                                        .features_of_fake = true,
-                                        .block = BLOCK,
-                                        .mmd = 1,
-                                        .dmd = 0.7,
-                                        .gan = 0.3,
-                                        .discriminator = 0.2,
-                                        .guidance = 3};
     optimizer *o[SETS];
-    s->d.c = full;
+    s->d.c = golden_method;
     tape_checkpoint(s->d.t, true);
-    for (int i = 0; i < SETS; i++) {
-        optimizer_config c = {.rate = 1e-3,
-                              .beta1 = 0.9,
-                              .beta2 = 0.999,
-                              .eps = 1e-8,
-                              .weight_decay = 1e-2,
-                              .clip = i == STUDENT ? 0.05 : 1.5};
-        OK(optimizer_create(&o[i], s->set[i], &c, &error), error);
+    for (int k = 0; k < SETS; k++) {
+        optimizer_config c = golden_optimizer(k);
+        OK(optimizer_create(&o[k], s->set[k], &c, &error), error);
     }
     for (int i = 0; i < ITERATIONS; i++) {
-        for (int k = 0; k < 3; k++) {
-            distill_losses out;
-            char prefix[16];
-            snprintf(prefix, sizeof prefix, "%d/%d/", i, k);
-            distill_batch b = batch_of(io, loop, prefix);
-            if (k < 2) {
-                OK(distill_fake(&out, &s->d, &b, &error), error);
-                OK(optimizer_step_together(o + FAKE, 2, 1, NULL, &error), error);
-            } else {
-                OK(distill_generator(&out, NULL, &s->d, &b, &error), error);
-                OK(optimizer_step(o[STUDENT], 1, NULL, &error), error);
-            }
-        }
+        OK(golden_iteration(&s->d, o, io, loop, i, &error), error);
         for (int k = 0; k < SETS; k++) after[i][k] = numbers(s, params_values(s->set[k]));
     }
-    for (int i = 0; i < SETS; i++) optimizer_destroy(&o[i]);
+    for (int k = 0; k < SETS; k++) optimizer_destroy(&o[k]);
 }
 
 static void three_iterations(void)
@@ -322,7 +261,7 @@ static void all_weights(void)
     const loss flow = losses[0];
     side s[2] = {side_open("sd35m", "cpu", SWD_F32), side_open("sd35m", "cuda", SWD_F32)};
     safetensors *io = golden("sd35m", "io");
-    distill_batch b = batch_of(io, io, "");
+    distill_batch b = golden_batch(io, io, "");
     optimizer_config c = {.rate = 1e-3, .beta1 = 0.9, .beta2 = 0.999, .eps = 1};
     optimizer *o[2];
     for (int i = 0; i < 2; i++) {

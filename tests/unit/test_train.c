@@ -115,38 +115,17 @@ Test(train, three_iterations)
     OK(safetensors_open(&loop, path, NULL, &b->err));
     params *set[] = {b->student, b->fake, head_params(b->head)};
     static const char *const names[] = {"student", "fake", "head"};
-    optimizer *o[3];
-    float *start[3];
-    for (int k = 0; k < 3; k++) {
-        optimizer_config c = adamw();
-        c.rate = 1e-3;
-        c.clip = k == 0 ? 0.05 : 1.5;
+    optimizer *o[SETS];
+    float *start[SETS];
+    for (int k = 0; k < SETS; k++) {
+        optimizer_config c = golden_optimizer(k);
         OK(optimizer_create(&o[k], set[k], &c, &b->err));
         start[k] = flattened(set[k], false);
     }
-    b->d.c = (distill_config){.kernel = MMD_HUBER,
-                              .features_of_fake = true,
-                              .block = BLOCK,
-                              .mmd = 1,
-                              .dmd = 0.7,
-                              .gan = 0.3,
-                              .discriminator = 0.2,
-                              .guidance = 3};
-    for (int i = 0; i < 3; i++) {
-        distill_losses out;
-        for (int k = 0; k < 3; k++) {
-            char prefix[16];
-            snprintf(prefix, sizeof prefix, "%d/%d/", i, k);
-            distill_batch batch = golden_batch(b->io, loop, prefix);
-            if (k < 2) {
-                OK(distill_fake(&out, &b->d, &batch, &b->err));
-                OK(optimizer_step_together(o + 1, 2, 1, NULL, &b->err));
-            } else {
-                OK(distill_generator(&out, NULL, &b->d, &batch, &b->err));
-                OK(optimizer_step(o[0], 1, NULL, &b->err));
-            }
-        }
-        for (int k = 0; k < 3; k++) {
+    b->d.c = golden_method;
+    for (int i = 0; i < ITERATIONS; i++) {
+        OK(golden_iteration(&b->d, o, b->io, loop, i, &b->err));
+        for (int k = 0; k < SETS; k++) {
             char name[32];
             int64_t n;
             snprintf(name, sizeof name, "%d/%s", i, names[k]);

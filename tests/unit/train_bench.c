@@ -146,35 +146,6 @@ void bench_close(bench *b)
     free(b->golden);
 }
 
-static swd_tensor host(const safetensors *io, const char *prefix, const char *name)
-{
-    char full[64];
-    snprintf(full, sizeof full, "%s%s", prefix, name);
-    const st_tensor *t = safetensors_find(io, full);
-    cr_assert_not_null(t, "no golden %s", full);
-    return tensor_make((void *)(uintptr_t)t->data, SWD_F32, t->shape, t->ndim);
-}
-
-static noise_input noise_of(const safetensors *io, const char *prefix, const char *kind)
-{
-    char sigma[32], eps[32];
-    snprintf(sigma, sizeof sigma, "sigma_%s", kind);
-    snprintf(eps, sizeof eps, "eps_%s", kind);
-    return (noise_input){host(io, prefix, sigma).data, host(io, prefix, eps)};
-}
-
-distill_batch golden_batch(const safetensors *io, const safetensors *draws, const char *prefix)
-{
-    return (distill_batch){.low = host(io, "", "low"),
-                           .target = host(io, "", "target"),
-                           .text = {host(io, "", "context"), host(io, "", "pooled")},
-                           .empty = {host(io, "", "context0"), host(io, "", "pooled0")},
-                           .start = noise_of(draws, prefix, "start"),
-                           .mmd = noise_of(draws, prefix, "mmd"),
-                           .dmd = noise_of(draws, prefix, "dmd"),
-                           .gan = noise_of(draws, prefix, "gan")};
-}
-
 void bench_zero(bench *b)
 {
     OK(params_zero_gradients(b->student, &b->err));
@@ -193,6 +164,8 @@ distill_losses bench_everything(bench *b, const distill_batch *batch)
 
 optimizer_config adamw(void)
 {
-    return (optimizer_config){
-        .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 1e-2, .clip = 10};
+    optimizer_config c = golden_optimizer(STUDENT);
+    c.rate = 0;
+    c.clip = 10;
+    return c;
 }

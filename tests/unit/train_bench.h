@@ -3,12 +3,8 @@
  * of tools/reference/make_distill_goldens.py (tests/goldens/train) have them. All of it fails the test that calls. */
 #ifndef TESTS_UNIT_TRAIN_BENCH_H
 #define TESTS_UNIT_TRAIN_BENCH_H
-#include "io/safetensors.h"
-#include "train/distill.h"
-#include "train/optimizer.h"
+#include "../distill_goldens.h"
 #include <criterion/criterion.h>
-
-enum { RANK = 2, ALPHA = 3, BLOCK = 1 }; /* of the goldens */
 
 typedef struct bench {
     swd_backend *be;
@@ -35,8 +31,6 @@ char *bench_join(const char *a, const char *b); /* of a path; freed by the calle
 distill_losses bench_everything(bench *b, const distill_batch *batch);
 
 const float *golden_values(const safetensors *io, const char *name, int64_t *n);
-/* Latents and text of io, draws of another set of tensors. */
-distill_batch golden_batch(const safetensors *io, const safetensors *draws, const char *prefix);
 
 /* What a set holds (its gradients, or values), one tensor after the other in order of their names; freed by the caller. */
 float *flattened(const params *p, bool gradients);
