@@ -1,14 +1,8 @@
 // SPDX-License-Identifier: MIT
 // From tensors to launchers: tensors of five dimensions with strides that no two of them share, against the CPU; token ids outside their
 // table; more images than one launch takes; a recorded graph over other seeds and sigmas; products and frozen weights of training.
-#include "launch_support.h"
-#include "backend_cuda.h"
+#include "backends.h"
 #include "backend/async.h"
-
-static swd_err error;
-static swd_backend *backends[2]; // cpu, cuda
-
-#define OK(call) CHECK((call) == SWD_OK, "%s", error.message)
 
 static const int64_t shape5[] = {2, 3, 2, 2, 8};
 
@@ -311,10 +305,6 @@ static void test_frozen_weights(void)
 
 int main(int argc, char **argv)
 {
-    CHECK(backend_cpu_create(&backends[0], 1, &error) == SWD_OK, "%s", error.message);
-    int devices = 0;
-    if (cudaGetDeviceCount(&devices) == cudaSuccess && devices > 0)
-        CHECK(backend_cuda_create(&backends[1], 0, &error) == SWD_OK, "%s", error.message);
     static const launch_test tests[] = {
         {"five_dimensions", test_five_dimensions},
         {"token_ids", test_token_ids},
@@ -323,7 +313,5 @@ int main(int argc, char **argv)
         {"products", test_products},
         {"frozen_weights", test_frozen_weights},
     };
-    int result = run_tests(tests, sizeof tests / sizeof *tests, argc, argv);
-    for (int i = 0; i < 2; i++) backend_destroy(&backends[i]);
-    return result;
+    return run_beside_cpu(tests, sizeof tests / sizeof *tests, argc, argv);
 }

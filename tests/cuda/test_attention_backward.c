@@ -2,7 +2,7 @@
 // k_attention_backward against the formulas in double precision, which finite differences of a double forward pass hold to account: the tiled
 // and the plain kernel, tails, strides, two streams, gradients that are written, added to or not wanted; and the slots.
 #include "attention_oracle.h"
-#include "backend_cuda.h"
+#include "backends.h"
 #include "backend/ops.h"
 #include "kernels/training.h"
 
@@ -424,9 +424,6 @@ static void test_no_queries(void)
 
 enum { BATCH = 2, N_HEADS = 2, DIM = 64, IMAGE = 37, TEXT = 19, ROW = 3 * N_HEADS * DIM };
 
-static swd_err error;
-#define OK(call) CHECK((call) == SWD_OK, "%s", error.message)
-
 // [BATCH, n, heads, DIM] of bf16 numbers, the same for all types.
 static swd_tensor new_rows(swd_backend *b, swd_dtype dtype, int n, int heads)
 {
@@ -517,19 +514,15 @@ static void compare(const float *x, const float *y, int64_t n, swd_dtype dtype)
 
 static void test_slots(void)
 {
-    swd_backend *b[2];
-    CHECK(backend_cpu_create(&b[0], 1, &error) == SWD_OK, "%s", error.message);
-    CHECK(backend_cuda_create(&b[1], 0, &error) == SWD_OK, "%s", error.message);
     for (int i = 0; i < 6; i++) {
         swd_dtype dtype = i % 2 ? SWD_F32 : SWD_BF16;
         int streams = i < 4 ? 2 : 1;
         float *out[2][2];
-        for (int k = 0; k < 2; k++) run_slots(b[k], dtype, streams, i / 2 == 1, out[k]);
+        for (int k = 0; k < 2; k++) run_slots(backends[k], dtype, streams, i / 2 == 1, out[k]);
         compare(out[0][0], out[1][0], BATCH * IMAGE * ROW, dtype);
         compare(out[0][1], out[1][1], BATCH * (streams == 2 ? TEXT * ROW : IMAGE * ROW / 3), dtype);
         for (int k = 0; k < 2; k++) free(out[k][0]), free(out[k][1]);
     }
-    for (int k = 0; k < 2; k++) backend_destroy(&b[k]);
 }
 
 int main(int argc, char **argv)
@@ -546,5 +539,5 @@ int main(int argc, char **argv)
         {"no_queries", test_no_queries},
         {"slots", test_slots},
     };
-    return run_tests(tests, sizeof tests / sizeof *tests, argc, argv);
+    return run_beside_cpu(tests, sizeof tests / sizeof *tests, argc, argv);
 }

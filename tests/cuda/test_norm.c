@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // k_norm and k_qk_norm_rope: every way a row is held, at the borders between them; all storages; strided and unaligned rows; the fused
 // forms against the launches they stand for, bit for bit; q and k of a packed projection in one launch.
-#include "launch_support.h"
+#include "row_moments.h"
 
 // Rows [b, n, d] with a gap behind each, so that strides are no shape; odd: no row is aligned to more than an element.
 typedef struct rows {
@@ -45,25 +45,7 @@ static void same(const rows *a, const rows *b, const char *what)
               (long long)a->d, (double)a->a.v[i], (double)b->a.v[i]);
 }
 
-typedef struct moments {
-    double mean, inverse, off, relative; // errors of the mean and, relatively, of the inverse
-} moments;
-
-// The mean is exact to a rounding and the error of a tree over the spread; the variance has the error of its own tree, and the mean's.
-static moments moments_of(const float *x, int64_t d, double eps, bool rms)
-{
-    moments m = {0};
-    double spread = 0, square = 0;
-    for (int64_t i = 0; i < d && !rms; i++) m.mean += (double)x[i] / (double)d;
-    for (int64_t i = 0; i < d; i++) {
-        spread = fmax(spread, fabs((double)x[i] - m.mean));
-        square += pow((double)x[i] - m.mean, 2) / (double)d;
-    }
-    m.inverse = 1 / sqrt(square + eps);
-    m.off = rms ? 0 : ldexp(fabs(m.mean) + 8 * spread, -24);
-    m.relative = ldexp(8, -24) + pow(m.off * m.inverse, 2);
-    return m;
-}
+enum { DEPTH = 4 }; // of sums: row_moments.h
 
 static void check_rows(const rows *y, const rows *x, const rows *scale, const rows *shift, bool one,
                        double eps, bool rms)
@@ -71,7 +53,7 @@ static void check_rows(const rows *y, const rows *x, const rows *scale, const ro
     for (int64_t r = 0; r < x->b * x->n; r++) {
         int64_t b = r / x->n, i = r % x->n;
         const float *in = row_of(x, b, i), *out = row_of(y, b, i);
-        const moments m = moments_of(in, x->d, eps, rms);
+        const moments m = moments_of(in, x->d, eps, rms, DEPTH);
         for (int64_t c = 0; c < x->d; c++) {
             double h = ((double)in[c] - m.mean) * m.inverse;
             double s =

@@ -2,6 +2,7 @@
 // k_norm_backward: every way a row is held, at the borders between them, with sums over rows and without; layouts and storages; two
 // results; gradients that are absent, written, added to, in the place of another.
 #include "gradient_support.h"
+#include "row_moments.h"
 
 typedef struct norm_case {
     int64_t shape[4];
@@ -20,27 +21,6 @@ typedef struct reference {
     double *sum[4], *sum_error[4]; // [groups, dim]: dshift and dfactor of both
 } reference;
 
-typedef struct row_of_x {
-    double mean, r, off, relative; // off: error of the mean; relative: of r
-} row_of_x;
-
-// depth: the longest chain of additions, of a thread's elements and of the tree above. Distances from the pivot are at most twice the
-// spread.
-static row_of_x moments(const float *x, int64_t d, double eps, bool rms, double depth)
-{
-    row_of_x m = {0};
-    double spread = 0, square = 0;
-    for (int64_t i = 0; i < d && !rms; i++) m.mean += (double)x[i] / (double)d;
-    for (int64_t i = 0; i < d; i++) {
-        spread = fmax(spread, fabs((double)x[i] - m.mean));
-        square += pow((double)x[i] - m.mean, 2) / (double)d;
-    }
-    m.r = 1 / sqrt(square + eps);
-    m.off = rms ? 0 : U * (fabs(m.mean) + 2 * depth * spread);
-    m.relative = U * (depth + 4) + pow(m.off * m.r, 2);
-    return m;
-}
-
 typedef struct operands {
     grid x, dy[2], factor[2], dx, sum[4];
 } operands;
@@ -51,12 +31,12 @@ static void row_reference(reference *ref, const norm_case *k, const operands *o,
     const int64_t d = k->shape[3], group = k->per_sample ? row / (k->shape[1] * k->shape[2]) : 0;
     const double depth = 16 + (double)d / 32, chain = 24; // of columns, of rows
     const float *x = grid_at(&o->x, row);
-    const row_of_x m = moments(x, d, eps, k->rms, depth);
+    const moments m = moments_of(x, d, eps, k->rms, depth);
     double *g = zeros(d), *g_error = zeros(d), *h = zeros(d), *h_error = zeros(d);
     double sums[2] = {0}, errors[2] = {0}, sizes[2] = {0}; // of g, of g h
     for (int64_t c = 0; c < d; c++) {
-        h[c] = ((double)x[c] - m.mean) * m.r;
-        h_error[c] = m.off * m.r + fabs(h[c]) * (m.relative + 2 * U);
+        h[c] = ((double)x[c] - m.mean) * m.inverse;
+        h_error[c] = m.off * m.inverse + fabs(h[c]) * (m.relative + 2 * U);
         for (int i = 0; i < 1 + k->two; i++) {
             const double dy = (double)grid_at(&o->dy[i], row)[c],
                          f = k->no_factor ? 1
@@ -82,11 +62,12 @@ static void row_reference(reference *ref, const norm_case *k, const operands *o,
     if (k->rms) mean[0] = error[0] = 0;
     for (int64_t c = 0; c < d; c++) {
         const int64_t at = row * d + c;
-        const double want = m.r * (g[c] - mean[0] - h[c] * mean[1]);
+        const double want = m.inverse * (g[c] - mean[0] - h[c] * mean[1]);
         ref->dx[at] = want;
         ref->dx_error[at] =
-            m.r * (g_error[c] + error[0] + h_error[c] * fabs(mean[1]) + fabs(h[c]) * error[1] +
-                   4 * U * (fabs(g[c]) + fabs(mean[0]) + fabs(h[c] * mean[1]))) +
+            m.inverse *
+                (g_error[c] + error[0] + h_error[c] * fabs(mean[1]) + fabs(h[c]) * error[1] +
+                 4 * U * (fabs(g[c]) + fabs(mean[0]) + fabs(h[c] * mean[1]))) +
             fabs(want) * (m.relative + U);
     }
     free(g), free(g_error), free(h), free(h_error);

@@ -1,15 +1,9 @@
 // SPDX-License-Identifier: MIT
 // The slots of training that are rows, elements and the optimizer, through op_*(), against the CPU's: tensors of five dimensions with
 // strides that no two of them share, which take several launches; heads of a packed projection; the scratch that a dry run measures.
-#include "launch_support.h"
-#include "backend_cuda.h"
+#include "backends.h"
 
 enum { SLOTS = 8, ROOM = 1200 }; // pieces of memory of an op, floats of each
-
-static swd_err error;
-static swd_backend *backends[2]; // cpu, cuda
-
-#define OK(call) CHECK((call) == SWD_OK, "%s", error.message)
 
 typedef swd_status op_run(swd_exec *ex, void *const *slot, int variant);
 
@@ -256,15 +250,9 @@ static void test_sum_squares(void)
 
 int main(int argc, char **argv)
 {
-    CHECK(backend_cpu_create(&backends[0], 1, &error) == SWD_OK, "%s", error.message);
-    int devices = 0;
-    if (cudaGetDeviceCount(&devices) == cudaSuccess && devices > 0)
-        CHECK(backend_cuda_create(&backends[1], 0, &error) == SWD_OK, "%s", error.message);
     static const launch_test tests[] = {
         {"against_the_cpu", test_against_the_cpu},
         {"sum_squares", test_sum_squares},
     };
-    int result = run_tests(tests, sizeof tests / sizeof *tests, argc, argv);
-    for (int i = 0; i < 2; i++) backend_destroy(&backends[i]);
-    return result;
+    return run_beside_cpu(tests, sizeof tests / sizeof *tests, argc, argv);
 }
