@@ -32,12 +32,12 @@ static inline const char *tiny_model(void)
     return tiny_folder;
 }
 
-static inline swd_open_params opening(const char *model, const char *device,
+static inline swd_open_params opening(const char *folder, const char *device,
                                       swd_precision precision)
 {
     swd_open_params o;
     swd_open_params_default(&o);
-    o.model = model;
+    o.model = folder;
     o.device = device;
     o.precision = precision;
     o.threads = 1;
