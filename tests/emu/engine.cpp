@@ -22,7 +22,7 @@ __thread dim3 blockDim, gridDim;
 namespace emu
 {
 __thread Thread *cur;
-thread_local Worker *W;
+__thread Worker *W;
 
 enum { WORKERS_MAX = 64 };
 static const char *const policy_names[] = {"order", "reverse", "random", "pct"};
@@ -105,20 +105,12 @@ void fail_at(Site site, const char *fmt, ...)
 
 // ---- choosing ----
 
-uint32_t rnd()
-{
-    uint64_t x = W->random;
-    x ^= x << 13;
-    x ^= x >> 7;
-    x ^= x << 17;
-    W->random = x;
-    return static_cast<uint32_t>(x >> 32);
-}
-
+// The first at or after a random place: cheap (it is most of what a switch costs), and all alike where all are set.
 static unsigned any_bit(uint32_t m)
 {
-    for (unsigned n = rnd() % static_cast<unsigned>(__builtin_popcount(m)); n; n--) m &= m - 1;
-    return static_cast<unsigned>(__builtin_ctz(m));
+    unsigned from = rnd() % 32;
+    uint32_t turned = m >> from | m << ((32 - from) % 32);
+    return (static_cast<unsigned>(__builtin_ctz(turned)) + from) % 32;
 }
 
 void set_ready(Thread *t)

@@ -16,7 +16,7 @@ enum { WARP_LANES = 32, BLOCK_MAX = 1024, WARPS_MAX = 32, BARRIERS = 16, COLLECT
 enum { CP_ASYNC_MAX = 1024 }; // copies of a thread under way, a power of two
 enum Policy { ORDER, REVERSE, RANDOM, PCT };
 
-struct Collective { // under way in a warp
+struct Collective { // under way in a warp, or over: then nobody has arrived
     uint32_t mask, arrived;
     WarpOp op;
     const char *name;
@@ -84,12 +84,22 @@ struct Worker { // an OS thread that runs blocks
     void *home_tsan;
 };
 
-extern thread_local Worker *W;
+extern __thread Worker *W;
 
 // Prints where the calling thread is: kernel, block, thread, order of execution.
 void report_place();
 
-uint32_t rnd();
+// Of the worker; xorshift.
+inline uint32_t rnd()
+{
+    uint64_t x = W->random;
+    x ^= x << 13;
+    x ^= x >> 7;
+    x ^= x << 17;
+    W->random = x;
+    return static_cast<uint32_t>(x >> 32);
+}
+
 Policy policy();
 uint64_t seed();
 

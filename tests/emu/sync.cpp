@@ -26,7 +26,7 @@ void thread_exits(Thread *t)
     if (b.barriers[0].arrived)
         fail_at(b.barriers[0].site, "a thread exits while others wait for it in __syncthreads");
     for (int i = 0; i < w.n_collectives; i++)
-        if (w.collective[i].mask >> t->lane & 1)
+        if (w.collective[i].arrived && w.collective[i].mask >> t->lane & 1)
             fail_at(w.collective[i].site, "lane %u exits while its warp waits for it in %s",
                     t->lane, w.collective[i].name);
 }
@@ -76,8 +76,13 @@ void barrier(unsigned id, unsigned n, Site site, int *pred)
 // The collective that the calling lane takes part in: one under way, or a new one.
 static Collective *join(Warp &w, uint32_t mask, WarpOp op, const char *name, Site site)
 {
+    Collective *unused = nullptr;
     for (int i = 0; i < w.n_collectives; i++) {
         Collective *c = &w.collective[i];
+        if (!c->arrived) {
+            unused = c;
+            continue;
+        }
         if (c->mask != mask)
             continue; // lanes may wait in a wider one for those that are in a narrower one
         if (c->op != op || c->site.line != site.line)
@@ -85,9 +90,9 @@ static Collective *join(Warp &w, uint32_t mask, WarpOp op, const char *name, Sit
                     c->site.file, c->site.line);
         return c;
     }
-    if (w.n_collectives == COLLECTIVES_MAX)
+    if (!unused && w.n_collectives == COLLECTIVES_MAX)
         fail_at(site, "more than %d operations of a warp at once", int(COLLECTIVES_MAX));
-    Collective *c = &w.collective[w.n_collectives++];
+    Collective *c = unused ? unused : &w.collective[w.n_collectives++];
     c->mask = mask;
     c->arrived = 0;
     c->op = op;
@@ -118,7 +123,8 @@ void warp_collective(uint32_t mask, WarpOp op, void *arg, const char *name, Site
         op(want, c->arg);
         w.ready |= want & ~bit;
         if (w.ready) W->block.ready_warps |= 1u << self->warp;
-        *c = w.collective[--w.n_collectives];
+        c->arrived = 0;
+        while (w.n_collectives && !w.collective[w.n_collectives - 1].arrived) w.n_collectives--;
         if (orders_memory) w.phase++;
         if (policy() >= RANDOM) {
             set_ready(self);

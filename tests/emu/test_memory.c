@@ -20,10 +20,10 @@ enum {
 static swd_err error;
 
 // What the order of a kernel's threads does not touch is tried in one of them.
-static bool in_order(void)
+static bool in_one_order(void)
 {
     const char *order = getenv("EMU_SCHED");
-    return !only_small() && (!order || strcmp(order, "order") == 0);
+    return !only_small() && (!order || strcmp(order, "pct") == 0);
 }
 
 static swd_open_params tiny(swd_offload offload)
@@ -307,7 +307,7 @@ static void float16_files(void)
 {
     uint64_t want = 0;
     char model[1024];
-    if (!in_order()) return;
+    if (!in_one_order()) return;
     snprintf(model, sizeof model, "%s", in_source("weights/emoji"));
     for (int on_device = 0; on_device < 2; on_device++) {
         swd_open_params o = opening(model, "cuda", SWD_PRECISION_BF16);
@@ -441,7 +441,7 @@ static void layers_apart(void)
     static const char *const names[] = {"the wait for a layer's copy", "the wait for its use",
                                         "the second place"};
     char want[64], got[64];
-    if (!in_order()) return; // a dozen programs, whose streams have an order of their own
+    if (!in_one_order()) return; // a dozen programs, whose streams have an order of their own
     for (int i = 0; i < BUGS; i++) {
         int n = i == WRITTEN ? 1 : 3; // one text overtakes slow copies, fast ones overtake three
         bool caught = false;
