@@ -16,6 +16,7 @@ together() { # processes, what
     shift
     "$mpirun" --oversubscribe --bind-to none -n "$n" "$@" >"$out/made" 2>"$out/log"
 }
+together 2 true || { echo "mpirun starts no processes on this machine: $(cat "$out/log")"; exit 77; }
 said_once() { [ "$(grep -c "$1" "$out/log")" = 1 ] || fail "$1 is to be said once"; }
 
 # ---- generate ----
