@@ -1,5 +1,6 @@
 """The captions of the emoji set, and what is asked for with them. As a program: captions.py FOLDER writes what the student and its report need
-(Pillow alone): prompts.txt, two ways to ask for each caption that the teacher learned; train.txt and held.txt with the real pictures in train/ and held/."""
+(Pillow alone): prompts.txt, two ways to ask for each caption that the teacher learned; real/, a data set of them with the pictures that it learned from;
+train.txt and held.txt with the real pictures in train/ and held/, for the report."""
 import csv, hashlib, io, os, random, re, sys, tarfile
 
 TAR = os.environ.get("EMOJI_TAR", os.path.join(os.path.dirname(os.path.abspath(__file__)), "emoji128.tar"))
@@ -30,13 +31,21 @@ def read(tar=TAR):
             elif m.name.endswith(".webp"): pictures[os.path.basename(m.name)] = b
     return rows, pictures
 
-def references(folder, name, rows, pictures):
+def save(rows, pictures, folder):
     from PIL import Image
-    os.makedirs(f"{folder}/{name}", exist_ok=True)
-    with open(f"{folder}/{name}.txt", "w") as f:
-        for i, r in enumerate(rows):
-            f.write(f"{r['style']} of {r['caption']}\n")
-            Image.open(io.BytesIO(pictures[os.path.basename(r["file"])])).convert("RGB").save(f"{folder}/{name}/{i:05d}.png")
+    os.makedirs(folder, exist_ok=True)
+    for i, r in enumerate(rows): Image.open(io.BytesIO(pictures[os.path.basename(r["file"])])).convert("RGB").save(f"{folder}/{i:05d}.png")
+
+def references(folder, name, rows, pictures):
+    save(rows, pictures, f"{folder}/{name}")
+    with open(f"{folder}/{name}.txt", "w") as f: f.writelines(f"{r['style']} of {r['caption']}\n" for r in rows)
+
+def dataset(folder, rows, captions, pictures):
+    save(rows, pictures, folder)
+    with open(f"{folder}/metainfo.csv", "w", newline="") as f:
+        out = csv.writer(f)
+        out.writerow(["", "file_name", "caption"])
+        out.writerows((i, f"{i % len(rows):05d}.png", c) for i, c in enumerate(captions))
 
 def main(folder):
     rows, pictures = read()
@@ -45,11 +54,12 @@ def main(folder):
     for r in learned:
         v = variants(r, rng)
         twice.append((v[0], rng.choice(v[2:8])))
+    prompts = [p[way] for way in range(2) for p in twice]
+    dataset(f"{folder}/real", learned, prompts, pictures)
     random.Random(3).shuffle(learned)
     references(folder, "train", learned[:256], pictures)
     references(folder, "held", [r for r in rows if keep(r) and held_out(r)], pictures)
-    with open(f"{folder}/prompts.part", "w") as f:
-        for way in range(2): f.writelines(f"{p[way]}\n" for p in twice)
+    with open(f"{folder}/prompts.part", "w") as f: f.writelines(f"{p}\n" for p in prompts)
     os.rename(f"{folder}/prompts.part", f"{folder}/prompts.txt")   # the last: `student` takes it for all of it
 
 if __name__ == "__main__": main(sys.argv[1])
