@@ -284,14 +284,35 @@ static void flux(void)
     CHECK(system(command) == 0, "%s stays", folder);
 }
 
+// Threads of the host write pictures while the device draws the next: the same files as one stage after the other gives.
+static void files(void)
+{
+    char folder[] = "/tmp/swd-emu-XXXXXX", pattern[64], command[256];
+    CHECK(mkdtemp(folder), "no temporary folder");
+    swd_generate_params a = request(prompts, 4);
+    swd_open_params o = opening(tiny_model(), "cuda", 0);
+    scalewise_request(&a);
+    a.batch = 1;
+    a.output = pattern;
+    for (int overlapped = 0; overlapped < 2; overlapped++) {
+        snprintf(pattern, sizeof pattern, "%s/%d-%%d.png", folder, overlapped);
+        outcome r = run(a, o, !overlapped);
+        outcome_free(&r);
+    }
+    for (int i = 0; i < 4; i++) {
+        snprintf(command, sizeof command, "cmp %s/0-%d.png %s/1-%d.png", folder, i, folder, i);
+        CHECK(system(command) == 0, "%s", command);
+    }
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    CHECK(system(command) == 0, "%s stays", folder);
+}
+
 int main(int argc, char **argv)
 {
     static const tap_test tests[] = {
-        {"scalewise", scalewise},
-        {"euler", euler},
-        {"init_picture", init_picture},
-        {"any_batch", any_batch},
-        {"flux", flux},
+        {"scalewise", scalewise}, {"files", files}, // the one with threads of the host
+        {"euler", euler},         {"init_picture", init_picture},
+        {"any_batch", any_batch}, {"flux", flux},
         {"adapters", adapters}, // the last two are not small
         {"golden", golden},
     };
