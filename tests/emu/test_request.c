@@ -310,9 +310,8 @@ static void files(void)
 int main(int argc, char **argv)
 {
     static const tap_test tests[] = {
-        {"scalewise", scalewise}, {"files", files}, // the one with threads of the host
-        {"euler", euler},         {"init_picture", init_picture},
-        {"any_batch", any_batch}, {"flux", flux},
+        {"scalewise", scalewise}, {"euler", euler}, {"init_picture", init_picture},
+        {"any_batch", any_batch}, {"flux", flux},   {"files", files},
         {"adapters", adapters}, // the last two are not small
         {"golden", golden},
     };
